@@ -1,0 +1,100 @@
+//! Configuration comes in fragments: files in order, then flags. They are merged into one value,
+//! and for every key it stays known which fragment gave it, so that a complaint can name the file.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// One fragment: where it came from, in a person's words (a path, or `--minion-id`), and its keys.
+#[derive(Debug, Clone)]
+pub struct Fragment {
+    /// A file's path or a flag's name.
+    pub source: String,
+    /// The top-level mapping.
+    pub keys: Map<String, Value>,
+}
+
+/// All fragments laid over each other.
+#[derive(Debug, Clone, Default)]
+pub struct Merged {
+    /// The configuration as one mapping.
+    pub keys: Map<String, Value>,
+    origins: BTreeMap<String, String>,
+}
+
+impl Merged {
+    /// Lays the fragments over each other: later ones win, mappings are merged key by key, and
+    /// `null` in a later fragment takes the key away.
+    pub fn of(fragments: impl IntoIterator<Item = Fragment>) -> Merged {
+        let mut merged = Merged::default();
+        for Fragment { source, keys } in fragments {
+            lay(&mut merged.keys, keys, "", &source, &mut merged.origins);
+        }
+        merged
+    }
+
+    /// Which fragment gave the key at this dotted path, or the nearest mapping around it.
+    pub fn origin(&self, path: &str) -> Option<&str> {
+        let mut path = path;
+        loop {
+            if let Some(source) = self.origins.get(path) {
+                return Some(source);
+            }
+            path = &path[..path.rfind('.')?];
+        }
+    }
+}
+
+fn lay(below: &mut Map<String, Value>, above: Map<String, Value>, at: &str, source: &str, origins: &mut BTreeMap<String, String>) {
+    for (key, value) in above {
+        let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        match (below.get_mut(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => lay(old, new, &path, source, origins),
+            (Some(_), Value::Null) => {
+                below.remove(&key);
+            }
+            (_, Value::Object(new)) => {
+                origins.insert(path.clone(), source.to_owned());
+                let mut fresh = Map::new();
+                lay(&mut fresh, new, &path, source, origins);
+                below.insert(key, Value::Object(fresh));
+            }
+            (_, value) => {
+                origins.insert(path, source.to_owned());
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn fragment(source: &str, value: Value) -> Fragment {
+        let Value::Object(keys) = value else { panic!("a fragment is a mapping") };
+        Fragment { source: source.into(), keys }
+    }
+
+    #[test]
+    fn later_wins_and_the_origin_is_remembered() {
+        let merged = Merged::of([
+            fragment("a.json", json!({"minion": {"id": "one", "master": "m"}, "apply": {"states": ["x"]}})),
+            fragment("b.json", json!({"minion": {"id": "two"}, "apply": {"states": ["y", "z"]}})),
+            fragment("--master", json!({"minion": {"master": "n"}})),
+        ]);
+        assert_eq!(Value::Object(merged.keys.clone()), json!({"minion": {"id": "two", "master": "n"}, "apply": {"states": ["y", "z"]}}));
+        assert_eq!(merged.origin("minion.id"), Some("b.json"));
+        assert_eq!(merged.origin("minion.master"), Some("--master"));
+        assert_eq!(merged.origin("apply.states.0"), Some("b.json"));
+        assert_eq!(merged.origin("minion"), Some("a.json"));
+        assert_eq!(merged.origin("nothing"), None);
+    }
+
+    #[test]
+    fn null_takes_a_key_away() {
+        let merged = Merged::of([fragment("a", json!({"signal": {"url": "x"}, "deadline": null})), fragment("b", json!({"signal": null}))]);
+        assert_eq!(Value::Object(merged.keys), json!({"deadline": null}));
+    }
+}

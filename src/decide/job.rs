@@ -1,0 +1,268 @@
+//! The minion's own job files: `proc/<jid>` while a job runs (`salt/minion.py`, `_thread_return`)
+//! and `minion_jobs/<jid>/return.p` once it has ended (`salt/utils/minion.py`, `cache_jobs`). Both
+//! are MessagePack, both are written in place, so either can be found half written.
+
+use rmpv::Value;
+
+use crate::words::names::Jid;
+use crate::words::report::{FailedState, States};
+
+/// More than this no state run returns; the rest of a larger file is not read.
+pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What a job file says about which job it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The function, such as `state.sls`.
+    pub fun: String,
+    /// Its first positional argument.
+    pub argument: Option<String>,
+    /// The id that our reactor passes on, as metadata and as a keyword argument; the classic reactor
+    /// passes none.
+    pub bootstrap_id: Option<String>,
+    /// The process that runs it; only while it runs.
+    pub pid: Option<i32>,
+}
+
+/// What the trigger asked for: how to know the job that came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The id sent with the hook.
+    pub bootstrap_id: String,
+    /// The states joined by commas, as sent with the hook.
+    pub argument: String,
+}
+
+impl Wanted {
+    /// Is this the job? Where it carries a bootstrap id, that decides; where it does not (classic
+    /// reactor), the function and its argument do, among the jobs that are new since the trigger.
+    pub fn is(&self, job: &Job) -> bool {
+        match &job.bootstrap_id {
+            Some(id) => *id == self.bootstrap_id,
+            None => matches!(job.fun.as_str(), "state.sls" | "state.apply" | "state.highstate") && job.argument.as_deref() == Some(&self.argument),
+        }
+    }
+}
+
+/// How a state run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every state holds.
+    Held(States),
+    /// At least one state failed, or Salt itself says that the run did.
+    Failed(States),
+    /// Nothing ran: Salt's own lines say why.
+    NotRendered {
+        /// Salt's lines.
+        lines: Vec<String>,
+        /// Is it the pillar that has errors?
+        pillar: bool,
+    },
+    /// Another state run was in the way.
+    Busy {
+        /// Salt's lines.
+        lines: Vec<String>,
+        /// The other run's job.
+        other: Option<Jid>,
+    },
+}
+
+/// Reads a job file of either kind; `None` if it is not whole (yet).
+pub fn read_job(bytes: &[u8]) -> Option<Job> {
+    let value = decode(bytes)?;
+    let arguments = ["fun_args", "arg"].into_iter().find_map(|key| field(&value, key)?.as_array()).map_or(&[][..], Vec::as_slice);
+    // A job that had to queue has lost its metadata, but kept its arguments.
+    let told = field(&value, "metadata").into_iter().chain(arguments).find_map(|place| field(place, "bootstrap_id"));
+    Some(Job {
+        fun: field(&value, "fun").and_then(text)?,
+        argument: arguments.first().and_then(text),
+        bootstrap_id: told.and_then(text),
+        pid: field(&value, "pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok()),
+    })
+}
+
+/// Reads how the job of a `return.p` ended; `None` if the file is not whole (yet).
+pub fn read_outcome(bytes: &[u8]) -> Option<Outcome> {
+    let value = decode(bytes)?;
+    let returned = field(&value, "return")?;
+    let retcode = field(&value, "retcode").and_then(Value::as_i64).unwrap_or(0);
+    let success = field(&value, "success").and_then(Value::as_bool).unwrap_or(true);
+    match returned {
+        Value::Map(entries) => Some(ran(entries, retcode == 0 && success)),
+        other => Some(did_not_run(lines(other), retcode)),
+    }
+}
+
+/// Salt's `success` is true for runs whose states failed, so each state's own result is looked at
+/// as well; `None` is the result of a state under `test=True` and no failure.
+fn ran(entries: &[(Value, Value)], sound: bool) -> Outcome {
+    let mut states = States { total: entries.len(), ..States::default() };
+    let mut failures = Vec::new();
+    for (tag, state) in entries {
+        if field(state, "changes").is_some_and(|changes| !empty(changes)) {
+            states.changed += 1;
+        }
+        if field(state, "result").and_then(Value::as_bool) == Some(false) {
+            let order = field(state, "__run_num__").and_then(Value::as_i64).unwrap_or(i64::MAX);
+            failures.push((order, failed_state(&text(tag).unwrap_or_default(), state)));
+        }
+    }
+    failures.sort_by_key(|(order, _)| *order);
+    states.failures = failures.into_iter().map(|(_, failed)| failed).collect();
+    states.failed = states.failures.len();
+    if sound && states.failed == 0 { Outcome::Held(states) } else { Outcome::Failed(states) }
+}
+
+fn failed_state(tag: &str, state: &Value) -> FailedState {
+    // The tag is `module_|-id_|-name_|-function` (salt/state.py, `_gen_tag`).
+    let id = field(state, "__id__").and_then(text).or_else(|| tag.split("_|-").nth(1).map(str::to_owned)).unwrap_or_else(|| tag.to_owned());
+    let comment = field(state, "comment").map(|comment| lines(comment).join("\n")).unwrap_or_default();
+    FailedState { id, sls: field(state, "__sls__").and_then(text).unwrap_or_default(), comment: comment.trim().to_owned() }
+}
+
+fn did_not_run(lines: Vec<String>, retcode: i64) -> Outcome {
+    // salt/modules/state.py, `running` and `_check_queue`.
+    if let Some(line) = lines.iter().find(|line| line.contains("is running as PID")) {
+        let other = line.split(|c: char| !c.is_ascii_digit()).find_map(Jid::parse);
+        return Outcome::Busy { lines, other };
+    }
+    // 5 is EX_PILLAR_FAILURE (salt/defaults/exitcodes.py).
+    let pillar = retcode == 5 || lines.iter().any(|line| line.starts_with("Pillar failed to render"));
+    Outcome::NotRendered { lines, pillar }
+}
+
+fn decode(bytes: &[u8]) -> Option<Value> {
+    let mut rest = bytes;
+    rmpv::decode::read_value_with_max_depth(&mut rest, 128).ok()
+}
+
+fn field<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    value.as_map()?.iter().find(|(name, _)| text(name).as_deref() == Some(key)).map(|(_, value)| value)
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(string) => Some(String::from_utf8_lossy(string.as_bytes()).into_owned()),
+        Value::Binary(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
+}
+
+fn lines(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().map(|item| text(item).unwrap_or_else(|| item.to_string())).collect(),
+        Value::Nil => Vec::new(),
+        other => vec![text(other).unwrap_or_else(|| other.to_string())],
+    }
+}
+
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Map(entries) => entries.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::String(string) => string.as_bytes().is_empty(),
+        other => other.is_nil(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&str, Value)]) -> Value {
+        Value::Map(entries.iter().map(|(key, value)| (Value::from(*key), value.clone())).collect())
+    }
+
+    fn packed(value: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, value).unwrap();
+        bytes
+    }
+
+    fn state(order: i64, result: Value, comment: &str) -> Value {
+        map(&[("result", result), ("comment", comment.into()), ("__run_num__", order.into()), ("__sls__", "web".into()), ("changes", map(&[("a", 1.into())]))])
+    }
+
+    #[test]
+    fn one_false_result_fails_the_run_whatever_salt_says_of_success() {
+        let states = map(&[
+            ("pkg_|-second_|-x_|-installed", state(2, Value::from(false), "two")),
+            ("pkg_|-first_|-x_|-installed", state(1, Value::from(false), "one")),
+            ("test_|-fine_|-x_|-nop", state(0, Value::from(true), "")),
+            ("test_|-maybe_|-x_|-nop", state(3, Value::Nil, "")),
+        ]);
+        let file = packed(&map(&[("return", states), ("retcode", 0.into()), ("success", true.into()), ("fun", "state.sls".into())]));
+        let Some(Outcome::Failed(states)) = read_outcome(&file) else { panic!("not failed") };
+        assert_eq!((states.total, states.failed, states.changed), (4, 2, 4));
+        assert_eq!(states.failures.iter().map(|failed| failed.id.as_str()).collect::<Vec<_>>(), ["first", "second"]);
+    }
+
+    #[test]
+    fn a_run_that_salt_calls_failed_is_failed() {
+        let states = map(&[("test_|-fine_|-x_|-nop", state(0, Value::from(true), ""))]);
+        let file = packed(&map(&[("return", states), ("retcode", 2.into()), ("success", true.into())]));
+        assert!(matches!(read_outcome(&file), Some(Outcome::Failed(_))));
+    }
+
+    #[test]
+    fn a_list_says_why_nothing_ran() {
+        let ended = |line: &str, retcode: i64| read_outcome(&packed(&map(&[("return", Value::Array(vec![line.into()])), ("retcode", retcode.into()), ("success", false.into())]))).unwrap();
+        assert!(matches!(ended("No matching sls found for 'x' in env 'base'", 1), Outcome::NotRendered { pillar: false, .. }));
+        assert!(matches!(ended("Specified SLS 'nope' in environment 'base' is not available", 5), Outcome::NotRendered { pillar: true, .. }));
+        let busy = ended("The function \"state.sls\" is running as PID 4711 and was started at 2026, Nov 22 10:11:12.123456 with jid 20261122101112123456", 1);
+        assert!(matches!(busy, Outcome::Busy { other: Some(jid), .. } if jid.as_str() == "20261122101112123456"));
+    }
+
+    #[test]
+    fn half_a_file_is_no_file() {
+        let whole = packed(&map(&[("fun", "state.sls".into()), ("fun_args", Value::Array(vec!["a,b".into()])), ("return", map(&[])), ("retcode", 0.into())]));
+        for cut in 0..whole.len() {
+            assert_eq!(read_outcome(&whole[..cut]), None, "cut at {cut}");
+        }
+        assert!(read_outcome(&whole).is_some());
+    }
+
+    fn recorded(name: &str) -> Vec<u8> {
+        std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/jobs").join(name)).unwrap()
+    }
+
+    // What real minions left; tests/data/jobs/README.md says how it was made.
+    #[test]
+    fn recorded_jobs_of_both_lines_are_read() {
+        for line in ["3006", "3008"] {
+            let outcome = |case: &str| read_outcome(&recorded(&format!("{line}-{case}.p"))).unwrap_or_else(|| panic!("{line}-{case}"));
+            let job = |file: &str| read_job(&recorded(&format!("{line}-{file}.p"))).unwrap_or_else(|| panic!("{line}-{file}"));
+            for case in ["ok", "ok-two", "with-metadata", "queued"] {
+                assert!(matches!(outcome(case), Outcome::Held(states) if states.total > 0), "{line}-{case}");
+            }
+            let Outcome::Failed(states) = outcome("fail") else { panic!("{line}-fail") };
+            assert_eq!((states.total, states.failed), (3, 2), "{line}-fail");
+            assert!(states.failures[0].comment.contains("Failure"), "{states:?}");
+            for case in ["missing-sls", "render-error", "bad-yaml", "missing-pillar-key", "wrong-arguments"] {
+                assert!(matches!(outcome(case), Outcome::NotRendered { pillar: false, .. }), "{line}-{case}");
+            }
+            assert!(matches!(outcome("pillar-error"), Outcome::NotRendered { pillar: true, .. }), "{line}");
+            assert!(matches!(outcome("run-active"), Outcome::Busy { other: Some(_), .. }), "{line}");
+            assert!(job("running.proc").pid.is_some() && job("ok.proc").fun == "state.sls", "{line}");
+            assert!(job("with-metadata").bootstrap_id.is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_id_is_found_among_the_arguments_too() {
+        let keywords = map(&[("__kwarg__", true.into()), ("bootstrap_id", "b-1".into())]);
+        let file = packed(&map(&[("fun", "state.sls".into()), ("fun_args", Value::Array(vec!["a".into(), keywords]))]));
+        let job = read_job(&file).unwrap();
+        assert_eq!((job.argument.as_deref(), job.bootstrap_id.as_deref()), (Some("a"), Some("b-1")));
+    }
+
+    #[test]
+    fn the_metadata_decides_and_without_it_function_and_argument() {
+        let wanted = Wanted { bootstrap_id: "b-1".into(), argument: "a,b".into() };
+        let job = |argument: &str, id: Option<&str>| Job { fun: "state.sls".into(), argument: Some(argument.into()), bootstrap_id: id.map(str::to_owned), pid: None };
+        assert!(wanted.is(&job("a,b", Some("b-1"))));
+        assert!(!wanted.is(&job("a,b", Some("b-2"))));
+        assert!(wanted.is(&job("a,b", None)));
+        assert!(!wanted.is(&job("a", None)));
+    }
+}

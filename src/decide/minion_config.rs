@@ -1,0 +1,182 @@
+//! The drop-in for `/etc/salt/minion.d/`, and the little that has to be known of what others wrote.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::fingerprint::Fingerprint;
+use crate::words::names::MinionId;
+use crate::words::version::PROGRAM;
+
+/// The drop-in's file name. Salt reads `minion.d/*.conf` in alphabetical order and the last one
+/// wins (`salt/config/__init__.py`, `include_config`), so it has to come late.
+pub const DROP_IN: &str = "zz-heat-salt-bootstrap.conf";
+
+/// Options that this program sets itself; in `minion.config` they would only be contradicted.
+pub const RESERVED: [&str; 6] = ["id", "master", "master_finger", "root_dir", "cache_jobs", "grains"];
+
+/// What goes into the drop-in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DropIn<'a> {
+    /// The minion's id.
+    pub id: &'a MinionId,
+    /// The masters' addresses.
+    pub masters: &'a [String],
+    /// The fingerprint that the master must have.
+    pub master_finger: Option<&'a Fingerprint>,
+    /// The directory that stands for `/`, if it is another.
+    pub root: &'a Path,
+    /// Further options, written as they are.
+    pub config: &'a Map<String, Value>,
+    /// Grains, written as they are.
+    pub grains: &'a Map<String, Value>,
+}
+
+impl DropIn<'_> {
+    /// The file's content. JSON is YAML, so no value can break out of it, whatever it holds.
+    pub fn render(&self) -> String {
+        let mut options = Map::new();
+        options.insert("id".into(), json!(self.id.as_str()));
+        options.insert("master".into(), if let [only] = self.masters { json!(only) } else { json!(self.masters) });
+        if let Some(finger) = self.master_finger {
+            options.insert("master_finger".into(), json!(finger.as_str()));
+        }
+        if self.root != Path::new("/") {
+            options.insert("root_dir".into(), json!(self.root));
+        }
+        // The result of the states is read from the minion's own cache.
+        options.insert("cache_jobs".into(), json!(true));
+        // How often the minion asks whether its key has been accepted; by default it sleeps 10 s.
+        options.insert("acceptance_wait_time".into(), json!(1));
+        options.extend(self.config.clone());
+        if !self.grains.is_empty() {
+            options.insert("grains".into(), Value::Object(self.grains.clone()));
+        }
+        let mut text = format!("# Written by {PROGRAM}, which writes it anew at every run. Put your own options into another file.\n");
+        text.push_str(&yaml(&Value::Object(options)));
+        text.push('\n');
+        text
+    }
+}
+
+/// JSON that a YAML 1.1 reader takes as the same value: ASCII only, since YAML knows characters
+/// that JSON leaves as they are and YAML does not print, and floats with a point.
+fn yaml(value: &Value) -> String {
+    // A Value always serialises: its keys are texts.
+    let json = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        let code = c as u32;
+        // Writing to a String cannot fail.
+        let _ = match code {
+            0x0a | 0x20..=0x7e => {
+                text.push(c);
+                Ok(())
+            }
+            0..=0xffff => write!(text, "\\u{code:04x}"),
+            _ => write!(text, "\\U{code:08x}"),
+        };
+    }
+    text
+}
+
+/// Options of the minion that this program has to know, as far as somebody set them as plain
+/// top-level lines (`pki_dir: /x`) in a file that is not ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The directory of the minion's keys.
+    pub pki_dir: Option<String>,
+    /// The directory of its cache.
+    pub cachedir: Option<String>,
+    /// Its pid file.
+    pub pidfile: Option<String>,
+    /// The port at which the master publishes.
+    pub publish_port: Option<u16>,
+    /// The port at which the master takes returns and keys.
+    pub master_port: Option<u16>,
+    /// Its log.
+    pub log_file: Option<String>,
+    /// Somebody gave grains, which ours in a later file would hide.
+    pub has_grains: bool,
+}
+
+impl Known {
+    /// Reads the top-level lines of a configuration file. This is no YAML reader on purpose: what
+    /// is written in another way is not seen, and the defaults count.
+    pub fn note_lines(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some((key, value)) = line.split_once(':') {
+                let value = value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+                self.note(key, value);
+            }
+        }
+    }
+
+    /// Takes over what `minion.config` sets; it is written to the last file and wins.
+    pub fn note_options(&mut self, options: &Map<String, Value>) {
+        for (key, value) in options {
+            match value {
+                Value::String(text) => self.note(key, text),
+                other => self.note(key, &other.to_string()),
+            }
+        }
+    }
+
+    fn note(&mut self, key: &str, value: &str) {
+        let text = || (!value.is_empty()).then(|| value.to_owned());
+        match key {
+            "pki_dir" => self.pki_dir = text(),
+            "cachedir" => self.cachedir = text(),
+            "pidfile" => self.pidfile = text(),
+            "log_file" => self.log_file = text(),
+            "publish_port" => self.publish_port = value.parse().ok(),
+            "master_port" => self.master_port = value.parse().ok(),
+            "grains" => self.has_grains = true,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(config: Value, grains: Value, root: &str) -> String {
+        let id = MinionId::parse("web-1").unwrap();
+        let masters = ["salt.example.net".to_owned()];
+        let (config, grains) = (config.as_object().unwrap().clone(), grains.as_object().unwrap().clone());
+        DropIn { id: &id, masters: &masters, master_finger: None, root: Path::new(root), config: &config, grains: &grains }.render()
+    }
+
+    #[test]
+    fn it_is_json_below_one_comment() {
+        let text = rendered(json!({"log_level": "info"}), json!({"role": "web"}), "/");
+        let (comment, json) = text.split_once('\n').unwrap();
+        assert!(comment.starts_with("# Written by heat-salt-bootstrap"));
+        let options: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(options, json!({"id": "web-1", "master": "salt.example.net", "cache_jobs": true, "acceptance_wait_time": 1, "log_level": "info", "grains": {"role": "web"}}));
+    }
+
+    #[test]
+    fn another_root_is_told_to_the_minion() {
+        assert!(rendered(json!({}), json!({}), "/srv/image").contains("\"root_dir\": \"/srv/image\""));
+        assert!(!rendered(json!({}), json!({}), "/").contains("root_dir"));
+    }
+
+    #[test]
+    fn characters_that_yaml_does_not_print_are_escaped() {
+        let text = rendered(json!({"x": "a\u{7f}\u{85}\u{fffe}\u{1f600}: - #\n'\""}), json!({}), "/");
+        assert!(text.is_ascii());
+        assert!(text.contains(r#""a\u007f\u0085\ufffe\U0001f600: - #\n'\"""#), "{text}");
+    }
+
+    #[test]
+    fn plain_lines_of_others_are_known() {
+        let mut known = Known::default();
+        known.note_lines("# pki_dir: /no\npki_dir: \"/srv/pki\" # ours\n  cachedir: /nested\npublish_port: 14505\ngrains:\n  a: b\n");
+        known.note_options(json!({"cachedir": "/var/c", "master_port": 14506}).as_object().unwrap());
+        let expected = Known { pki_dir: Some("/srv/pki".into()), cachedir: Some("/var/c".into()), publish_port: Some(14505), master_port: Some(14506), has_grains: true, ..Known::default() };
+        assert_eq!(known, expected);
+    }
+}

@@ -1,0 +1,162 @@
+//! salt-api (rest_cherrypy) on the wire: what its answers mean. All of this was measured against
+//! Salt 3006 and 3008; the code behind it is `salt/netapi/rest_cherrypy/app.py`.
+
+use serde_json::{Value, json};
+
+use super::html;
+use crate::words::secret::Secret;
+
+/// Why salt-api did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// User, password or eauth are wrong; the answer is the same for all three.
+    Credentials,
+    /// There is no session behind the token, or not any more: log in again.
+    Session,
+    /// The session lives, but the Salt token behind it has expired: log in again.
+    TokenExpired,
+    /// The user may not do this.
+    Permission(String),
+    /// `netapi_enable_clients` does not name the client.
+    ClientDisabled(String),
+    /// The master behind salt-api is away or slow, or something on the way is overloaded.
+    Unavailable(String),
+    /// The call itself failed on the master; this is the last line of its traceback.
+    Exception(String),
+    /// Nothing that salt-api would say.
+    Nonsense(String),
+}
+
+/// The body of `POST /login`.
+pub fn login_body(username: &str, password: &Secret, eauth: &str) -> Secret {
+    Secret::new(json!({"username": username, "password": password.expose(), "eauth": eauth}).to_string())
+}
+
+/// The body of `POST /` for one wheel call; `arguments` are its keyword arguments.
+pub fn wheel_body(fun: &str, arguments: &Value) -> String {
+    let mut call = json!({"client": "wheel", "fun": fun});
+    if let (Some(call), Some(arguments)) = (call.as_object_mut(), arguments.as_object()) {
+        call.extend(arguments.clone());
+    }
+    Value::Array(vec![call]).to_string()
+}
+
+/// Reads the answer to a login: the session's token.
+pub fn login_answer(status: u16, body: &[u8]) -> Result<Secret, Refusal> {
+    let answer = success(status, body)?;
+    match answer["return"][0]["token"].as_str() {
+        Some(token) if !token.is_empty() => Ok(Secret::new(token)),
+        _ => Err(nonsense(status, body)),
+    }
+}
+
+/// Reads the answer to a wheel call: what the function returned. `success: true` only says that it
+/// raised nothing.
+pub fn wheel_answer(status: u16, body: &[u8]) -> Result<Value, Refusal> {
+    let mut answer = success(status, body)?;
+    let Some(data) = answer.pointer_mut("/return/0/data") else { return Err(nonsense(status, body)) };
+    match data["success"].as_bool() {
+        Some(true) => Ok(data.get_mut("return").map(Value::take).unwrap_or_default()),
+        Some(false) => Err(Refusal::Exception(last_line(data["return"].as_str().unwrap_or("no traceback")))),
+        None => Err(nonsense(status, body)),
+    }
+}
+
+/// Reads the answer to a hook. It says that the event was fired, and nothing about what came of it.
+pub fn hook_answer(status: u16, body: &[u8]) -> Result<(), Refusal> {
+    match success(status, body)?["success"].as_bool() {
+        Some(true) => Ok(()),
+        _ => Err(nonsense(status, body)),
+    }
+}
+
+fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
+    if status == 200 {
+        return serde_json::from_slice(body).map_err(|_| nonsense(status, body));
+    }
+    let text = String::from_utf8_lossy(body);
+    let message = html::message(&text).unwrap_or_default();
+    Err(match status {
+        401 if message.starts_with("Could not authenticate") => Refusal::Credentials,
+        401 if message.starts_with("No permission") => Refusal::Session,
+        401 if message.starts_with("Authentication failure of type") => {
+            // With the user's name it is the user who may not; without, the token is gone.
+            if message.contains("for user") { Refusal::Permission(message) } else { Refusal::TokenExpired }
+        }
+        401 if message.starts_with("Authorization error") => Refusal::Permission(message),
+        400 if message.contains("Client disabled") => Refusal::ClientDisabled(message),
+        429 | 500 | 502..=504 => Refusal::Unavailable(if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") }),
+        _ => nonsense(status, body),
+    })
+}
+
+fn nonsense(status: u16, body: &[u8]) -> Refusal {
+    let text = String::from_utf8_lossy(body);
+    let excerpt = html::message(&text).unwrap_or_else(|| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect());
+    let excerpt = if excerpt.is_empty() { "an empty body".to_owned() } else { format!("{excerpt:?}") };
+    Refusal::Nonsense(format!("HTTP {status} with {excerpt}"))
+}
+
+fn last_line(traceback: &str) -> String {
+    traceback.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no traceback").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(message: &str) -> Vec<u8> {
+        format!("<!DOCTYPE html><html><body><h2>x</h2><p>{message}</p></body></html>").into_bytes()
+    }
+
+    #[test]
+    fn the_four_meanings_of_401() {
+        for (message, meaning) in [
+            ("Could not authenticate using provided credentials", Refusal::Credentials),
+            ("No permission -- see authorization schemes", Refusal::Session),
+            ("Authentication failure of type &quot;token&quot; occurred.", Refusal::TokenExpired),
+        ] {
+            assert_eq!(wheel_answer(401, &page(message)), Err(meaning), "{message}");
+        }
+        for message in ["Authentication failure of type &quot;token&quot; occurred for user noperm.", "Authorization error occurred."] {
+            assert!(matches!(wheel_answer(401, &page(message)), Err(Refusal::Permission(_))), "{message}");
+        }
+        assert!(matches!(wheel_answer(401, &page("something new")), Err(Refusal::Nonsense(_))));
+    }
+
+    #[test]
+    fn a_disabled_client_is_told_from_other_bad_requests() {
+        let disabled = page("Client disabled: &#x27;wheel&#x27;. Add to &#x27;netapi_enable_clients&#x27; to enable.");
+        assert!(matches!(wheel_answer(400, &disabled), Err(Refusal::ClientDisabled(text)) if text.contains("'wheel'")));
+        assert!(matches!(wheel_answer(400, &page("Invalid JSON document")), Err(Refusal::Nonsense(_))));
+    }
+
+    #[test]
+    fn success_true_is_unpacked_and_success_false_is_an_exception() {
+        let fine = br#"{"return":[{"tag":"salt/wheel/1","data":{"fun":"wheel.key.accept","jid":"1","return":{"minions":["a"]},"success":true}}]}"#;
+        assert_eq!(wheel_answer(200, fine), Ok(json!({"minions": ["a"]})));
+        let raised = br#"{"return":[{"data":{"return":"Traceback:\n  x\nTypeError: no\n","success":false}}]}"#;
+        assert_eq!(wheel_answer(200, raised), Err(Refusal::Exception("TypeError: no".into())));
+    }
+
+    #[test]
+    fn what_is_not_salt_api_is_nonsense() {
+        for (status, body) in [(200, &b"<html>hello</html>"[..]), (200, b""), (200, b"{}"), (302, b""), (404, b"not here"), (200, b"[]"), (200, b"\xff\xfe")] {
+            assert!(matches!(wheel_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
+            assert!(matches!(login_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
+            assert!(matches!(hook_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_unavailable() {
+        assert_eq!(login_answer(503, &page("Salt Master is not available.")), Err(Refusal::Unavailable("HTTP 503: Salt Master is not available.".into())));
+        assert!(matches!(hook_answer(500, br#"{"status":500,"return":"An unexpected error occurred"}"#), Err(Refusal::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_wheel_call_is_one_lowstate() {
+        let body: Value = serde_json::from_str(&wheel_body("key.accept", &json!({"match": "a"}))).unwrap();
+        assert_eq!(body, json!([{"client": "wheel", "fun": "key.accept", "match": "a"}]));
+    }
+}

@@ -1,0 +1,172 @@
+//! What Heat is sent, and what its answers mean.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::words::report::{Report, Verdict};
+
+/// Heat takes no body above 1,048,576 bytes (`heat/common/wsgi.py`, `max_json_body_size`). What
+/// stands around the data has to fit as well.
+const MOST_DATA: usize = 900_000;
+
+/// More than this nobody reads in a stack's status.
+const MOST_REASON: usize = 4_000;
+
+/// The two words that Heat counts; any other is lost without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The condition is met.
+    Success,
+    /// The stack fails.
+    Failure,
+}
+
+impl Status {
+    /// Heat's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Success => "SUCCESS",
+            Status::Failure => "FAILURE",
+        }
+    }
+}
+
+/// What one signal says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Which of the two.
+    pub status: Status,
+    /// Shown in the stack's status when it fails.
+    pub reason: String,
+    /// Signals with the same id count once; the last one stands.
+    pub id: String,
+    /// Found in the wait condition's `data` attribute under the id.
+    pub data: Value,
+}
+
+impl Message {
+    /// The signal that tells a report.
+    pub fn of(report: &Report, id: String) -> Message {
+        let status = match report.verdict {
+            Verdict::Done => Status::Success,
+            Verdict::Failed => Status::Failure,
+        };
+        Message { status, reason: reason(report), id, data: fitted(report) }
+    }
+
+    /// The body for heat-api (TOKEN_SIGNAL): exactly these four keys, or the signal is lost
+    /// (`heat/engine/resources/openstack/heat/wait_condition_handle.py`, `handle_signal`).
+    pub fn heat_body(&self) -> Vec<u8> {
+        json!({"status": self.status.as_str(), "reason": self.reason, "id": self.id, "data": self.data}).to_string().into_bytes()
+    }
+}
+
+/// The report's line, and behind it the failing states, since the status of the stack is the first
+/// thing that people look at.
+fn reason(report: &Report) -> String {
+    let mut reason = report.line();
+    for failed in report.states.iter().flat_map(|states| &states.failures) {
+        reason.push_str(&format!("; {} ({}): {}", failed.id, failed.sls, failed.comment));
+    }
+    shortened(reason, MOST_REASON)
+}
+
+/// The report as data, made to fit by taking the least useful away first: the tails of long
+/// comments and facts, then the failing states beyond the first, then the steps.
+fn fitted(report: &Report) -> Value {
+    let mut report = report.clone();
+    let size = |report: &Report| json!(report).to_string().len();
+    for most in [20_000, 2_000, 200] {
+        if size(&report) <= MOST_DATA {
+            break;
+        }
+        report.message = shortened(report.message, most);
+        report.facts.values_mut().for_each(|fact| *fact = shortened(std::mem::take(fact), most));
+        for failed in report.states.iter_mut().flat_map(|states| &mut states.failures) {
+            failed.comment = shortened(std::mem::take(&mut failed.comment), most);
+        }
+    }
+    if let Some(states) = report.states.as_mut().filter(|states| states.failures.len() > 500) {
+        states.failures.truncate(500);
+    }
+    if size(&report) > MOST_DATA {
+        report.facts.clear();
+        report.states.iter_mut().for_each(|states| states.failures.truncate(1));
+    }
+    json!(report)
+}
+
+fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let cut = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push_str(" [...]");
+    }
+    text
+}
+
+/// What an answer of heat-api to a signal means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It was taken.
+    Taken,
+    /// It may be taken later; the server may have said when.
+    Later(String, Option<Duration>),
+    /// It will never be taken.
+    Never(String),
+}
+
+/// Reads heat-api's answer to a TOKEN_SIGNAL.
+pub fn heat_answer(status: u16, retry_after: Option<Duration>) -> Answer {
+    match status {
+        200..=299 => Answer::Taken,
+        401 => Answer::Never("Heat answered 401: the handle's token is wrong or has expired, or the stack is gone".into()),
+        403 => Answer::Never("Heat answered 403: the token belongs to another stack or project".into()),
+        404 | 410 => Answer::Never(format!("Heat answered {status}: the stack or its handle is gone")),
+        408 | 425 | 429 | 500..=599 => Answer::Later(format!("Heat answered {status}"), retry_after),
+        _ => Answer::Never(format!("Heat answered {status}, which is no answer to a signal: is the endpoint right?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::failure::{Failure, Kind};
+    use crate::words::report::{Circumstances, FailedState, States};
+
+    fn failed(comment: &str, count: usize) -> Report {
+        let failures = (0..count).map(|n| FailedState { id: format!("state-{n}"), sls: "web".into(), comment: comment.into() }).collect();
+        let of = Circumstances { states: Some(States { total: count, failed: count, changed: 0, failures }), ..Circumstances::default() };
+        Report::failed(of, Some("states".into()), Failure::new(Kind::StateFailed, "1 of 2 states failed"))
+    }
+
+    #[test]
+    fn the_reason_names_the_failing_state() {
+        let message = Message::of(&failed("no such package", 1), "web-1".into());
+        assert_eq!(message.reason, "state-failed: 1 of 2 states failed (step states, code 51); state-0 (web): no such package");
+        let body: Value = serde_json::from_slice(&message.heat_body()).unwrap();
+        let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["status", "reason", "id", "data"]);
+        assert_eq!(body["status"], "FAILURE");
+    }
+
+    #[test]
+    fn whatever_the_size_it_fits() {
+        for (comment, count) in [("x".repeat(300_000), 1), ("ü".repeat(600_000), 3), ("x".repeat(1000), 20_000)] {
+            let body = Message::of(&failed(&comment, count), "web-1".into()).heat_body();
+            assert!(body.len() < 1_000_000, "{} bytes", body.len());
+            assert!(serde_json::from_slice::<Value>(&body).unwrap()["data"]["states"]["failures"][0]["id"] == "state-0");
+        }
+        let kept = Message::of(&failed(&"x".repeat(300_000), 1), "web-1".into());
+        assert_eq!(kept.data["states"]["failures"][0]["comment"].as_str().unwrap().len(), 300_000);
+    }
+
+    #[test]
+    fn answers() {
+        assert_eq!(heat_answer(200, None), Answer::Taken);
+        assert!(matches!(heat_answer(401, None), Answer::Never(_)));
+        assert!(matches!(heat_answer(503, Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
+        assert!(matches!(heat_answer(302, None), Answer::Never(_)));
+    }
+}

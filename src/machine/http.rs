@@ -1,0 +1,225 @@
+//! HTTP over verified TLS, with everything limited: the time, the size of the answer, the redirects
+//! (none). What went wrong is told apart here, since the words for it differ by library.
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::CertificateError;
+use tracing::debug;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, http};
+
+use crate::words::version::{PROGRAM, VERSION};
+
+/// No answer that this program wants is larger.
+const MOST_BODY: u64 = 8 * 1024 * 1024;
+/// CherryPy drops an idle connection after 10 s; one that is older than this is not used again.
+const MOST_IDLE: Duration = Duration::from_secs(8);
+
+/// A client that keeps one connection open.
+pub struct Client {
+    agent: Agent,
+}
+
+/// One request.
+pub struct Request<'a> {
+    /// GET, POST ...
+    pub method: &'static str,
+    /// The whole URL.
+    pub url: &'a str,
+    /// Header lines; their values are never logged.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body; it is never logged.
+    pub body: &'a [u8],
+    /// For everything from the name to the last byte.
+    pub timeout: Duration,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+    /// How long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The name has no address (yet).
+    Name(String),
+    /// No connection.
+    Connect(String),
+    /// Nothing, or not all, came in time.
+    TimedOut(Duration),
+    /// The connection cannot be trusted.
+    Tls(Distrust),
+    /// The connection broke, or what came is no HTTP.
+    Broken(String),
+}
+
+/// Why a TLS connection cannot be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Distrust {
+    /// Signed by a CA that is not ours.
+    UnknownIssuer,
+    /// The certificate's time is over.
+    Expired,
+    /// The certificate's time has not come, or the clock is behind.
+    NotYetValid,
+    /// The certificate is for other names.
+    WrongName,
+    /// What answers there does not speak TLS.
+    NotTls,
+    /// Something else, in the library's words.
+    Other(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Name(host) => write!(f, "the name {host} does not resolve"),
+            Trouble::Connect(why) => write!(f, "no connection: {why}"),
+            Trouble::TimedOut(span) => write!(f, "no whole answer within {:.0} s", span.as_secs_f64()),
+            Trouble::Tls(distrust) => write!(f, "{distrust}"),
+            Trouble::Broken(why) => write!(f, "the connection broke: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Distrust::UnknownIssuer => f.write_str("its certificate is signed by an unknown CA"),
+            Distrust::Expired => f.write_str("its certificate has expired, by this machine's clock"),
+            Distrust::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
+            Distrust::WrongName => f.write_str("its certificate is for another name"),
+            Distrust::NotTls => f.write_str("it does not speak TLS"),
+            Distrust::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Client {
+    /// A client that trusts the certificates in `ca` (PEM) only, or the system's if there is none.
+    /// The error is a sentence.
+    pub fn trusting(ca: Option<&str>) -> Result<Client, String> {
+        let roots = match ca {
+            Some(pem) => certificates(pem),
+            None => system_certificates()?,
+        };
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::new(roots)))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(MOST_IDLE)
+            // Requests that carry credentials go straight to their peer unless somebody says otherwise.
+            .proxy(None)
+            .user_agent(format!("{PROGRAM}/{VERSION}"))
+            .build()
+            .new_agent();
+        Ok(Client { agent })
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub fn send(&self, request: &Request) -> Result<Reply, Trouble> {
+        let begun = Instant::now();
+        let result = self.try_send(request).map_err(|error| trouble(&error, request));
+        let outcome = match &result {
+            Ok(reply) => reply.status.to_string(),
+            Err(trouble) => trouble.to_string(),
+        };
+        // A URL's query may be a signature.
+        let url = request.url.split('?').next().unwrap_or_default();
+        debug!("{} {url}: {outcome} in {:.0} ms", request.method, begun.elapsed().as_secs_f64() * 1000.0);
+        result
+    }
+
+    fn try_send(&self, request: &Request) -> Result<Reply, ureq::Error> {
+        let mut builder = http::Request::builder().method(request.method).uri(request.url);
+        for (name, value) in request.headers {
+            builder = builder.header(*name, *value);
+        }
+        let http = builder.body(request.body)?;
+        let http = self.agent.configure_request(http).timeout_global(Some(request.timeout)).build();
+        let mut response = self.agent.run(http)?;
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(MOST_BODY).read_to_vec()?;
+        Ok(Reply { status, body, retry_after })
+    }
+}
+
+fn certificates(pem: &str) -> Vec<Certificate<'static>> {
+    parse_pem(pem.as_bytes())
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect()
+}
+
+fn system_certificates() -> Result<Vec<Certificate<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        let why = found.errors.first().map_or_else(|| "no store of CA certificates was found".to_owned(), ToString::to_string);
+        return Err(format!("{why}: install ca-certificates, or give the CA in the configuration"));
+    }
+    Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+}
+
+fn trouble(error: &ureq::Error, request: &Request) -> Trouble {
+    let host = || http::Uri::try_from(request.url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| request.url.to_owned());
+    match error {
+        ureq::Error::HostNotFound => Trouble::Name(host()),
+        ureq::Error::Timeout(_) => Trouble::TimedOut(request.timeout),
+        ureq::Error::Rustls(inner) => Trouble::Tls(distrust(inner)),
+        ureq::Error::Tls(why) => Trouble::Tls(Distrust::Other((*why).to_owned())),
+        ureq::Error::ConnectionFailed => Trouble::Connect("refused".into()),
+        ureq::Error::Io(inner) => io_trouble(inner, &host()),
+        ureq::Error::BodyExceedsLimit(most) => Trouble::Broken(format!("the answer is larger than {most} bytes")),
+        other => Trouble::Broken(other.to_string()),
+    }
+}
+
+fn io_trouble(error: &std::io::Error, host: &str) -> Trouble {
+    use std::io::ErrorKind;
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return Trouble::Tls(distrust(inner));
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Trouble::Connect(text),
+        // std reports a failed look-up without a kind of its own.
+        _ if text.contains("failed to lookup address") => Trouble::Name(host.to_owned()),
+        _ => Trouble::Broken(text),
+    }
+}
+
+fn distrust(error: &rustls::Error) -> Distrust {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Distrust::UnknownIssuer,
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => Distrust::Expired,
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => Distrust::NotYetValid,
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => Distrust::WrongName,
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Distrust::NotTls,
+        other => Distrust::Other(other.to_string()),
+    }
+}

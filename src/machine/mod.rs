@@ -1,0 +1,9 @@
+//! Floor 2, the machine: files, processes, commands, HTTP, time that passes. It knows nothing of
+//! Salt or Heat.
+
+pub mod command;
+pub mod files;
+pub mod http;
+pub mod interrupt;
+pub mod patience;
+pub mod process;

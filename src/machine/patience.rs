@@ -1,0 +1,178 @@
+//! Waiting: a deadline and the ear for an interrupt, handed down together. There are two ways to
+//! wait and they differ: *retry* what failed and may not fail again, *poll* what is only not ready.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tracing::{debug, info};
+
+use super::interrupt::Interrupt;
+use crate::words::deadline::Deadline;
+use crate::words::failure::{Failure, Kind};
+
+/// How long somebody is willing to wait.
+#[derive(Clone)]
+pub struct Patience {
+    deadline: Deadline,
+    interrupt: Interrupt,
+    attempts: Arc<AtomicU32>,
+}
+
+/// Why one try of a call did not do.
+pub enum Miss {
+    /// It will not get better.
+    Final(Failure),
+    /// It may: try again, not before the span that the server named.
+    Passing(Failure, Option<Duration>),
+}
+
+/// Nobody waits longer than this between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The pause after the first try is at most this; it doubles from there.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+impl Patience {
+    /// Until the deadline, or until the interrupt is raised.
+    pub fn until(deadline: Deadline, interrupt: Interrupt) -> Patience {
+        Patience { deadline, interrupt, attempts: Arc::default() }
+    }
+
+    /// At most `most` of it.
+    pub fn slice(&self, most: Duration) -> Patience {
+        Patience { deadline: self.deadline.slice(most), interrupt: self.interrupt.clone(), attempts: Arc::clone(&self.attempts) }
+    }
+
+    /// The same, counting its tries from one.
+    pub fn counting(&self) -> Patience {
+        Patience { attempts: Arc::default(), ..self.clone() }
+    }
+
+    /// How many tries were made so far, by this one and its slices; 1 if none had to be repeated.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed) + 1
+    }
+
+    /// What is left.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.remaining()
+    }
+
+    /// Is it over?
+    pub fn over(&self) -> bool {
+        self.deadline.passed()
+    }
+
+    /// Sleeps for `span` or to the end, whichever comes first; an interrupt is a failure.
+    pub fn pause(&self, span: Duration) -> Result<(), Failure> {
+        match self.interrupt.sleep(span.min(self.remaining())) {
+            Some(signal) => Err(Failure::new(Kind::Interrupted, format!("told to stop by {signal}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks again and again, `every` so often, until there is something to see; `None` if there
+    /// never was. It always looks once more after the last pause.
+    pub fn poll<T>(&self, every: Duration, mut look: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+        loop {
+            let over = self.over();
+            if let Some(seen) = look()? {
+                return Ok(Some(seen));
+            }
+            if over {
+                return Ok(None);
+            }
+            self.pause(every)?;
+        }
+    }
+
+    /// Tries until it succeeds, fails for good, or the time is up; then the last failure stands,
+    /// since it says more than the clock. `attempt` is told which try it is, from zero.
+    pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, Miss>) -> Result<T, Failure> {
+        let mut tries = 0;
+        loop {
+            let (failure, not_before) = match attempt(tries) {
+                Ok(done) => return Ok(done),
+                Err(Miss::Final(failure)) => return Err(failure),
+                Err(Miss::Passing(failure, not_before)) => (failure, not_before),
+            };
+            tries += 1;
+            let pause = not_before.map_or_else(|| backoff(tries, random()), |span| span.max(FIRST_PAUSE) + random_part(FIRST_PAUSE, random()));
+            if pause >= self.remaining() {
+                let seconds = self.attempts() - 1 + tries;
+                debug!("{what}: giving up after {seconds} tries");
+                return Err(failure.fact("attempts", tries.to_string()));
+            }
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+            info!("{what}: {}; trying again in {:.1} s, {} s left", failure.message, pause.as_secs_f64(), self.remaining().as_secs());
+            self.pause(pause)?;
+        }
+    }
+}
+
+/// Full jitter: anywhere between nothing and the doubled pause, so that a herd of VMs that failed
+/// together does not come back together.
+fn backoff(tries: u32, random: u32) -> Duration {
+    let most = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(LONGEST_PAUSE);
+    random_part(most, random)
+}
+
+fn random_part(most: Duration, random: u32) -> Duration {
+    most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the pauses lose their jitter and nothing else.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience(milliseconds: u64) -> Patience {
+        Patience::until(Deadline::after(Duration::from_millis(milliseconds)), Interrupt::default())
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_cap() {
+        assert_eq!(backoff(1, u32::MAX), FIRST_PAUSE);
+        assert_eq!(backoff(3, u32::MAX), FIRST_PAUSE * 4);
+        assert_eq!(backoff(40, u32::MAX), LONGEST_PAUSE);
+        assert_eq!(backoff(40, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_counted() {
+        let patience = patience(60_000);
+        let done = patience.retry("test", |tries| if tries < 2 { Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "x"), None)) } else { Ok(tries) });
+        assert_eq!(done, Ok(2));
+        assert_eq!(patience.attempts(), 3);
+    }
+
+    #[test]
+    fn what_is_final_is_not_tried_again() {
+        let mut tries = 0;
+        let failed = patience(60_000).retry::<()>("test", |_| {
+            tries += 1;
+            Err(Miss::Final(Failure::new(Kind::LoginRefused, "no")))
+        });
+        assert_eq!((failed.unwrap_err().kind, tries), (Kind::LoginRefused, 1));
+    }
+
+    #[test]
+    fn at_the_end_the_last_failure_stands() {
+        let failed = patience(50).retry::<()>("test", |_| Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30)))));
+        assert_eq!(failed.unwrap_err().kind, Kind::ApiUnreachable);
+    }
+
+    #[test]
+    fn polling_looks_once_more_at_the_end() {
+        let patience = patience(30);
+        let seen = patience.poll(Duration::from_secs(60), || Ok(patience.over().then_some(())));
+        assert_eq!(seen, Ok(Some(())));
+    }
+}

@@ -1,0 +1,18 @@
+//! heat-salt-bootstrap; see the library for everything.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use heat_salt_bootstrap::rim::{agent, cli::Cli};
+use heat_salt_bootstrap::words::failure::Kind;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => ExitCode::from(agent::main(&cli)),
+        Err(error) => {
+            // Nobody is left to tell if the terminal is gone.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { Kind::Usage.code() } else { 0 })
+        }
+    }
+}

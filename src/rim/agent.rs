@@ -1,0 +1,225 @@
+//! The verbs. This is the one place that reports and that picks the exit code.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tracing::{error, info, warn};
+
+use super::cli::{Cli, Common, SignalStatus, Verb, Work};
+use super::{logging, plan, show, supervisor};
+use crate::decide::settings::Signal;
+use crate::decide::signal::{Message, Status};
+use crate::machine::files::Root;
+use crate::machine::interrupt::Interrupt;
+use crate::machine::patience::Patience;
+use crate::service::minion::jobs;
+use crate::service::minion::place::Place;
+use crate::service::store::Store;
+use crate::service::{config, heat};
+use crate::story::bootstrap::{Links, Scene, bootstrap};
+use crate::story::journal::Journal;
+use crate::words::deadline::Deadline;
+use crate::words::failure::{Failure, Kind};
+use crate::words::report::{self, Report, Verdict};
+
+/// How long it is tried to tell Heat of a configuration that cannot even say how long.
+const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
+/// After a signal the service manager waits 90 s by default; Heat gets a part of that.
+const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
+/// The part of the deadline that is kept for the report: a tenth, within these bounds.
+const LEAST_RESERVE: Duration = Duration::from_secs(2);
+const MOST_RESERVE: Duration = Duration::from_secs(30);
+
+/// Does what the command line says; returns the exit code.
+pub fn main(cli: &Cli) -> u8 {
+    logging::start(cli.common.log_format, cli.common.verbose);
+    let root = match Root::new(&cli.common.root) {
+        Ok(root) => root,
+        Err(error) => return complain(&Failure::new(Kind::Usage, format!("--root {}: {error}", cli.common.root.display())).hint("Give a directory that is there.")),
+    };
+    let all = Links { install: true, accept: true, apply: true };
+    let none = Links { install: false, accept: false, apply: false };
+    match &cli.verb {
+        Verb::Run(work) => perform("run", all, work, &root, &cli.common),
+        Verb::Install(work) => perform("install", Links { install: true, ..none }, work, &root, &cli.common),
+        Verb::Accept(work) => perform("accept", Links { accept: true, ..none }, work, &root, &cli.common),
+        Verb::Apply(work) => perform("apply", Links { apply: true, ..none }, work, &root, &cli.common),
+        Verb::Signal { status, reason } => ended(signal(*status, reason.as_deref(), &root, &cli.common)),
+        Verb::Plan { json } => ended(show_plan(*json, &root, &cli.common)),
+        Verb::Status { json } => ended(status(*json, &root)),
+        Verb::Explain { code } => ended(explain(code.as_deref())),
+    }
+}
+
+/// Works, and reports whatever comes of it: on disk, to Heat, to the person who waits.
+fn perform(verb: &str, links: Links, work: &Work, root: &Root, common: &Common) -> u8 {
+    let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
+    found.warn_of_open_files();
+    let journal = Journal::begin(verb, &found.minion_id());
+    let store = Store::below(root);
+    let (signal, deadline, place, result) = match allowed(root).and_then(|()| found.settings()) {
+        Err(failure) => (found.signal(), Deadline::after(WITHOUT_SETTINGS), None, Err(failure)),
+        Ok(mut settings) => {
+            let (signal, place) = (settings.signal.take(), Place::of(root, &settings));
+            let deadline = Deadline::after(settings.deadline);
+            let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
+            let again = work.again;
+            let (root, store, entries) = (root.clone(), store.clone(), journal.clone());
+            let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |patience| {
+                bootstrap(&Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, again }, links)
+            });
+            (signal, deadline, Some(place), result)
+        }
+    };
+    // A link of the chain that did its part has nothing to tell Heat yet.
+    let says = links.apply || result.is_err();
+    let report = conclude(&journal, result, signal.as_ref().filter(|_| says), &store, deadline);
+    if let Some(place) = &place {
+        journal.litter().iter().for_each(|jid| jobs::forget(place, jid));
+        jobs::forget_old(place);
+    }
+    if work.json {
+        print(&(json!(report).to_string() + "\n"));
+    }
+    report.code
+}
+
+/// Makes the report, keeps it, tells Heat, keeps how that went.
+fn conclude(journal: &Journal, result: Result<String, Failure>, signal: Option<&Signal>, store: &Store, deadline: Deadline) -> Report {
+    let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
+    let mut report = match result {
+        Ok(message) => Report::done(journal.circumstances(), message),
+        Err(failure) => Report::failed(journal.circumstances(), journal.current_step(), failure),
+    };
+    // Kept before Heat is told: what Heat hears can be read here, even if this is killed now.
+    if let Err(failure) = store.keep_report(&report) {
+        error!("{failure}");
+        if report.verdict == Verdict::Done {
+            report = Report::failed(journal.circumstances(), None, failure);
+        }
+    }
+    if let Some(signal) = signal {
+        let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
+        tell(signal, &mut report, deadline);
+        if let Err(failure) = store.keep_report(&report) {
+            error!("{failure}");
+        }
+    }
+    match report.verdict {
+        Verdict::Done if report.code == 0 => info!("{}", report.message),
+        _ => {
+            error!("{}", report.line());
+            if let Some(hint) = &report.hint {
+                error!("what to do: {hint}");
+            }
+        }
+    }
+    report
+}
+
+/// Tells Heat and notes in the report how that went. Work that is done stays done if Heat was not
+/// told, but the exit code says so.
+fn tell(signal: &Signal, report: &mut Report, deadline: Deadline) {
+    let id = signal.id.clone().unwrap_or_else(|| report.minion_id.clone());
+    report.signal = None;
+    let message = Message::of(report, id);
+    // What interrupted the work does not interrupt the report of it.
+    let told = heat::tell(signal, &message, &Patience::until(deadline, Interrupt::default()));
+    report.signal = Some(report::Signal { transport: signal.handle.transport().to_owned(), delivered: told.is_ok(), error: told.as_ref().err().map(|failure| failure.message.clone()) });
+    if let Err(failure) = told {
+        error!("{failure}");
+        if report.verdict == Verdict::Done {
+            report.code = failure.kind.code();
+            report.reason = failure.kind.reason().to_owned();
+            report.hint = Some(failure.hint.unwrap_or_else(|| failure.kind.advice().to_owned()));
+        }
+    }
+}
+
+/// Sends the last report again, or a status that somebody else decided on.
+fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, common: &Common) -> Result<(), Failure> {
+    let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
+    let Some(signal) = found.signal() else {
+        found.settings()?;
+        return Err(Failure::new(Kind::Config, "the configuration has no signal: there is no Heat to tell").hint("Give the wait condition handle's attributes in `signal`."));
+    };
+    let deadline = Deadline::after(WITHOUT_SETTINGS);
+    let store = Store::below(root);
+    let Some(status) = status else {
+        let mut report = last_report(&store)?;
+        if report.verdict == Verdict::Done {
+            // What was wrong with it is that Heat had not been told.
+            report.code = Kind::Done.code();
+            report.reason = Kind::Done.reason().to_owned();
+            report.hint = None;
+        }
+        tell(&signal, &mut report, deadline);
+        store.keep_report(&report)?;
+        return match report.signal {
+            Some(report::Signal { error: Some(why), .. }) => Err(Failure::new(Kind::SignalUndelivered, why)),
+            _ => Ok(()),
+        };
+    };
+    let status = match status {
+        SignalStatus::Success => Status::Success,
+        SignalStatus::Failure => Status::Failure,
+    };
+    let id = signal.id.clone().unwrap_or_else(|| found.minion_id());
+    let message = Message { status, reason: reason.unwrap_or("signalled by hand").to_owned(), id, data: Value::String(reason.unwrap_or_default().to_owned()) };
+    heat::tell(&signal, &message, &Patience::until(deadline, Interrupt::default()))
+}
+
+fn show_plan(as_json: bool, root: &Root, common: &Common) -> Result<(), Failure> {
+    let settings = config::find(root, common.config.as_deref(), &common.settings.overrides()).settings()?;
+    let plan = plan::plan(root, &settings, &Store::below(root));
+    print(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) });
+    Ok(())
+}
+
+fn status(as_json: bool, root: &Root) -> Result<(), Failure> {
+    let report = last_report(&Store::below(root))?;
+    print(&if as_json { format!("{:#}\n", json!(report)) } else { show::report(&report) });
+    Ok(())
+}
+
+fn last_report(store: &Store) -> Result<Report, Failure> {
+    let path = store.report_path();
+    store.report().ok_or_else(|| Failure::new(Kind::LocalSystem, format!("there is no report at {} that can be read: nothing has run to its end here", path.display())).hint("Run `heat-salt-bootstrap run`; under another root give the same --root; the report can be read by root only."))
+}
+
+fn explain(code: Option<&str>) -> Result<(), Failure> {
+    let kinds: Vec<Kind> = match code {
+        None => Kind::ALL.to_vec(),
+        Some(text) => vec![Kind::named(text).ok_or_else(|| Failure::new(Kind::Usage, format!("{text:?} is neither an exit code nor a reason of this program")).hint("`heat-salt-bootstrap explain` lists them all."))?],
+    };
+    print(&kinds.into_iter().map(show::explanation).collect::<Vec<_>>().join("\n"));
+    Ok(())
+}
+
+fn allowed(root: &Root) -> Result<(), Failure> {
+    if root.is_machine() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may"));
+    }
+    Ok(())
+}
+
+fn ended(result: Result<(), Failure>) -> u8 {
+    match result {
+        Ok(()) => Kind::Done.code(),
+        Err(failure) => complain(&failure),
+    }
+}
+
+fn complain(failure: &Failure) -> u8 {
+    error!("{failure}");
+    error!("what to do: {}", failure.hint.as_deref().unwrap_or(failure.kind.advice()));
+    failure.kind.code()
+}
+
+/// Results go to standard output. A reader that has gone away (`| head`) is no failure.
+fn print(text: &str) {
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        warn!("standard output: {error}");
+    }
+}

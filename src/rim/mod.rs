@@ -1,0 +1,8 @@
+//! Floor 5, the rim: the command line, the log, and the verbs.
+
+pub mod agent;
+pub mod cli;
+pub mod logging;
+pub mod plan;
+pub mod show;
+pub mod supervisor;

@@ -1,0 +1,132 @@
+//! What `run` would do: decided from the settings and from a look at this machine, nothing more.
+
+use serde_json::{Map, Value, json};
+
+use crate::decide::fingerprint::Fingerprint;
+use crate::decide::minion_config::DropIn;
+use crate::decide::settings::{Accept, Settings, Trust};
+use crate::machine::command;
+use crate::machine::files::Root;
+use crate::service::minion::daemon;
+use crate::service::minion::place::Place;
+use crate::service::packages::Program;
+use crate::service::store::Store;
+
+/// The plan as JSON: files, commands, requests, in the order in which they would come.
+pub fn plan(root: &Root, settings: &Settings, store: &Store) -> Value {
+    let place = Place::of(root, settings);
+    let pinned = match &settings.minion.trust {
+        Trust::Given(finger) => Some(finger.clone()),
+        Trust::AskApi => place.pinned_master(),
+    };
+    let found = command::find(&settings.minion.program);
+    let manner = daemon::manner(settings.minion.start, root);
+    let program = Program { path: found.clone().unwrap_or_else(|| settings.minion.program.clone().into()) };
+    let running = daemon::running(&place);
+    json!({
+        "minion_id": settings.minion.id.as_str(),
+        "masters": settings.minion.masters,
+        "master_finger": pinned.as_ref().map_or("to be asked of salt-api over verified TLS", Fingerprint::as_str),
+        "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
+        "files": files(root, settings, &place, pinned.as_ref()),
+        "start": format!("{manner:?}").to_lowercase(),
+        "running": running,
+        "commands": daemon::commands(manner, &program, &place, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
+        "requests": requests(settings),
+        "report": store.report_path(),
+        "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.url(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
+        "deadline_seconds": settings.deadline.as_secs(),
+    })
+}
+
+fn files(root: &Root, settings: &Settings, place: &Place, master: Option<&Fingerprint>) -> Value {
+    let minion = &settings.minion;
+    let masked = |options: &Map<String, Value>| masked(&Value::Object(options.clone())).as_object().cloned().unwrap_or_default();
+    let (config, grains) = (masked(&minion.config), masked(&minion.grains));
+    let shown = DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }.render();
+    let changes = master.is_none_or(|master| !daemon::is(&place.drop_in, &place.drop_in_text(root, settings, master)));
+    let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
+    if let Some(path) = &place.tmpfiles {
+        let text = place.tmpfiles_text();
+        files.push(json!({"path": path, "mode": "0644", "changes": !daemon::is(path, &text), "content": text}));
+    }
+    Value::Array(files)
+}
+
+fn requests(settings: &Settings) -> Vec<String> {
+    let Some(api) = &settings.api else { return Vec::new() };
+    let base = &api.urls[0];
+    let id = &settings.minion.id;
+    let mut requests = vec![format!("POST {base}/login as {} ({}), password ***", api.username, api.eauth)];
+    if settings.minion.trust == Trust::AskApi {
+        requests.push(format!("POST {base}/ wheel key.finger_master"));
+    }
+    if settings.accept == Accept::Wheel {
+        requests.push(format!("POST {base}/ wheel key.print match={id} (key.finger without the permission)"));
+        requests.push(format!("POST {base}/ wheel key.accept match={id}, if the pending key is this minion's own"));
+        requests.push(format!("POST {base}/ wheel key.print match={id}, to make sure"));
+    }
+    if let Some(apply) = &settings.apply {
+        let pillar = if apply.pillar.is_empty() { String::new() } else { format!(", pillar {} ***", apply.pillar.keys().cloned().collect::<Vec<_>>().join(", ")) };
+        requests.push(format!("POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}", apply.hook.as_str(), apply.matcher, apply.argument()));
+    }
+    requests.push(format!("POST {base}/logout"));
+    requests
+}
+
+/// The value with everything hidden that its key says to be a secret.
+fn masked(value: &Value) -> Value {
+    const WORDS: [&str; 5] = ["pass", "secret", "token", "key", "credential"];
+    match value {
+        Value::Object(keys) => Value::Object(keys.iter().map(|(key, value)| {
+            let hidden = WORDS.iter().any(|word| key.to_lowercase().contains(word));
+            (key.clone(), if hidden { json!("***") } else { masked(value) })
+        }).collect()),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The plan as a person reads it.
+pub fn shown(plan: &Value) -> String {
+    let text = |key: &str| plan[key].as_str().map_or_else(|| plan[key].to_string(), str::to_owned);
+    let mut out = vec![
+        format!("Minion {} of master {}", text("minion_id"), plan["masters"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")),
+        format!("Master's fingerprint: {}", text("master_finger")),
+        match &plan["program"] {
+            Value::String(path) => format!("Program: {path}"),
+            missing => format!("Program: {} is NOT installed", missing["missing"].as_str().unwrap_or_default()),
+        },
+    ];
+    for file in plan["files"].as_array().into_iter().flatten() {
+        let change = if file["changes"].as_bool() == Some(true) { "would be written" } else { "is as it should be" };
+        out.push(format!("\nFile {} (mode {}) {change}:", file["path"].as_str().unwrap_or_default(), file["mode"].as_str().unwrap_or_default()));
+        out.extend(file["content"].as_str().unwrap_or_default().lines().map(|line| format!("    {line}")));
+    }
+    let needed = if plan["running"].is_null() { "salt-minion does not run" } else { "salt-minion runs; only if its configuration changes" };
+    out.push(format!("\nCommands ({}; {needed}):", text("start")));
+    out.extend(lines(&plan["commands"]));
+    out.push("\nRequests to salt-api:".into());
+    out.extend(lines(&plan["requests"]));
+    out.push(match &plan["signal"] {
+        Value::Null => "\nHeat: not configured".to_owned(),
+        signal => format!("\nHeat: {} to {} as {}", signal["transport"].as_str().unwrap_or_default(), signal["url"].as_str().unwrap_or_default(), signal["id"].as_str().unwrap_or_default()),
+    });
+    out.push(format!("Report: {}; deadline {} s", text("report"), text("deadline_seconds")));
+    out.join("\n") + "\n"
+}
+
+fn lines(list: &Value) -> impl Iterator<Item = String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(|line| format!("    {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_called_a_secret_is_hidden_at_any_depth() {
+        let hidden = masked(&json!({"log_level": "info", "mysql.pass": "a", "s3": [{"secret_key": "b", "region": "x"}]}));
+        assert_eq!(hidden, json!({"log_level": "info", "mysql.pass": "***", "s3": [{"secret_key": "***", "region": "x"}]}));
+    }
+}

@@ -1,0 +1,186 @@
+//! The minion as a daemon: configured, enabled, started, restarted if its configuration changed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tracing::{info, warn};
+
+use super::place::Place;
+use crate::decide::fingerprint::Fingerprint;
+use crate::decide::settings::{Settings, Start};
+use crate::machine::command::{self, Finished, Running};
+use crate::machine::files::{self, Root};
+use crate::machine::patience::Patience;
+use crate::machine::process;
+use crate::service::packages::Program;
+use crate::service::store::Store;
+use crate::words::failure::{Failure, Kind};
+
+/// The unit and the init script bear this name in every package of Salt's.
+const SERVICE: &str = "salt-minion";
+
+/// How the minion is run here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// By `systemctl`.
+    Systemd,
+    /// By the script in `/etc/init.d`.
+    Sysv,
+    /// By `salt-minion -d`.
+    Direct,
+}
+
+/// A minion that runs, or is on its way to: its start may still be under way.
+pub struct Minion {
+    /// Where its files lie.
+    pub place: Place,
+    starting: Option<Running>,
+    replaced: Option<i32>,
+}
+
+/// Finds out how the minion is run, unless the configuration says so. A root that is not the
+/// machine's own has no service manager of its own.
+pub fn manner(start: Start, root: &Root) -> Manner {
+    let unit = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"].iter().any(|dir| Path::new(dir).join("salt-minion.service").exists());
+    match start {
+        Start::Systemd => Manner::Systemd,
+        Start::Sysv => Manner::Sysv,
+        Start::Direct => Manner::Direct,
+        Start::Auto if !root.is_machine() => Manner::Direct,
+        // sd_booted(3): this directory exists if and only if systemd is the init system.
+        Start::Auto if Path::new("/run/systemd/system").is_dir() && unit => Manner::Systemd,
+        Start::Auto if Path::new("/etc/init.d").join(SERVICE).exists() => Manner::Sysv,
+        Start::Auto => Manner::Direct,
+    }
+}
+
+/// The commands that start (or restart) the minion and make it start at every boot, as far as
+/// they are the same on every machine.
+pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool) -> Vec<Vec<String>> {
+    let verb = if restart { "restart" } else { "start" };
+    let words = |line: &[&str]| line.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    match manner {
+        Manner::Systemd => vec![words(&["systemctl", "enable", "salt-minion.service"]), words(&["systemctl", verb, "salt-minion.service"])],
+        Manner::Sysv => {
+            let enable = if command::find("chkconfig").is_some() { words(&["chkconfig", SERVICE, "on"]) } else { words(&["update-rc.d", SERVICE, "defaults"]) };
+            let start = if command::find("service").is_some() { words(&["service", SERVICE, verb]) } else { words(&["/etc/init.d/salt-minion", verb]) };
+            vec![enable, start]
+        }
+        Manner::Direct => vec![vec![program.path.display().to_string(), "-d".into(), "-c".into(), place.config_dir.display().to_string()]],
+    }
+}
+
+/// Makes sure that the minion is configured and runs with this configuration. Says whether
+/// anything had to change. Does not wait for the minion to come up.
+pub fn ensure(root: &Root, settings: &Settings, program: &Program, master: &Fingerprint, store: &Store, patience: &Patience) -> Result<(Minion, bool), Failure> {
+    let place = Place::of(root, settings);
+    place.check_master(master)?;
+    if place.hides_grains {
+        warn!("minion.grains replaces the grains that another file below {} gives: Salt does not merge them", place.config_dir.display());
+    }
+    let mut changed = false;
+    files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
+    let text = place.drop_in_text(root, settings, master);
+    if !is(&place.drop_in, &text) {
+        // Said before it is written: a run that is killed in between leaves the debt behind.
+        store.owe_restart()?;
+        changed |= files::ensure(&place.drop_in, text.as_bytes(), 0o600)?;
+    }
+    if let Some(path) = place.tmpfiles.as_deref() {
+        files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        changed |= files::ensure(path, place.tmpfiles_text().as_bytes(), 0o644)?;
+    }
+    let running = running(&place);
+    if running.is_some() && !store.owes_restart() {
+        return Ok((Minion { place, starting: None, replaced: None }, changed));
+    }
+    let manner = manner(settings.minion.start, root);
+    if let (Some(pid), Manner::Direct) = (running, manner) {
+        info!("restarting salt-minion (pid {pid}): its configuration changed");
+        stop(pid, patience)?;
+    }
+    let commands = commands(manner, program, &place, running.is_some());
+    let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
+    for argv in first {
+        let finished = command::run(&borrowed(argv), &patience.slice(Duration::from_secs(60)))?;
+        if !finished.success() {
+            return Err(finished.failure(Kind::LocalSystem));
+        }
+    }
+    let starting = command::start(&borrowed(last))?;
+    Ok((Minion { place, starting: Some(starting), replaced: running }, true))
+}
+
+impl Minion {
+    /// The minion as it is, for verbs that expect it to run.
+    pub fn found(place: Place) -> Minion {
+        Minion { place, starting: None, replaced: None }
+    }
+
+    /// The processes of the minion that was started last; none while it is not up yet.
+    pub fn pids(&self) -> Vec<i32> {
+        running(&self.place).filter(|pid| Some(*pid) != self.replaced).map(process::tree).unwrap_or_default()
+    }
+
+    /// Fails if the command that starts the minion has failed.
+    pub fn check_start(&mut self) -> Result<(), Failure> {
+        let Some(starting) = self.starting.as_mut() else { return Ok(()) };
+        if let Some(finished) = starting.poll()? {
+            self.starting = None;
+            if !finished.success() {
+                return Err(did_not_start(&finished, &self.place));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the minion's log says last, of what is worth saying.
+    pub fn last_words(&self) -> Option<String> {
+        let log = files::tail(&self.place.log_file, 32 * 1024).ok()?;
+        log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
+    }
+
+    /// Adds what the minion's log says to a failure that is about the minion.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        let failure = failure.fact("minion_log", self.place.log_file.display().to_string());
+        match self.last_words() {
+            Some(words) => failure.fact("minion_says", words),
+            None => failure,
+        }
+    }
+}
+
+/// The pid of the minion that runs, by its pid file; a file left behind by a dead one counts for
+/// nothing, even if another process has the number now.
+pub fn running(place: &Place) -> Option<i32> {
+    let pid: i32 = files::read_text(&place.pidfile, 32).ok()?.trim().parse().ok()?;
+    (process::runs(pid) && process::command_line(pid).contains("salt-minion")).then_some(pid)
+}
+
+/// Is this the content of the file?
+pub fn is(path: &Path, text: &str) -> bool {
+    files::read(path, text.len() as u64).is_ok_and(|there| there == text.as_bytes())
+}
+
+fn stop(pid: i32, patience: &Patience) -> Result<(), Failure> {
+    let cannot = |errno: nix::errno::Errno| Failure::new(Kind::LocalSystem, format!("cannot stop salt-minion (pid {pid}): {errno}"));
+    process::send(pid, Signal::SIGTERM).map_err(cannot)?;
+    let gone = |patience: Patience| patience.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));
+    if gone(patience.slice(Duration::from_secs(15)))?.is_none() {
+        warn!("salt-minion (pid {pid}) does not end by SIGTERM: killing it");
+        for pid in process::tree(pid) {
+            process::send(pid, Signal::SIGKILL).map_err(cannot)?;
+        }
+        gone(patience.slice(Duration::from_secs(5)))?;
+    }
+    Ok(())
+}
+
+fn did_not_start(finished: &Finished, place: &Place) -> Failure {
+    finished.failure(Kind::LocalSystem).hint(format!("Read {} and, under systemd, `journalctl -u salt-minion`.", place.log_file.display()))
+}
+
+fn borrowed(argv: &[String]) -> Vec<&str> {
+    argv.iter().map(String::as_str).collect()
+}

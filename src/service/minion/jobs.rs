@@ -1,0 +1,170 @@
+//! The minion's job files: which job came of our trigger, whether it still runs, how it ended.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::debug;
+
+use super::place::Place;
+use crate::decide::job::{self, Outcome, Wanted};
+use crate::machine::patience::Patience;
+use crate::machine::{files, process};
+use crate::words::failure::Failure;
+use crate::words::names::Jid;
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_millis(25);
+/// Between the end of a job and its cached return lies a moment (`salt/minion.py`, `_return_pub`
+/// removes the one before it writes the other). A job that is gone for longer has died.
+const GONE: Duration = Duration::from_secs(5);
+/// Cached jobs older than this are removed.
+const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Watches for the job that came of a trigger.
+pub struct Watch<'a> {
+    place: &'a Place,
+    wanted: Wanted,
+    others: HashSet<Jid>,
+}
+
+/// How the wait for a job's end came out.
+pub enum Ended {
+    /// It ended.
+    So(Outcome),
+    /// It is gone and left no result: the minion was restarted, or somebody killed it.
+    Vanished,
+    /// It still runs.
+    NotYet,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches among the jobs that are not in `before`.
+    pub fn new(place: &'a Place, wanted: Wanted, before: impl IntoIterator<Item = Jid>) -> Watch<'a> {
+        Watch { place, wanted, others: before.into_iter().collect() }
+    }
+
+    /// Waits until the job is there, running or ended.
+    pub fn find(&mut self, patience: &Patience) -> Result<Option<Jid>, Failure> {
+        patience.poll(EVERY, || Ok(self.look()))
+    }
+
+    /// Is it there? The earliest of several that fit: a hook that was fired twice starts two.
+    pub fn look(&mut self) -> Option<Jid> {
+        let mut new: Vec<Jid> = known(self.place).into_iter().filter(|jid| !self.others.contains(jid)).collect();
+        new.sort();
+        for jid in new {
+            // A file that is not whole yet is looked at again the next time.
+            let Some(job) = read(&return_file(self.place, &jid)).or_else(|| read(&proc_file(self.place, &jid))) else { continue };
+            if self.wanted.is(&job) {
+                return Some(jid);
+            }
+            debug!("job {jid} ({}) is not ours", job.fun);
+            self.others.insert(jid);
+        }
+        None
+    }
+
+    /// Takes a job out of the search.
+    pub fn pass_over(&mut self, jid: Jid) {
+        self.others.insert(jid);
+    }
+
+    /// Waits for a job's end.
+    pub fn end_of(&self, jid: &Jid, patience: &Patience) -> Result<Ended, Failure> {
+        let mut gone_since = None;
+        let ended = patience.poll(EVERY, || {
+            if let Some(outcome) = outcome(self.place, jid) {
+                return Ok(Some(Ended::So(outcome)));
+            }
+            if runs(self.place, jid) {
+                gone_since = None;
+                return Ok(None);
+            }
+            let since = *gone_since.get_or_insert_with(Instant::now);
+            Ok((since.elapsed() > GONE).then_some(Ended::Vanished))
+        })?;
+        Ok(ended.unwrap_or(Ended::NotYet))
+    }
+
+    /// Waits until another job has ended, however.
+    pub fn out_of_the_way(&self, other: Option<&Jid>, patience: &Patience) -> Result<(), Failure> {
+        let still = |jid: &Jid| runs(self.place, jid) && outcome(self.place, jid).is_none();
+        patience.poll(EVERY, || Ok(match other { Some(jid) => (!still(jid)).then_some(()), None => (!known_running(self.place).iter().any(still)).then_some(()) }))?;
+        Ok(())
+    }
+}
+
+/// All jobs that the minion knows, running and ended.
+pub fn known(place: &Place) -> Vec<Jid> {
+    let mut jids = known_running(place);
+    jids.extend(listed(&place.cachedir.join("minion_jobs")));
+    jids.sort();
+    jids.dedup();
+    jids
+}
+
+/// Removes what a finished job of ours left in the cache: it holds the pillar it was given, and
+/// everybody can read it.
+pub fn forget(place: &Place, jid: &Jid) {
+    let dir = place.cachedir.join("minion_jobs").join(jid.as_str());
+    if let Err(error) = fs::remove_dir_all(&dir) {
+        debug!("{} stays: {error}", dir.display());
+    }
+}
+
+/// Removes cached jobs that are older than a week, for machines without systemd-tmpfiles.
+pub fn forget_old(place: &Place) {
+    let dir = place.cachedir.join("minion_jobs");
+    let now = SystemTime::now();
+    for jid in listed(&dir) {
+        let age = fs::metadata(dir.join(jid.as_str())).and_then(|meta| meta.modified()).ok().and_then(|then| now.duration_since(then).ok());
+        if age.is_some_and(|age| age > OLD) {
+            forget(place, &jid);
+        }
+    }
+}
+
+fn known_running(place: &Place) -> Vec<Jid> {
+    listed(&place.cachedir.join("proc"))
+}
+
+fn listed(dir: &Path) -> Vec<Jid> {
+    fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| Jid::parse(&entry.file_name().to_string_lossy())).collect()
+}
+
+fn proc_file(place: &Place, jid: &Jid) -> PathBuf {
+    place.cachedir.join("proc").join(jid.as_str())
+}
+
+fn return_file(place: &Place, jid: &Jid) -> PathBuf {
+    place.cachedir.join("minion_jobs").join(jid.as_str()).join("return.p")
+}
+
+fn read(path: &Path) -> Option<job::Job> {
+    job::read_job(&files::read(path, job::MOST_BYTES).ok()?)
+}
+
+fn outcome(place: &Place, jid: &Jid) -> Option<Outcome> {
+    job::read_outcome(&files::read(&return_file(place, jid), job::MOST_BYTES).ok()?)
+}
+
+/// Does the job run, or wait for its turn? Its file alone proves nothing: a minion that was killed
+/// leaves it behind.
+fn runs(place: &Place, jid: &Jid) -> bool {
+    let path = proc_file(place, jid);
+    match read(&path) {
+        Some(job) => job.pid.is_none_or(process::runs),
+        None => path.exists() || queues(place, jid),
+    }
+}
+
+/// With `queue: True` a job that finds another state run under way is put into
+/// `queues/<master>/state_queue/queued_<microseconds>_<jid>.p`, and its proc file goes away until
+/// it is its turn (3006.27 and 3008.5, measured).
+fn queues(place: &Place, jid: &Jid) -> bool {
+    let masters = fs::read_dir(place.cachedir.join("queues")).into_iter().flatten().flatten();
+    let end = format!("_{jid}.p");
+    masters.flat_map(|master| fs::read_dir(master.path().join("state_queue")).into_iter().flatten().flatten()).any(|entry| entry.file_name().to_string_lossy().ends_with(&end))
+}

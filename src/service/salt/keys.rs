@@ -1,0 +1,146 @@
+//! The minion's key on the master: exactly ours is accepted, and it is made sure that it was.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{debug, warn};
+
+use super::session::Session;
+use crate::decide::fingerprint::{Fingerprint, PublicKey};
+use crate::decide::key_state::{Judgement, KeyState};
+use crate::machine::patience::Patience;
+use crate::machine::process;
+use crate::service::minion::daemon::Minion;
+use crate::words::failure::{Failure, Kind};
+use crate::words::names::MinionId;
+
+/// A minion that has not shown its key by then will not.
+const KEY_PATIENCE: Duration = Duration::from_secs(180);
+/// How often it is looked, on this machine, whether the minion has begun to talk to the master.
+const LOCAL: Duration = Duration::from_millis(25);
+/// How often the master is asked for a key that did not arrive at once.
+const REMOTE: Duration = Duration::from_millis(400);
+
+/// The master's fingerprint, as salt-api states it over verified TLS.
+pub fn master_fingerprint(session: &mut Session, patience: &Patience) -> Result<Fingerprint, Failure> {
+    // The hash is named, since the master's own default may be another than the minion's.
+    let returned = session.wheel("key.finger_master", &json!({"hash_type": "sha256"}), patience).map_err(|failure| match failure.kind {
+        Kind::PermissionRefused => failure.hint("Give the user key.finger_master, or set minion.master_finger (salt-key -F master) or minion.master_public_key, so that the master need not be asked."),
+        _ => failure,
+    })?;
+    let text = returned["local"]["master.pub"].as_str().unwrap_or_default();
+    Fingerprint::parse(text).map_err(|why| Failure::new(Kind::ApiProtocol, format!("key.finger_master returned {returned}: {why}")))
+}
+
+/// Gets this minion's own key accepted. Says whether that changed anything.
+pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patience: &Patience) -> Result<bool, Failure> {
+    let patience = patience.slice(KEY_PATIENCE);
+    let ours = own_key(minion, &patience)?;
+    await_first_contact(minion, &patience)?;
+    let mut look = Look::new(id, ours);
+    let judgement = patience.poll(REMOTE, || {
+        minion.check_start()?;
+        Ok(Some(look.at_master(session, &patience)?).filter(|judgement| *judgement != Judgement::Absent))
+    })?;
+    match judgement {
+        None | Some(Judgement::Absent) => return Err(minion.explain(look.not_seen())),
+        Some(Judgement::Pending) => {}
+        Some(Judgement::Accepted) => return Ok(false),
+        Some(other) => return Err(look.refused(other)),
+    }
+    accept_exactly(session, id, &patience)?;
+    // Neither the reply's success nor what it returned proves anything: look again.
+    match look.at_master(session, &patience)? {
+        Judgement::Accepted => Ok(true),
+        Judgement::Pending => Err(Failure::new(Kind::ApiProtocol, format!("key.accept was answered, but the key of {id} is still pending")).hint("See the master's log; its key directory may be read-only or full.")),
+        Judgement::Absent => Err(look.not_seen()),
+        other => Err(look.refused(other)),
+    }
+}
+
+/// The key that the minion made for itself, once it has.
+fn own_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
+    let key = patience.poll(LOCAL, || {
+        minion.check_start()?;
+        minion.place.public_key()
+    })?;
+    key.ok_or_else(|| {
+        let path = minion.place.pki_dir.join("minion.pub");
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
+    })
+}
+
+/// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
+/// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
+fn await_first_contact(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
+    let seen = patience.slice(Duration::from_secs(10)).poll(LOCAL, || {
+        minion.check_start()?;
+        let pids = minion.pids();
+        let ports = [minion.place.master_port, minion.place.publish_port];
+        Ok(ports.iter().any(|port| process::connected(&pids, *port)).then_some(()))
+    })?;
+    debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
+    Ok(())
+}
+
+/// Accepts the pending key of this id. `match` is a pattern, but an id holds nothing that it could
+/// match besides itself. `key.accept_dict`, which takes names, is not safer: on 3008.5 it accepts a
+/// key that an operator has rejected. `include_denied` is never sent: it replaces accepted keys.
+fn accept_exactly(session: &mut Session, id: &MinionId, patience: &Patience) -> Result<(), Failure> {
+    session.wheel("key.accept", &json!({"match": id.as_str()}), patience).map(|_| ())
+}
+
+/// Looks at what lies under our id on the master.
+struct Look<'a> {
+    id: &'a MinionId,
+    ours: PublicKey,
+    // key.print shows the key itself; a user without it may have key.finger.
+    fun: &'static str,
+}
+
+impl<'a> Look<'a> {
+    fn new(id: &'a MinionId, ours: PublicKey) -> Look<'a> {
+        Look { id, ours, fun: "key.print" }
+    }
+
+    fn at_master(&mut self, session: &mut Session, patience: &Patience) -> Result<Judgement, Failure> {
+        let returned = match session.wheel(self.fun, &self.arguments(), patience) {
+            Err(failure) if failure.kind == Kind::PermissionRefused && self.fun == "key.print" && failure.facts.contains_key("permission") => {
+                debug!("no permission for key.print: comparing fingerprints");
+                self.fun = "key.finger";
+                session.wheel(self.fun, &self.arguments(), patience)?
+            }
+            other => other?,
+        };
+        let state = KeyState::read(&returned, self.id).map_err(|why| Failure::new(Kind::ApiProtocol, format!("{} returned {why}", self.fun)))?;
+        let judgement = state.judge(&self.ours);
+        debug!("key of {}: {judgement:?}", self.id);
+        if state.holds_others(&self.ours) && judgement == Judgement::Accepted {
+            warn!("another machine has tried to join as {} with another key; it was denied", self.id);
+        }
+        Ok(judgement)
+    }
+
+    fn arguments(&self) -> serde_json::Value {
+        match self.fun {
+            "key.finger" => json!({"match": self.id.as_str(), "hash_type": "sha256"}),
+            _ => json!({"match": self.id.as_str()}),
+        }
+    }
+
+    fn not_seen(&self) -> Failure {
+        Failure::new(Kind::KeyNotSeen, format!("the key of {} did not reach the master", self.id)).fact("fingerprint", self.ours.fingerprint().as_str())
+    }
+
+    fn refused(&self, judgement: Judgement) -> Failure {
+        let id = self.id;
+        let failure = match judgement {
+            Judgement::Rejected => Failure::new(Kind::KeyRejected, format!("the key of {id} was rejected on the master")),
+            Judgement::Taken { by } => Failure::new(Kind::KeyConflict, format!("another key is {by} under the id {id} on the master, so this minion's key is denied")),
+            Judgement::Denied => Failure::new(Kind::KeyConflict, format!("this minion's key was denied under the id {id}, since another key was there first"))
+                .hint(format!("On the master remove the denied key with `salt-key -d {id}` and run again.")),
+            Judgement::Absent | Judgement::Pending | Judgement::Accepted => Failure::new(Kind::Bug, format!("the key of {id} is {judgement:?}, which refuses nothing")),
+        };
+        failure.fact("fingerprint", self.ours.fingerprint().as_str())
+    }
+}

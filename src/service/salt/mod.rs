@@ -1,0 +1,4 @@
+//! salt-api: a session with it, and what is done in a session.
+
+pub mod keys;
+pub mod session;

@@ -1,0 +1,166 @@
+//! A session with salt-api (rest_cherrypy): logged in when first needed and again when it died,
+//! logged out when dropped, whatever the path.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{debug, info, warn};
+
+use crate::decide::salt_api::{self, Refusal};
+use crate::decide::settings::Api;
+use crate::machine::http::{Client, Distrust, Reply, Request, Trouble};
+use crate::machine::patience::{Miss, Patience};
+use crate::words::failure::{Failure, Kind};
+use crate::words::names::HookPath;
+use crate::words::secret::Secret;
+
+/// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login
+/// after a start has been seen to take 27 s. So each try gets more than the one before.
+const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
+/// A hook only puts an event on the bus.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// A logout is a courtesy: the session would die by itself.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The session. One TLS connection is kept for all of it.
+pub struct Session<'a> {
+    api: &'a Api,
+    client: Client,
+    url: usize,
+    token: Option<Secret>,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares a session; nothing is sent yet.
+    pub fn new(api: &'a Api) -> Result<Session<'a>, Failure> {
+        let client = Client::trusting(api.ca.as_deref()).map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
+        Ok(Session { api, client, url: 0, token: None })
+    }
+
+    /// Is somebody logged in, as far as is known here?
+    pub fn is_open(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Logs in, unless that was done.
+    pub fn log_in(&mut self, patience: &Patience) -> Result<(), Failure> {
+        if self.token.is_some() {
+            return Ok(());
+        }
+        let body = salt_api::login_body(&self.api.username, &self.api.password, &self.api.eauth);
+        let token = patience.retry("login", |tries| {
+            let reply = self.post("login", body.expose(), false, timeout(tries, patience));
+            let token = reply.and_then(|reply| salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal)));
+            token.inspect_err(|_| self.url = (self.url + 1) % self.api.urls.len())
+        })?;
+        debug!("logged in at {} as {} ({})", self.base(), self.api.username, self.api.eauth);
+        self.token = Some(token);
+        Ok(())
+    }
+
+    /// Calls a wheel function and returns what it returned.
+    pub fn wheel(&mut self, fun: &str, arguments: &Value, patience: &Patience) -> Result<Value, Failure> {
+        let body = salt_api::wheel_body(fun, arguments);
+        self.call(fun, patience, |session, timeout| {
+            let reply = session.post("", &body, true, timeout)?;
+            salt_api::wheel_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(fun, refusal))
+        })
+    }
+
+    /// Fires a hook.
+    pub fn hook(&mut self, hook: &HookPath, body: &Value, patience: &Patience) -> Result<(), Failure> {
+        let (path, body) = (format!("hook/{}", hook.as_str()), body.to_string());
+        self.call(&path, patience, |session, timeout| {
+            let reply = session.post(&path, &body, true, timeout.min(HOOK_TIMEOUT))?;
+            salt_api::hook_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(&path, refusal))
+        })
+    }
+
+    /// A call that needs the session: if the session has died, a new one is opened, once.
+    fn call<T>(&mut self, what: &str, patience: &Patience, mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, Miss>) -> Result<T, Failure> {
+        let mut reopened = false;
+        loop {
+            self.log_in(patience)?;
+            let result = patience.retry(what, |tries| attempt(self, timeout(tries, patience)));
+            // `refused_or_lost` drops the token of a session that has died.
+            if self.token.is_some() || result.is_ok() || reopened {
+                return result;
+            }
+            info!("the session with salt-api has ended: logging in again");
+            reopened = true;
+        }
+    }
+
+    fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Miss> {
+        let url = format!("{}/{path}", self.base());
+        let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/json")];
+        if let Some(token) = self.token.as_ref().filter(|_| with_token) {
+            headers.push(("X-Auth-Token", token.expose()));
+        }
+        let request = Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout };
+        self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble))
+    }
+
+    fn base(&self) -> &str {
+        &self.api.urls[self.url]
+    }
+
+    fn refused_or_lost(&mut self, what: &str, refusal: Refusal) -> Miss {
+        if matches!(refusal, Refusal::Session | Refusal::TokenExpired) {
+            self.token = None;
+        }
+        self.refused(what, refusal)
+    }
+
+    fn refused(&self, what: &str, refusal: Refusal) -> Miss {
+        let (base, user, eauth) = (self.base(), &self.api.username, &self.api.eauth);
+        let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
+        Miss::Final(match refusal {
+            Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
+                .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
+            Refusal::Session => fail(Kind::LoginRefused, format!("salt-api does not know the session in which {what} was called, although it was just opened"))
+                .hint("Behind a balancer every request has to reach the same salt-api: its sessions live in its memory."),
+            Refusal::TokenExpired => fail(Kind::LoginRefused, format!("the Salt token behind the session expired before {what} could be called"))
+                .hint("Raise token_expire on the master; its clock may also have jumped."),
+            Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact("salt_api_says", said).fact("permission", what).hint(format!(
+                "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master."
+            )),
+            Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
+            Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
+            Refusal::Nonsense(said) => fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}")),
+            Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), None),
+        })
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        let url = format!("{}/logout", self.base());
+        let headers = [("Accept", "application/json"), ("X-Auth-Token", token.expose())];
+        match self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: b"", timeout: LOGOUT_TIMEOUT }) {
+            Ok(_) => debug!("logged out"),
+            Err(trouble) => warn!("could not log out of salt-api: {trouble}; the session ends by itself"),
+        }
+    }
+}
+
+fn timeout(tries: u32, patience: &Patience) -> Duration {
+    let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
+    // Not less than a moment, or the last try could not even be refused.
+    most.min(patience.remaining()).max(Duration::from_millis(100))
+}
+
+fn unreachable(base: &str, trouble: Trouble) -> Miss {
+    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
+    match &trouble {
+        Trouble::Tls(Distrust::NotYetValid) => Miss::Passing(fail(Kind::ApiTls).hint("The clock of this machine is probably behind: check the time synchronisation."), None),
+        Trouble::Tls(Distrust::Expired) => Miss::Final(fail(Kind::ApiTls).hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead.")),
+        Trouble::Tls(Distrust::UnknownIssuer) => Miss::Final(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
+        Trouble::Tls(Distrust::WrongName) => Miss::Final(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
+        Trouble::Tls(Distrust::NotTls) => Miss::Final(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
+        Trouble::Tls(Distrust::Other(_)) => Miss::Final(fail(Kind::ApiTls)),
+        Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; `getent hosts NAME` asks as this program does."), None),
+        Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
+    }
+}

@@ -1,0 +1,133 @@
+//! What the program remembers between runs, below `/var/lib/heat-salt-bootstrap`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use crate::machine::files::{self, Lock, Root};
+use crate::words::failure::{Failure, Kind};
+use crate::words::names::Jid;
+use crate::words::report::Report;
+
+const DIR: &str = "/var/lib/heat-salt-bootstrap";
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The directory and its files.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+    root: Root,
+}
+
+/// One bootstrap of one instance, remembered so that a run that was killed goes on where it
+/// stopped and states are not triggered twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The form of this document; 1.
+    pub schema: u32,
+    /// The instance this is about. A clone of its disk is another instance.
+    pub instance: Option<String>,
+    /// A digest of what was to be triggered; other states are another bootstrap.
+    pub asked: String,
+    /// The id sent with the hook.
+    pub bootstrap_id: String,
+    /// Jobs that were there before the trigger, so none of them came of it.
+    pub before: Vec<Jid>,
+    /// How far it came.
+    pub phase: Phase,
+}
+
+/// How far a bootstrap came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The hook was fired, or was about to be: there may be a job.
+    Fired,
+    /// The states hold.
+    Held,
+    /// They do not: the next run triggers them again.
+    Failed,
+}
+
+impl Store {
+    /// The store below a root. Nothing is made yet.
+    pub fn below(root: &Root) -> Store {
+        Store { dir: root.at(DIR), root: root.clone() }
+    }
+
+    /// Makes the directory, for root only.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        files::ensure_dir(&self.dir, 0o700)
+    }
+
+    /// Tries to become the only run; the error names the one that is.
+    pub fn lock(&self) -> Result<Result<Lock, String>, Failure> {
+        let path = self.dir.join("lock");
+        Ok(match Lock::try_take(&path)? {
+            Some(lock) => Ok(lock),
+            None => Err(files::read_text(&path, 32).unwrap_or_default()),
+        })
+    }
+
+    /// The path of the report.
+    pub fn report_path(&self) -> PathBuf {
+        self.dir.join("report.json")
+    }
+
+    /// The last report, if there is a whole one.
+    pub fn report(&self) -> Option<Report> {
+        self.load("report.json")
+    }
+
+    /// Keeps a report.
+    pub fn keep_report(&self, report: &Report) -> Result<(), Failure> {
+        self.prepare()?;
+        self.save("report.json", report)
+    }
+
+    /// What is remembered of the last bootstrap.
+    pub fn memory(&self) -> Option<Memory> {
+        self.load("bootstrap.json").filter(|memory: &Memory| memory.schema == 1)
+    }
+
+    /// Remembers.
+    pub fn keep_memory(&self, memory: &Memory) -> Result<(), Failure> {
+        self.save("bootstrap.json", memory)
+    }
+
+    /// The minion runs with an older configuration than the one that is about to be written.
+    pub fn owe_restart(&self) -> Result<(), Failure> {
+        files::ensure(&self.dir.join("restart-due"), b"", 0o600).map(|_| ())
+    }
+
+    /// Does it still?
+    pub fn owes_restart(&self) -> bool {
+        self.dir.join("restart-due").exists()
+    }
+
+    /// Not any more.
+    pub fn restarted(&self) -> Result<(), Failure> {
+        files::remove(&self.dir.join("restart-due"))
+    }
+
+    /// Which instance this is: cloud-init's id, which Nova gives out, or else the machine's.
+    pub fn instance(&self) -> Option<String> {
+        ["/var/lib/cloud/data/instance-id", "/etc/machine-id"].into_iter().find_map(|path| {
+            let text = files::read_text(&self.root.at(path), 1024).ok()?;
+            Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+        })
+    }
+
+    fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.dir.join(name);
+        let bytes = files::read_if_there(&path, MOST_BYTES).unwrap_or_default()?;
+        serde_json::from_slice(&bytes).inspect_err(|error| warn!("{} is not used: {error}", path.display())).ok()
+    }
+
+    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(value).map_err(|error| Failure::new(Kind::Bug, format!("{name} cannot be written as JSON: {error}")))?;
+        files::write(&self.dir.join(name), &text, 0o600)
+    }
+}

@@ -1,0 +1,133 @@
+//! The journal of a run: which step is under way, how long each took, what is known so far. It is
+//! shared with the thread that reports if the one that works cannot.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::{info, warn};
+
+use crate::machine::patience::Patience;
+use crate::words::failure::Failure;
+use crate::words::names::Jid;
+use crate::words::report::{Circumstances, States, Step};
+
+/// Everybody who holds a copy writes into the same journal.
+#[derive(Clone)]
+pub struct Journal(Arc<Mutex<Entries>>);
+
+struct Entries {
+    begun: Instant,
+    known: Circumstances,
+    current: Option<(String, Instant)>,
+    litter: Vec<Jid>,
+}
+
+/// What a step brought, and whether anything had to change for it.
+pub struct Did<T> {
+    value: T,
+    changed: bool,
+}
+
+impl<T> Did<T> {
+    /// Something was changed.
+    pub fn change(value: T) -> Did<T> {
+        Did { value, changed: true }
+    }
+
+    /// Everything was in place.
+    pub fn nothing(value: T) -> Did<T> {
+        Did { value, changed: false }
+    }
+
+    /// As `changed` says.
+    pub fn so(value: T, changed: bool) -> Did<T> {
+        Did { value, changed }
+    }
+}
+
+impl Journal {
+    /// Begins a journal for a verb.
+    pub fn begin(verb: &str, minion_id: &str) -> Journal {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let known = Circumstances { verb: verb.to_owned(), minion_id: minion_id.to_owned(), started, ..Circumstances::default() };
+        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, litter: Vec::new() })))
+    }
+
+    /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
+    /// fails stays the current one, so that the report can name it.
+    pub fn step<T>(&self, name: &str, patience: &Patience, work: impl FnOnce(&Patience) -> Result<Did<T>, Failure>) -> Result<T, Failure> {
+        let begun = Instant::now();
+        let patience = patience.counting();
+        self.entries().current = Some((name.to_owned(), begun));
+        let result = work(&patience);
+        let seconds = begun.elapsed().as_secs_f64();
+        let changed = result.as_ref().is_ok_and(|did| did.changed);
+        let mut entries = self.entries();
+        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: patience.attempts() });
+        if result.is_ok() {
+            entries.current = None;
+        }
+        drop(entries);
+        match result {
+            Ok(did) => {
+                info!("{name}: {} ({seconds:.2} s)", if changed { "done" } else { "nothing to do" });
+                Ok(did.value)
+            }
+            Err(failure) => {
+                warn!("{name}: failed after {seconds:.2} s");
+                Err(failure)
+            }
+        }
+    }
+
+    /// The configuration says what the minion is called.
+    pub fn name_minion(&self, id: &str) {
+        self.entries().known.minion_id = id.to_owned();
+    }
+
+    /// This bootstrap has an id.
+    pub fn name_bootstrap(&self, id: &str) {
+        self.entries().known.bootstrap_id = Some(id.to_owned());
+    }
+
+    /// The state run had a result.
+    pub fn note_states(&self, states: States) {
+        self.entries().known.states = Some(states);
+    }
+
+    /// A job of ours lies in the minion's cache, to be removed once the report is safe.
+    pub fn note_litter(&self, jid: Jid) {
+        self.entries().litter.push(jid);
+    }
+
+    /// The jobs that were noted.
+    pub fn litter(&self) -> Vec<Jid> {
+        self.entries().litter.clone()
+    }
+
+    /// The step that is under way, or that failed.
+    pub fn current_step(&self) -> Option<String> {
+        self.entries().current.as_ref().map(|(name, _)| name.clone())
+    }
+
+    /// What is known now.
+    pub fn circumstances(&self) -> Circumstances {
+        let entries = self.entries();
+        let mut known = entries.known.clone();
+        known.seconds = rounded(entries.begun.elapsed().as_secs_f64());
+        // A step that somebody else had to end was never recorded.
+        if let Some((name, begun)) = entries.current.as_ref().filter(|(name, _)| known.steps.last().is_none_or(|last| last.name != *name)) {
+            known.steps.push(Step { name: name.clone(), seconds: rounded(begun.elapsed().as_secs_f64()), changed: false, attempts: 1 });
+        }
+        known
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Entries are whole between any two statements that hold the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}

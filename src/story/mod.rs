@@ -1,0 +1,4 @@
+//! Floor 4, the story: the steps of a bootstrap in one function, and the journal that records them.
+
+pub mod bootstrap;
+pub mod journal;

@@ -1,0 +1,1 @@
+ˆ£pidÍN£fun©state.sls£arg‘¢ok£tgt¢w1£jid´20261122222645314720£ret ¨tgt_type¤list¤user¤root

@@ -1,0 +1,1 @@
+ˆ£pidÍO'£fun©state.sls£arg‘¤slow£tgt¢w1£jid´20261122222650122334£ret ¨tgt_type¤list¤user¤root

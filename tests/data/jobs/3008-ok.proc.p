@@ -1,0 +1,1 @@
+‹£pidÍW5£fun©state.sls£arg‘¢ok£tgt¢w1£jid´20261122222740627494£ret ¨tgt_type¤list¤user¤root°resource_targets´pure_resource_targetÂ°minion_is_targetÃ

@@ -1,0 +1,1 @@
+‹£pidÍX3£fun©state.sls£arg‘¤slow£tgt¢w1£jid´20261122222746340139£ret ¨tgt_type¤list¤user¤root°resource_targets´pure_resource_targetÂ°minion_is_targetÃ

@@ -1,0 +1,1 @@
+common_key: common_value

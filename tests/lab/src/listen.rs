@@ -1,0 +1,128 @@
+//! A listening socket that can go away and come back on the same port.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Accepts connections on a loopback port and hands each to a thread of its own.
+pub struct Listener {
+    address: SocketAddr,
+    gate: Arc<Gate>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// What is wanted of the accepting thread, and whether it is so yet.
+struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    wanted: Wanted,
+    open: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Open,
+    Closed,
+    Ended,
+}
+
+impl Listener {
+    /// Listens on a free port.
+    pub fn start(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Result<Listener> {
+        let socket = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on loopback")?;
+        let address = socket.local_addr()?;
+        let gate = Arc::new(Gate {
+            state: Mutex::new(State {
+                wanted: Wanted::Open,
+                open: true,
+            }),
+            changed: Condvar::new(),
+        });
+        let acceptor = thread::spawn({
+            let gate = Arc::clone(&gate);
+            let handle = Arc::new(handle);
+            move || accept(&gate, socket, address, &handle)
+        });
+        Ok(Listener {
+            address,
+            gate,
+            acceptor: Some(acceptor),
+        })
+    }
+
+    /// Where it listens, also while it is down.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Down: connections are refused, as with a server that is not running. Returns when it is so.
+    pub fn set_down(&self, down: bool) {
+        self.want(if down { Wanted::Closed } else { Wanted::Open });
+        let state = self.gate.state.lock().unwrap();
+        let reached =
+            self.gate
+                .changed
+                .wait_timeout_while(state, Duration::from_secs(10), |state| state.open == down);
+        let (state, _) = reached.unwrap();
+        assert_ne!(state.open, down, "cannot listen on {} again", self.address);
+    }
+
+    fn want(&self, wanted: Wanted) {
+        self.gate.state.lock().unwrap().wanted = wanted;
+        self.gate.changed.notify_all();
+        // The thread sits in accept(), and only a connection gets it out of there. When it does not, none is needed.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.want(Wanted::Ended);
+        if let Some(acceptor) = self.acceptor.take() {
+            // It panics only when a port is lost for good, which set_down has reported by then.
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn accept<H: Fn(TcpStream) + Send + Sync + 'static>(
+    gate: &Gate,
+    mut socket: TcpListener,
+    address: SocketAddr,
+    handle: &Arc<H>,
+) {
+    loop {
+        let accepted = socket.accept();
+        let wanted = gate.state.lock().unwrap().wanted;
+        match (wanted, accepted) {
+            (Wanted::Ended, _) => return,
+            (Wanted::Open, Ok((stream, _))) => {
+                let handle = Arc::clone(handle);
+                thread::spawn(move || handle(stream));
+            }
+            (Wanted::Open, Err(_)) => {}
+            (Wanted::Closed, _) => {
+                drop(socket);
+                let mut state = gate.state.lock().unwrap();
+                state.open = false;
+                gate.changed.notify_all();
+                let mut state = gate
+                    .changed
+                    .wait_while(state, |state| state.wanted == Wanted::Closed)
+                    .unwrap();
+                if state.wanted == Wanted::Ended {
+                    return;
+                }
+                socket = TcpListener::bind(address).expect("the port is still ours");
+                state.open = true;
+                gate.changed.notify_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,562 @@
+//! A real Salt master with its API, from a private directory on loopback.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ring::digest::{SHA512, digest};
+use serde_json::{Map, Value, json};
+
+use crate::api::{Api, Session};
+use crate::keys::{KeyState, finger};
+use crate::process::{Guard, end_daemons, until};
+use crate::tls::{Authority, Validity};
+use crate::venv::{Line, Venv, salt};
+
+/// What a master may take to be ready, on a machine that is busy with other tests.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// Runs when the master's owner is gone: nothing may outlive the test, and nothing else may be hit.
+const CLEAN_UP: &str = r#"
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    pids=$(grep -lsF "$SUBJECT/" /proc/[0-9]*/cmdline | xargs -r grep -lsF /bin/salt- | tr -dc '0-9\n')
+    [ -n "$pids" ] || break
+    kill -KILL $pids 2>/dev/null
+    sleep 0.1
+done
+[ "$HSB_KEEP" = 1 ] || rm -rf "$SUBJECT"
+"#;
+
+const STATES: [(&str, &str); 7] = [
+    ("ok.sls", include_str!("../states/ok.sls")),
+    ("second.sls", include_str!("../states/second.sls")),
+    ("fail.sls", include_str!("../states/fail.sls")),
+    ("slow.sls", include_str!("../states/slow.sls")),
+    (
+        "needs_pillar.sls",
+        include_str!("../states/needs_pillar.sls"),
+    ),
+    ("render.sls", include_str!("../states/render.sls")),
+    ("badyaml.sls", include_str!("../states/badyaml.sls")),
+];
+
+const PILLAR: [(&str, &str); 2] = [
+    ("top.sls", include_str!("../pillar/top.sls")),
+    ("common.sls", include_str!("../pillar/common.sls")),
+];
+
+/// The accounts of eauth `file` and what each may do.
+fn permissions() -> [(&'static str, Value); 6] {
+    let wheel = |functions: &[&str]| json!([{"@wheel": functions}]);
+    [
+        (
+            "boot",
+            wheel(&["key.accept", "key.print", "key.finger", "key.finger_master"]),
+        ),
+        (
+            "bootfinger",
+            wheel(&["key.accept", "key.finger", "key.finger_master"]),
+        ),
+        ("nofinger", wheel(&["key.accept", "key.print"])),
+        ("onlyaccept", wheel(&["key.accept"])),
+        ("noperm", json!([])),
+        ("admin", json!([".*", "@wheel", "@runner", "@jobs"])),
+    ]
+}
+
+/// How a master is set up.
+pub struct MasterOptions {
+    /// Which Salt.
+    pub line: Line,
+    /// `netapi_enable_clients`.
+    pub netapi_clients: Vec<String>,
+    /// The reactor behind `states/shipped`; left out if there is no such file.
+    pub shipped_reactor: PathBuf,
+    /// Further hooks, path to SLS file: `heat-salt-bootstrap/enroll` and its like.
+    pub hooks: BTreeMap<String, PathBuf>,
+    /// A system user who may log in through PAM and do what `boot` may.
+    pub pam_user: Option<String>,
+    /// Further options of the master, which win over the lab's own.
+    pub config: Map<String, Value>,
+}
+
+impl MasterOptions {
+    /// The usual ones.
+    pub fn new(line: Line) -> MasterOptions {
+        let clients = [
+            "local",
+            "local_async",
+            "runner",
+            "runner_async",
+            "wheel",
+            "wheel_async",
+        ];
+        MasterOptions {
+            line,
+            netapi_clients: clients.map(str::to_owned).to_vec(),
+            shipped_reactor: Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../cloud-init/salt-master/reactor/states.sls"),
+            hooks: BTreeMap::new(),
+            pam_user: None,
+            config: Map::new(),
+        }
+    }
+}
+
+/// A running master. Hook `states/state` goes to the classic reactor, `states/shipped` to the one the project ships.
+pub struct Master {
+    dir: PathBuf,
+    venv: Venv,
+    authority: Authority,
+    ports: Ports,
+    daemons: Mutex<Daemons>,
+    roots: AtomicUsize,
+    _guard: Guard,
+}
+
+struct Ports {
+    publish: u16,
+    ret: u16,
+    api: u16,
+}
+
+#[derive(Default)]
+struct Daemons {
+    master: Option<Child>,
+    api: Option<Child>,
+}
+
+impl Master {
+    /// Starts a master of this line with the usual options.
+    pub fn start(line: Line) -> Result<Master> {
+        Master::start_with(MasterOptions::new(line))
+    }
+
+    /// Starts a master and returns when a login through its API succeeds.
+    pub fn start_with(options: MasterOptions) -> Result<Master> {
+        let venv = salt(options.line)?;
+        // Short, because the path of a Unix socket, which lies deep below, may have 107 characters.
+        let dir = tempfile::Builder::new().prefix("hsb-").tempdir()?.keep();
+        let guard = Guard::new(
+            CLEAN_UP,
+            dir.to_str()
+                .context("the temporary directory's name is not UTF-8")?,
+        )?;
+        let master = Master {
+            dir,
+            venv,
+            authority: Authority::new()?,
+            ports: Ports::pick()?,
+            daemons: Mutex::default(),
+            roots: AtomicUsize::new(0),
+            _guard: guard,
+        };
+        master.write_files(options)?;
+        master.start_master()?;
+        master.restart_api()?;
+        Ok(master)
+    }
+
+    fn write_files(&self, options: MasterOptions) -> Result<()> {
+        let root = self.root();
+        for dir in [
+            "etc/salt",
+            "srv/salt",
+            "srv/pillar",
+            "srv/reactor",
+            "var/log/salt",
+        ] {
+            fs::create_dir_all(root.join(dir))?;
+        }
+        for (name, text) in STATES {
+            fs::write(root.join("srv/salt").join(name), text)?;
+        }
+        for (name, text) in PILLAR {
+            fs::write(root.join("srv/pillar").join(name), text)?;
+        }
+        let classic = root.join("srv/reactor/classic.sls");
+        fs::write(&classic, include_str!("../reactor/classic.sls"))?;
+        let issued = self
+            .authority
+            .issue(&["127.0.0.1", "localhost"], Validity::Current)?;
+        fs::write(self.tls("server.crt"), &issued.chain_pem)?;
+        fs::write(self.tls("server.key"), &issued.key_pem)?;
+        fs::write(self.tls("ca.crt"), self.authority.ca_pem())?;
+        fs::write(self.users_file(), users_file())?;
+        // Salt follows symbolic links, which an environment's python is, to the interpreter behind it, and that one
+        // has no Salt. On 3008 every login through PAM fails then.
+        let python = format!(
+            "#!/bin/sh\nexec '{}' \"$@\"\n",
+            self.venv.program("python").display()
+        );
+        fs::write(self.pam_python(), python)?;
+        fs::set_permissions(self.pam_python(), fs::Permissions::from_mode(0o755))?;
+
+        let mut reactor = vec![json!({"salt/netapi/hook/states/state": [classic]})];
+        let shipped = BTreeMap::from([("states/shipped".to_owned(), options.shipped_reactor)]);
+        for (hook, sls) in shipped
+            .iter()
+            .filter(|(_, sls)| sls.exists())
+            .chain(&options.hooks)
+        {
+            reactor.push(json!({format!("salt/netapi/hook/{hook}"): [sls]}));
+        }
+        let mut config = self.config(&options.netapi_clients, reactor);
+        if let Some(user) = options.pam_user {
+            let [(_, boot), ..] = permissions();
+            config["external_auth"]["pam"] = json!({user: boot});
+        }
+        let mut config = config
+            .as_object()
+            .cloned()
+            .context("the configuration is an object")?;
+        config.extend(options.config);
+        // JSON is YAML.
+        fs::write(
+            root.join("etc/salt/master"),
+            serde_json::to_string_pretty(&config)?,
+        )?;
+        Ok(())
+    }
+
+    fn config(&self, netapi_clients: &[String], reactor: Vec<Value>) -> Value {
+        let root = self.root();
+        let mut file_eauth = json!({
+            "^filename": self.users_file(),
+            "^filetype": "text",
+            "^hashtype": "sha512",
+            "^username_field": 1,
+            "^password_field": 2,
+            "^field_separator": ":",
+        });
+        for (user, perms) in permissions() {
+            file_eauth[user] = perms;
+        }
+        json!({
+            "root_dir": root,
+            "user": "root",
+            "interface": "127.0.0.1",
+            "publish_port": self.ports.publish,
+            "ret_port": self.ports.ret,
+            "log_level_logfile": "info",
+            // Each worker is a process that has to start first; the default of five serves no test better.
+            "worker_threads": 3,
+            "file_roots": {"base": [root.join("srv/salt")]},
+            "pillar_roots": {"base": [root.join("srv/pillar")]},
+            // How long a call waits for a minion that is not there.
+            "timeout": 3,
+            "gather_job_timeout": 2,
+            "netapi_enable_clients": netapi_clients,
+            "external_auth": {"file": file_eauth},
+            "auth.pam.python": self.pam_python(),
+            "rest_cherrypy": {
+                "host": "127.0.0.1",
+                "port": self.ports.api,
+                "ssl_crt": self.tls("server.crt"),
+                "ssl_key": self.tls("server.key"),
+                "ssl_chain": self.tls("ca.crt"),
+                "log_access_file": self.log("api_access"),
+                "log_error_file": self.log("api_error"),
+            },
+            "reactor": reactor,
+        })
+    }
+
+    /// Starts salt-master if it does not run. With an API there, returns when a login succeeds.
+    pub fn start_master(&self) -> Result<()> {
+        let mut daemons = self.daemons.lock().unwrap();
+        if daemons.master.is_none() {
+            daemons.master = Some(self.spawn("salt-master")?);
+        }
+        let has_api = daemons.api.is_some();
+        drop(daemons);
+        if has_api {
+            self.wait_until_ready()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Stops salt-master; salt-api stays.
+    pub fn stop_master(&self) {
+        let child = self.daemons.lock().unwrap().master.take();
+        self.end("salt-master", child);
+    }
+
+    /// Stops salt-api, with which all its sessions end; salt-master stays.
+    pub fn stop_api(&self) {
+        let child = self.daemons.lock().unwrap().api.take();
+        self.end("salt-api", child);
+    }
+
+    /// Stops salt-api if it runs, starts it anew and returns when a login succeeds.
+    pub fn restart_api(&self) -> Result<()> {
+        self.stop_api();
+        self.daemons.lock().unwrap().api = Some(self.spawn("salt-api")?);
+        self.wait_until_ready()
+    }
+
+    fn end(&self, program: &str, child: Option<Child>) {
+        let Some(mut child) = child else { return };
+        end_daemons(program, &self.root(), Duration::from_secs(10));
+        // It is gone by now; this only takes it off the process table.
+        let _ = child.wait();
+    }
+
+    fn spawn(&self, program: &str) -> Result<Child> {
+        let out = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log(&format!("{program}.out")))?;
+        Command::new(self.venv.program(program))
+            .arg("-c")
+            .arg(self.root().join("etc/salt"))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let ready = until(READY_WITHIN, || {
+            let mut daemons = self.daemons.lock().unwrap();
+            let Daemons { master, api } = &mut *daemons;
+            for child in [master, api].into_iter().flatten() {
+                if let Ok(Some(status)) = child.try_wait() {
+                    return Some(Err(anyhow::anyhow!("a daemon ended with {status}")));
+                }
+            }
+            drop(daemons);
+            self.session("admin").ok().map(|_| Ok(()))
+        });
+        ready
+            .and_then(|ready| ready)
+            .with_context(|| format!("the master is not ready\n{}", self.log_tail()))
+    }
+
+    /// An API client, for tests that need their own sessions.
+    pub fn api(&self) -> Result<Api> {
+        Api::new(&self.api_url(), &self.authority.ca_pem())
+    }
+
+    /// Logs in as this user of eauth `file`.
+    pub fn session(&self, user: &str) -> Result<Session> {
+        let (user, password) = self.credentials(user);
+        self.api()?.login(&user, &password, "file")
+    }
+
+    /// The name and password of an account of eauth `file`: boot, bootfinger, nofinger, onlyaccept, noperm or admin.
+    pub fn credentials(&self, user: &str) -> (String, String) {
+        (user.to_owned(), password(user))
+    }
+
+    /// Runs a function on a minion, as admin.
+    pub fn local(&self, id: &str, fun: &str, arg: &[&str]) -> Result<Value> {
+        self.session("admin")?.local(id, fun, arg)
+    }
+
+    /// salt-master's process id, if it was started.
+    pub fn master_pid(&self) -> Option<u32> {
+        self.daemons.lock().unwrap().master.as_ref().map(Child::id)
+    }
+
+    /// salt-api's process id, if it was started.
+    pub fn api_pid(&self) -> Option<u32> {
+        self.daemons.lock().unwrap().api.as_ref().map(Child::id)
+    }
+
+    /// Where the keys of a minion id lie, with their text.
+    pub fn key_states(&self, id: &str) -> Vec<(KeyState, String)> {
+        let read = |state| Some((state, fs::read_to_string(self.key_file(id, state)).ok()?));
+        KeyState::ALL.into_iter().filter_map(read).collect()
+    }
+
+    /// Puts a public key in place, as if it had come over the wire and been decided on.
+    pub fn place_key(&self, id: &str, state: KeyState, pem: &str) -> Result<()> {
+        let file = self.key_file(id, state);
+        fs::create_dir_all(file.parent().context("a key lies in a directory")?)?;
+        fs::write(&file, pem).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Removes whatever keys there are under this id, through the API so that a running master forgets them too.
+    pub fn remove_key(&self, id: &str) -> Result<()> {
+        self.session("admin")?
+            .wheel("key.delete", json!({"match": id}))?;
+        Ok(())
+    }
+
+    /// The fingerprint of the master's own key, as a minion computes it.
+    pub fn public_key_finger(&self) -> Result<String> {
+        Ok(finger(&self.public_key()?))
+    }
+
+    /// The master's public key.
+    pub fn public_key(&self) -> Result<String> {
+        let file = self.root().join("etc/salt/pki/master/master.pub");
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    }
+
+    /// The requests that salt-api has served, as `METHOD PATH`, the lab's own included.
+    pub fn api_requests(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.log("api_access")).unwrap_or_default();
+        let request = |line: &str| Some(line.split('"').nth(1)?.rsplit_once(' ')?.0.to_owned());
+        log.lines().filter_map(request).collect()
+    }
+
+    /// How many requests there were up to now.
+    pub fn mark(&self) -> usize {
+        self.api_requests().len()
+    }
+
+    /// The requests since a mark.
+    pub fn api_requests_since(&self, mark: usize) -> Vec<String> {
+        self.api_requests().split_off(mark)
+    }
+
+    /// The end of every log, for a failure's message.
+    pub fn log_tail(&self) -> String {
+        let mut tail = String::new();
+        for name in [
+            "salt-master.out",
+            "master",
+            "salt-api.out",
+            "api",
+            "api_error",
+        ] {
+            let log = fs::read_to_string(self.log(name)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            tail.push_str(&format!(
+                "--- {name}\n{}\n",
+                lines[lines.len().saturating_sub(25)..].join("\n")
+            ));
+        }
+        tail
+    }
+
+    /// The Salt it runs.
+    pub fn venv(&self) -> &Venv {
+        &self.venv
+    }
+
+    /// The CA behind its API.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The API's URL.
+    pub fn api_url(&self) -> String {
+        format!("https://{}", self.api_address())
+    }
+
+    /// The API's address.
+    pub fn api_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.api))
+    }
+
+    /// The ports that minions use, as options of a minion.
+    pub fn minion_ports(&self) -> Value {
+        json!({"master_port": self.ports.ret, "publish_port": self.ports.publish})
+    }
+
+    /// The master's `file_roots`, where a test may add states.
+    pub fn states_dir(&self) -> PathBuf {
+        self.root().join("srv/salt")
+    }
+
+    /// A new empty directory that goes with the master.
+    pub fn new_dir(&self) -> Result<PathBuf> {
+        let number = self.roots.fetch_add(1, Ordering::Relaxed);
+        let dir = self.dir.join(format!("n{number}"));
+        fs::create_dir(&dir)?;
+        Ok(dir)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.join("m")
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.root().join("var/log/salt").join(name)
+    }
+
+    fn tls(&self, name: &str) -> PathBuf {
+        self.root().join("etc/salt").join(name)
+    }
+
+    fn users_file(&self) -> PathBuf {
+        self.root().join("etc/salt/users")
+    }
+
+    fn pam_python(&self) -> PathBuf {
+        self.root().join("etc/salt/pam-python")
+    }
+
+    fn key_file(&self, id: &str, state: KeyState) -> PathBuf {
+        self.root()
+            .join("etc/salt/pki/master")
+            .join(state.dir())
+            .join(id)
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        end_daemons("salt-", &self.dir, Duration::ZERO);
+        let Daemons { master, api } = std::mem::take(&mut *self.daemons.lock().unwrap());
+        for mut child in [master, api].into_iter().flatten() {
+            // It was killed a moment ago; this only takes it off the process table.
+            let _ = child.wait();
+        }
+        // The guard, dropped next, removes the directory.
+    }
+}
+
+impl Ports {
+    /// Below the range from which the kernel serves outgoing connections, so that none of those takes a port while
+    /// its daemon is being restarted.
+    fn pick() -> Result<Ports> {
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let port = 20_000 + u16::try_from(RandomState::new().hash_one(0) % 12_000)?;
+            held.extend(TcpListener::bind(("127.0.0.1", port)));
+            if let [publish, ret, api] = held.as_slice() {
+                let port = |socket: &TcpListener| socket.local_addr().map(|address| address.port());
+                return Ok(Ports {
+                    publish: port(publish)?,
+                    ret: port(ret)?,
+                    api: port(api)?,
+                });
+            }
+        }
+        bail!("no free ports on loopback");
+    }
+}
+
+fn password(user: &str) -> String {
+    format!("Lab-{user}-Secret")
+}
+
+fn users_file() -> String {
+    permissions()
+        .iter()
+        .map(|(user, _)| {
+            let hash: String = digest(&SHA512, password(user).as_bytes())
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("{user}:{hash}\n")
+        })
+        .collect()
+}

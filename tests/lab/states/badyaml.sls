@@ -1,0 +1,5 @@
+# Renders to something that is no YAML.
+a:
+  file.managed:
+   - name: /x
+  b: [
