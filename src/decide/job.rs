@@ -237,7 +237,7 @@ mod tests {
             }
             let Outcome::Failed(states) = outcome("fail") else { panic!("{line}-fail") };
             assert_eq!((states.total, states.failed), (3, 2), "{line}-fail");
-            assert!(states.failures[0].comment.contains("Failure"), "{states:?}");
+            assert_eq!((states.failures[0].id.as_str(), states.failures[0].comment.as_str()), ("bad", "the database is not there"));
             for case in ["missing-sls", "render-error", "bad-yaml", "missing-pillar-key", "wrong-arguments"] {
                 assert!(matches!(outcome(case), Outcome::NotRendered { pillar: false, .. }), "{line}-{case}");
             }

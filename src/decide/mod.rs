@@ -11,5 +11,6 @@ pub mod minion_config;
 pub mod salt_api;
 pub mod section;
 pub mod settings;
+pub mod settings_reader;
 pub mod signal;
 pub mod span;

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use crate::decide::fragments::{Fragment, Merged};
-use crate::decide::settings::{References, Settings, Signal};
+use crate::decide::settings::{Settings, Signal};
+use crate::decide::settings_reader::References;
 use crate::machine::files::{self, Root};
 use crate::words::failure::{Failure, Kind};
 use crate::words::secret::Secret;
@@ -41,7 +42,8 @@ pub struct Found {
 
 /// Reads everything there is; what cannot be read is remembered and told with the other problems.
 pub fn find(root: &Root, file: Option<&Path>, overrides: &[Override]) -> Found {
-    let main = root.named(file.unwrap_or(Path::new(DEFAULT)));
+    // Only what a person names may lie elsewhere: another root does not inherit this machine's defaults.
+    let main = file.map_or_else(|| root.at(DEFAULT), |file| root.named(file));
     let beside = fragments_beside(&main);
     let mut unreadable = Vec::new();
     if !main.exists() && (file.is_some() || (beside.is_empty() && overrides.is_empty())) {

@@ -70,7 +70,7 @@ impl Journal {
         drop(entries);
         match result {
             Ok(did) => {
-                info!("{name}: {} ({seconds:.2} s)", if changed { "done" } else { "nothing to do" });
+                info!("{name}: {} ({seconds:.2} s)", if changed { "changed" } else { "ok" });
                 Ok(did.value)
             }
             Err(failure) => {

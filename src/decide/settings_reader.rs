@@ -1,0 +1,433 @@
+//! Making settings of the merged configuration: every key is read here, every problem is listed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::fingerprint::{Fingerprint, PublicKey};
+use super::fragments::Merged;
+use super::handle;
+use super::minion_config::RESERVED;
+use super::section::{Complaints, Section};
+use super::settings::{Accept, Api, Apply, Install, Minion, Settings, Signal, Source, Start, Trust};
+use super::span;
+use crate::words::names::{HookPath, MinionId, StateName};
+use crate::words::secret::Secret;
+
+/// Texts that the configuration only refers to. Looking them up is the caller's effect.
+pub trait References {
+    /// The content of a file; the error is a sentence without the file's name.
+    fn file(&self, path: &str) -> Result<Secret, String>;
+    /// A credential handed over by the service manager, by its name.
+    fn credential(&self, name: &str) -> Option<Secret>;
+    /// The short host name.
+    fn host_name(&self) -> String;
+}
+
+/// Shorter than this no run can even report.
+const SHORTEST: Duration = Duration::from_secs(5);
+/// Heat's own limit for the timeout of a wait condition (43,200 s).
+const LONGEST: Duration = Duration::from_secs(43_200);
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(25 * 60);
+
+impl Settings {
+    /// Makes settings of the merged configuration, or says everything that is wrong with it.
+    pub fn parse(merged: &Merged, refs: &dyn References) -> Result<Settings, Vec<String>> {
+        let complaints = Complaints::about(merged);
+        let settings = {
+            let top = Section::top(merged, &complaints);
+            let accept = accept(&top);
+            let apply = apply(&top);
+            let api = api(&top, refs);
+            let minion = minion(&top, refs, api.is_some());
+            let install = install(&top);
+            let signal = signal(&top, refs, &complaints);
+            let deadline = deadline(&top);
+            refuse_the_unbuilt(&top);
+            if !top.section("api").is_present() && (accept == Accept::Wheel || apply.is_some()) {
+                top.complain("api", "is missing: accepting the key and triggering states need url, username and password");
+            }
+            top.finish();
+            minion.zip(install).map(|(minion, install)| Settings { minion, install, api, accept, apply, signal, deadline })
+        };
+        match (complaints.into_lines(), settings) {
+            (lines, Some(settings)) if lines.is_empty() => Ok(settings),
+            (lines, _) => Err(lines),
+        }
+    }
+
+    /// The signal part alone, from a configuration whose other parts may be wrong: Heat is told of
+    /// a bad configuration too.
+    pub fn parse_signal(merged: &Merged, refs: &dyn References) -> Option<Signal> {
+        let complaints = Complaints::about(merged);
+        signal(&Section::top(merged, &complaints), refs, &complaints)
+    }
+}
+
+fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion> {
+    let section = top.section("minion");
+    let id = match section.value("id") {
+        Some(_) => section.parsed("id", MinionId::parse),
+        None => default_id(&section, refs),
+    };
+    let masters: Vec<String> = section.texts("master").into_iter().flatten().map(str::to_owned).collect();
+    if section.value("master").is_none() {
+        section.complain("master", "is missing: the address of the Salt master");
+    }
+    for master in &masters {
+        if master.chars().any(|c| c.is_whitespace() || c == '/') || master.is_empty() {
+            section.complain("master", format!("{master:?} is no host name or address"));
+        }
+    }
+    let finger = section.parsed("master_finger", Fingerprint::parse);
+    let key = section.parsed("master_public_key", |text| PublicKey::parse(text).map(|key| key.fingerprint()));
+    let trust = match (finger, key) {
+        (Some(finger), Some(key)) if finger != key => {
+            section.complain("master_finger", "is not the fingerprint of master_public_key: give the one that is right");
+            Trust::Given(finger)
+        }
+        (Some(known), _) | (None, Some(known)) => Trust::Given(known),
+        (None, None) => {
+            if !has_api && !top.section("api").is_present() {
+                section.complain("master_finger", "is missing: without an api section nothing else says which master is the right one");
+            }
+            Trust::AskApi
+        }
+    };
+    let start = section.choice("start", &[("auto", Start::Auto), ("systemd", Start::Systemd), ("sysv", Start::Sysv), ("direct", Start::Direct)]);
+    let program = section.text("program").unwrap_or("salt-minion").to_owned();
+    let config = section.mapping("config").unwrap_or_default();
+    for key in config.keys().filter(|key| RESERVED.contains(&key.as_str())) {
+        section.complain(&format!("config.{key}"), format!("is set by this program: {}", instead_of(key)));
+    }
+    let grains = section.mapping("grains").unwrap_or_default();
+    section.finish();
+    Some(Minion { id: id?, masters, trust, start: start.unwrap_or(Start::Auto), program, config, grains })
+}
+
+fn instead_of(key: &str) -> &'static str {
+    match key {
+        "id" => "use minion.id",
+        "master" => "use minion.master",
+        "master_finger" => "use minion.master_finger",
+        "grains" => "use minion.grains",
+        "root_dir" => "use --root",
+        _ => "the result of the states is read from the job cache",
+    }
+}
+
+fn default_id(section: &Section, refs: &dyn References) -> Option<MinionId> {
+    let name = refs.host_name();
+    if name.is_empty() || name == "localhost" {
+        section.complain("id", format!("is missing, and the host name {name:?} cannot serve in its place: many machines have it"));
+        return None;
+    }
+    MinionId::parse(&name).map_err(|why| section.complain("id", format!("is missing, and the host name cannot serve in its place: {why}"))).ok()
+}
+
+fn install(top: &Section) -> Option<Install> {
+    let section = top.section("install");
+    let source = section.choice("source", &[("repository", Source::Repository), ("package", Source::Package), ("preinstalled", Source::Preinstalled)]);
+    let version = section.text("version").map(str::to_owned);
+    if let Some(version) = version.as_deref().filter(|version| !version.starts_with(|c: char| c.is_ascii_digit())) {
+        section.complain("version", format!("{version:?} is no version: write 3006.27, or 3006 for the newest of that line"));
+    }
+    let repository = section.section("repository");
+    for key in ["url", "gpg_key", "gpg_key_url"] {
+        repository.text(key);
+    }
+    repository.finish();
+    section.text("package_url");
+    section.text("sha256");
+    section.finish();
+    Some(Install { source: source.unwrap_or(Source::Repository), version })
+}
+
+fn api(top: &Section, refs: &dyn References) -> Option<Api> {
+    let section = top.section("api");
+    if !section.is_present() {
+        return None;
+    }
+    let urls: Vec<String> = section.texts("url").into_iter().flatten().map(|url| url.trim_end_matches('/').to_owned()).collect();
+    if section.value("url").is_none() {
+        section.complain("url", "is missing: such as https://salt.example.net:8000");
+    }
+    for url in &urls {
+        if let Err(why) = check_url(url) {
+            section.complain("url", format!("{url:?} {why}"));
+        }
+    }
+    let username = section.text("username");
+    if section.value("username").is_none() {
+        section.complain("username", "is missing");
+    }
+    let password = secret(&section, "password", "password_file", refs);
+    if password.is_none() && section.value("password").is_none() && section.value("password_file").is_none() {
+        section.complain("password", "is missing: give password, password_file, or the systemd credential api.password");
+    }
+    let eauth = section.text("eauth").unwrap_or("pam").to_owned();
+    let ca = certificate(&section, refs);
+    section.finish();
+    Some(Api { urls, username: username?.to_owned(), password: password?, eauth, ca })
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed: ureq::http::Uri = url.parse().map_err(|_| "is no URL".to_owned())?;
+    match parsed.scheme_str() {
+        Some("https") => {}
+        Some("http") => return Err("is not encrypted: salt-api gets a password, so it has to be https://".into()),
+        _ => return Err("is no https:// URL".into()),
+    }
+    if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        return Err("holds a user name: use username and password".into());
+    }
+    if parsed.query().is_some() || url.contains('#') {
+        return Err("holds a query or a fragment: give the base URL only".into());
+    }
+    Ok(())
+}
+
+fn secret(section: &Section, key: &'static str, file_key: &'static str, refs: &dyn References) -> Option<Secret> {
+    match (section.text(key), section.text(file_key)) {
+        (Some(_), Some(_)) => {
+            section.complain(file_key, format!("stands beside {key}: give one of them"));
+            None
+        }
+        (Some(text), None) => Some(Secret::new(text)),
+        (None, Some(path)) => match refs.file(path) {
+            Ok(text) if text.expose().trim_end_matches(['\r', '\n']).is_empty() => {
+                section.complain(file_key, format!("{path} is empty"));
+                None
+            }
+            Ok(text) => Some(Secret::new(text.expose().trim_end_matches(['\r', '\n']))),
+            Err(why) => {
+                section.complain(file_key, format!("{path} cannot be read: {why}"));
+                None
+            }
+        },
+        (None, None) => refs.credential(&section.path_of(key)).map(|text| Secret::new(text.expose().trim_end_matches(['\r', '\n']))),
+    }
+}
+
+fn certificate(section: &Section, refs: &dyn References) -> Option<String> {
+    let pem = match (section.text("ca"), section.text("ca_file")) {
+        (Some(_), Some(_)) => {
+            section.complain("ca_file", "stands beside ca: give one of them");
+            return None;
+        }
+        (Some(pem), None) => ("ca", pem.to_owned()),
+        (None, Some(path)) => match refs.file(path) {
+            Ok(text) => ("ca_file", text.expose().to_owned()),
+            Err(why) => {
+                section.complain("ca_file", format!("{path} cannot be read: {why}"));
+                return None;
+            }
+        },
+        (None, None) => return None,
+    };
+    let (key, pem) = pem;
+    let mut certificates = 0;
+    for item in ureq::tls::parse_pem(pem.as_bytes()) {
+        match item {
+            Ok(ureq::tls::PemItem::Certificate(_)) => certificates += 1,
+            Ok(_) => section.complain(key, "holds something else than certificates; a private key has no place here"),
+            Err(why) => section.complain(key, format!("is no PEM: {why}")),
+        }
+    }
+    if certificates == 0 {
+        section.complain(key, "holds no certificate (-----BEGIN CERTIFICATE----- ...)");
+    }
+    Some(pem)
+}
+
+fn accept(top: &Section) -> Accept {
+    let accept = top.choice("accept", &[("wheel", Some(Accept::Wheel)), ("none", Some(Accept::Nobody)), ("hook", None)]);
+    match accept {
+        Some(None) => {
+            top.complain("accept", "\"hook\" is not built into this version: use wheel or none");
+            Accept::Nobody
+        }
+        Some(Some(accept)) => accept,
+        None => Accept::Wheel,
+    }
+}
+
+fn apply(top: &Section) -> Option<Apply> {
+    let section = top.section("apply");
+    if !section.is_present() {
+        return None;
+    }
+    let hook = match section.value("hook") {
+        Some(_) => section.parsed("hook", HookPath::parse),
+        None => HookPath::parse("states/state").ok(),
+    };
+    let names: Vec<&str> = section.texts("states").into_iter().flatten().collect();
+    if section.value("states").is_none() {
+        section.complain("states", "is missing: the states to run, such as [\"memcached_v14\"]");
+    }
+    let mut states = Vec::new();
+    for name in names {
+        match StateName::parse(name) {
+            Ok(state) => states.push(state),
+            Err(why) => section.complain("states", why),
+        }
+    }
+    // What the reactor may get as tgt_type and still name this minion by its id alone.
+    let matcher = section.choice("matcher", &[("list", "list"), ("glob", "glob")]).unwrap_or("list").to_owned();
+    let pillar = section.mapping("pillar").unwrap_or_default();
+    section.finish();
+    Some(Apply { hook: hook?, states, matcher, pillar })
+}
+
+fn signal(top: &Section, refs: &dyn References, complaints: &Complaints) -> Option<Signal> {
+    let credential;
+    let value = match top.value("signal") {
+        Some(value) => value,
+        None => {
+            credential = Value::String(refs.credential("signal")?.expose().trim().to_owned());
+            &credential
+        }
+    };
+    let handle = handle::parse(value).map_err(|why| complaints.add("signal", why)).ok()??;
+    if !value.is_object() {
+        return Some(Signal { handle, ca: None, id: None });
+    }
+    let section = top.section("signal");
+    let ca = certificate(&section, refs);
+    let id = section.text("id").map(str::to_owned);
+    Some(Signal { handle, ca, id })
+}
+
+fn deadline(top: &Section) -> Duration {
+    let span = match top.value("deadline") {
+        None => return DEFAULT_DEADLINE,
+        Some(Value::Number(number)) => match number.as_u64() {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => {
+                top.complain("deadline", "has to be a whole number of seconds, or a text such as 25m");
+                None
+            }
+        },
+        Some(_) => top.parsed("deadline", span::parse),
+    };
+    let Some(span) = span else { return DEFAULT_DEADLINE };
+    if span < SHORTEST || span > LONGEST {
+        top.complain("deadline", "has to lie between 5s and 12h, which is also the longest that a wait condition waits");
+    }
+    span
+}
+
+/// Keys that the interface names and this version cannot serve are refused, not ignored: somebody
+/// relies on what they promise.
+fn refuse_the_unbuilt(top: &Section) {
+    if top.value("enroll").is_some() {
+        top.complain("enroll", "is not built into this version: it belongs to accept \"hook\"");
+    }
+    if top.truth("forget_secrets") == Some(true) {
+        top.complain("forget_secrets", "is not built into this version");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::fragments::Fragment;
+    use serde_json::json;
+
+    struct Fixed;
+
+    impl References for Fixed {
+        fn file(&self, path: &str) -> Result<Secret, String> {
+            if path == "/pw" { Ok(Secret::new("from-file\n")) } else { Err("No such file or directory".into()) }
+        }
+        fn credential(&self, name: &str) -> Option<Secret> {
+            (name == "api.password").then(|| Secret::new("from-credential\n"))
+        }
+        fn host_name(&self) -> String {
+            "host-7".into()
+        }
+    }
+
+    fn parse(value: Value) -> Result<Settings, Vec<String>> {
+        let Value::Object(keys) = value else { panic!("not a mapping") };
+        Settings::parse(&Merged::of([Fragment { source: "config.json".into(), keys }]), &Fixed)
+    }
+
+    fn smallest() -> Value {
+        json!({"minion": {"master": "salt"}, "api": {"url": "https://salt:8000/", "username": "boot"}})
+    }
+
+    #[test]
+    fn the_smallest_configuration_gets_the_defaults() {
+        let settings = parse(smallest()).unwrap();
+        assert_eq!(settings.minion.id.as_str(), "host-7");
+        assert_eq!(settings.minion.trust, Trust::AskApi);
+        assert_eq!(settings.deadline, Duration::from_secs(1500));
+        let api = settings.api.unwrap();
+        assert_eq!((api.urls[0].as_str(), api.password.expose(), api.eauth.as_str()), ("https://salt:8000", "from-credential", "pam"));
+        assert!(settings.apply.is_none() && settings.signal.is_none());
+    }
+
+    #[test]
+    fn every_problem_is_listed_with_file_and_key() {
+        let complaints = parse(json!({
+            "minion": {"id": "web-*", "master": ["a", "b c"], "master_finger": "ab:cd", "colour": "red", "config": {"id": "x"}},
+            "api": {"url": "http://salt:8000", "username": "boot", "password": "x", "password_file": "/pw", "ca": "nonsense"},
+            "apply": {"states": ["a,b"], "hook": "../login", "matcher": "compound"},
+            "accept": "maybe", "deadline": "soon", "signal": {"nothing": 1}, "extra": true
+        }))
+        .unwrap_err();
+        for expected in [
+            "config.json: minion.id: \"web-*\" holds '*'",
+            "config.json: minion.master: \"b c\"",
+            "config.json: minion.master_finger:",
+            "config.json: minion.colour: unknown key; known here are config, grains, id",
+            "config.json: minion.config.id: is set by this program: use minion.id",
+            "config.json: api.url: \"http://salt:8000\" is not encrypted",
+            "config.json: api.password_file: stands beside password",
+            "config.json: api.ca: holds no certificate",
+            "config.json: apply.states: \"a,b\"",
+            "config.json: apply.hook:",
+            "config.json: apply.matcher: \"compound\" is none of list, glob",
+            "config.json: accept: \"maybe\" is none of wheel, none, hook",
+            "config.json: deadline: \"soon\"",
+            "config.json: signal: holds no handle",
+            "config.json: extra: unknown key",
+        ] {
+            assert!(complaints.iter().any(|line| line.starts_with(expected)), "{expected:?} is not in {complaints:#?}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_never_stay_silent() {
+        let mut value = smallest();
+        value["api"]["password_file"] = json!("/pw");
+        assert_eq!(parse(value.clone()).unwrap().api.unwrap().password.expose(), "from-file");
+        value["api"]["password_file"] = json!("/nowhere");
+        assert_eq!(parse(value).unwrap_err(), ["config.json: api.password_file: /nowhere cannot be read: No such file or directory"]);
+    }
+
+    #[test]
+    fn the_signal_part_is_read_from_a_bad_configuration() {
+        let Value::Object(keys) = json!({"minion": 3, "signal": {"endpoint": "http://heat/x", "token": "t", "id": "n-1"}}) else { unreachable!() };
+        let merged = Merged::of([Fragment { source: "a".into(), keys }]);
+        assert!(Settings::parse(&merged, &Fixed).is_err());
+        let signal = Settings::parse_signal(&merged, &Fixed).unwrap();
+        assert_eq!((signal.handle.url(), signal.id.as_deref()), ("http://heat/x", Some("n-1")));
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        for (key, value) in [("accept", json!("hook")), ("enroll", json!({"token": "x"})), ("forget_secrets", json!(true))] {
+            let mut config = smallest();
+            config[key] = value;
+            assert!(parse(config).unwrap_err()[0].contains("not built into this version"), "{key}");
+        }
+    }
+
+    #[test]
+    fn without_an_api_somebody_else_must_vouch_for_the_master() {
+        let complaints = parse(json!({"minion": {"master": "salt"}, "accept": "none"})).unwrap_err();
+        assert!(complaints[0].contains("minion.master_finger"), "{complaints:?}");
+    }
+}

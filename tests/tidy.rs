@@ -1,0 +1,109 @@
+//! The project's own rules, as ordinary tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(dir: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_below(&path, end));
+        } else if path.to_string_lossy().ends_with(end) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The floors of the house, from the ground up; ARCHITECTURE.md says what belongs where.
+const FLOORS: [&str; 6] = ["words", "decide", "machine", "service", "story", "rim"];
+
+#[test]
+fn every_module_uses_only_its_own_floor_and_lower_ones() {
+    let floor_of = |name: &str| FLOORS.iter().position(|floor| *floor == name);
+    let mut uses = 0;
+    for path in files_below(&top().join("src"), ".rs") {
+        let below_src = path.strip_prefix(top().join("src")).unwrap().to_owned();
+        let Some(own) = below_src.components().next().and_then(|part| floor_of(&part.as_os_str().to_string_lossy())) else { continue };
+        for line in fs::read_to_string(&path).unwrap().lines().take_while(|line| !line.starts_with("#[cfg(test)]")) {
+            for rest in line.split("crate::").skip(1) {
+                let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase()).collect();
+                let floor = floor_of(&name).unwrap_or_else(|| panic!("{}: crate::{name} is on no floor", below_src.display()));
+                assert!(floor <= own, "{} reaches up: {}", below_src.display(), line.trim());
+                uses += 1;
+            }
+        }
+    }
+    assert!(uses > 50, "only {uses} uses were found: does this test still read them?");
+}
+
+#[test]
+fn modules_stay_small() {
+    for path in files_below(&top().join("src"), ".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+        assert!(code <= 450, "{} has {code} lines without its tests: one purpose a module", path.display());
+    }
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    let text = fs::read_to_string(top().join("CHANGELOG.md")).unwrap();
+    assert!(text.contains(&format!("## {}", env!("CARGO_PKG_VERSION"))) || text.contains("## Unreleased"));
+}
+
+#[test]
+fn the_map_names_every_module_and_no_other() {
+    let map = fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
+    for path in files_below(&top().join("src"), ".rs") {
+        let name = path.strip_prefix(top()).unwrap().to_string_lossy().into_owned();
+        if !name.ends_with("mod.rs") {
+            let short = path.file_stem().unwrap().to_string_lossy().into_owned();
+            assert!(map.contains(&format!("`{short}`")) || map.contains(&name), "ARCHITECTURE.md does not name {name}");
+        }
+    }
+}
+
+#[test]
+fn help_fits_a_terminal_and_names_no_secret() {
+    for verb in ["", "run", "install", "accept", "apply", "signal", "plan", "status", "explain"] {
+        let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).args(&arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let wide = text.lines().find(|line| line.chars().count() > 110);
+        assert_eq!(wide, None, "{arguments:?}");
+        for flag in ["--password ", "--token", "--secret"] {
+            assert!(!text.contains(flag), "{arguments:?} offers {flag}");
+        }
+    }
+}
+
+#[test]
+fn exit_codes_of_the_command_line_itself() {
+    let code = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).args(arguments).output().unwrap().status.code();
+    assert_eq!(code(&["--version"]), Some(0));
+    assert_eq!(code(&["explain", "42"]), Some(0));
+    assert_eq!(code(&["explain", "13"]), Some(11));
+    assert_eq!(code(&["fly"]), Some(11));
+    assert_eq!(code(&[]), Some(11));
+    assert_eq!(code(&["run", "--password", "x"]), Some(11));
+    assert_eq!(code(&["plan", "--root", "/no/such/directory"]), Some(11));
+}
+
+#[test]
+fn the_table_of_exit_codes_in_the_readme_is_the_programs_own() {
+    use heat_salt_bootstrap::words::failure::Kind;
+    let readme = fs::read_to_string(top().join("README.md")).unwrap();
+    for kind in Kind::ALL {
+        let row = format!("| {} | {} | {} |", kind.code(), kind.reason(), kind.meaning());
+        assert!(readme.contains(&row), "README.md lacks: {row}");
+    }
+}
