@@ -1,5 +1,7 @@
 //! The laboratory by hand.
 
+mod bench;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 const USAGE: &str = "\
 usage: lab demo AGENT [--failing]   one bootstrap against a real Salt 3008, start to end
        lab up [--line 3006|3008]    a master and a stand-in for Heat to play with, until Ctrl-C
+       lab bench AGENT [--rounds N] [--line 3006|3008]
+                                    the agent's time beside a careful script's and Salt's own
        lab venv 3006|3008           builds the Salt of this line if need be and prints where it is";
 
 /// What the agent exits with when a state failed.
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
         ["demo", agent, "--failing"] => demo(Path::new(agent), Outcome::StateFailed),
         ["up"] => up(Line::Lts3008),
         ["up", "--line", line] => line.parse().and_then(up),
+        ["bench", agent, options @ ..] => bench(Path::new(agent), options),
         ["venv", line] => line
             .parse()
             .and_then(salt)
@@ -85,6 +90,18 @@ fn demo(agent: &Path, expected: Outcome) -> Result<()> {
         bail!("expected code {code} and a stack in {stack}, and saw {ended} and {status}");
     }
     Ok(())
+}
+
+fn bench(agent: &Path, options: &[&str]) -> Result<()> {
+    let (mut line, mut rounds) = (Line::Lts3008, 5);
+    for option in options.chunks(2) {
+        match option {
+            ["--line", value] => line = value.parse()?,
+            ["--rounds", value] => rounds = value.parse().context("--rounds wants a number")?,
+            other => bail!("no such option: {}", other.join(" ")),
+        }
+    }
+    bench::bench(agent, line, rounds)
 }
 
 fn up(line: Line) -> Result<()> {

@@ -1,0 +1,360 @@
+//! How long a bootstrap takes: the agent beside a careful script and beside what Salt itself needs, in one run and on
+//! the same real Salt, since seconds from two machines, or two hours, compare nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use lab::api::Session;
+use lab::keys::KeyState;
+use lab::master::Master;
+use lab::minion::Root;
+use lab::process::until;
+use lab::venv::Line;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// The reactor that the project ships stands behind this hook.
+const HOOK: &str = "states/shipped";
+const STATE: &str = "ok";
+/// Everything that runs here gets this and nothing else of the environment, as the minion does from the agent.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// For any one wait.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How often `--version` is run.
+const STARTS: usize = 200;
+
+/// The ways to bootstrap a minion that are compared, in the order in which they take turns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Agent,
+    AgentAsking,
+    Careful,
+    Floor,
+}
+
+impl Way {
+    const ALL: [Way; 4] = [Way::Agent, Way::AgentAsking, Way::Careful, Way::Floor];
+
+    fn name(self) -> &'static str {
+        match self {
+            Way::Agent => "a   the agent, given the master's fingerprint",
+            Way::AgentAsking => "a2  the agent, asking the API for it first",
+            Way::Careful => "b   a careful script with curl and jq",
+            Way::Floor => "c   the floor: each part the moment it can be",
+        }
+    }
+}
+
+/// What the rounds brought.
+#[derive(Default)]
+struct Readings {
+    seconds: BTreeMap<Way, Vec<f64>>,
+    /// When each part was over, in seconds since the start.
+    parts: BTreeMap<Way, Vec<(String, Vec<f64>)>>,
+    /// Of (a): the agent's own CPU time in milliseconds, its peak memory in MB, and its requests.
+    cpu: Vec<f64>,
+    memory: Vec<f64>,
+    requests: Vec<f64>,
+    second_run: Vec<f64>,
+    firings: u32,
+}
+
+/// Compares, and prints a table. It measures and asserts nothing about time.
+pub fn bench(agent: &Path, line: Line, rounds: usize) -> Result<()> {
+    let agent = agent.canonicalize().with_context(|| format!("no agent at {}", agent.display()))?;
+    let load = load_average();
+    eprintln!("Starting a real salt-master and salt-api {line}.");
+    let master = Master::start(line)?;
+    let mut readings = Readings::default();
+    // The first call of each kind makes salt-api load its modules: nobody's time.
+    eprintln!("Warming up.");
+    careful(&master, "warm")?;
+    for round in 1..=rounds {
+        for way in Way::ALL {
+            let id = format!("bench-{round}-{}", way as u8);
+            let seconds = match way {
+                Way::Agent | Way::AgentAsking => readings.agent(way, &agent, &master, &id)?,
+                Way::Careful => careful(&master, &id)?,
+                Way::Floor => readings.floor(&master, &id)?,
+            };
+            eprintln!("round {round} of {rounds}: {seconds:6.2} s  {}", way.name());
+            readings.seconds.entry(way).or_default().push(seconds);
+            // The minion is gone; the master may still be writing down what it returned.
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    drop(master);
+    println!("Salt {line}, {rounds} rounds taking turns, medians. Load average before {load}, after {}.", load_average());
+    readings.print(&agent)
+}
+
+impl Readings {
+    fn agent(&mut self, way: Way, agent: &Path, master: &Master, id: &str) -> Result<f64> {
+        let root = Root::new(master, id)?;
+        let mut config = root.base_config(None);
+        config["apply"] = json!({"hook": HOOK, "states": [STATE]});
+        if way == Way::Agent {
+            config["minion"]["master_finger"] = master.public_key_finger()?.into();
+        }
+        root.write_config(&config)?;
+        let log = root.path().join("agent.log");
+        let run = || -> Result<Spent> {
+            let mut command = bare(agent);
+            command.arg("run").arg("--root").arg(root.path()).stderr(fs::File::create(&log)?);
+            let spent = Spent::on(&mut command)?;
+            if !spent.status.success() {
+                bail!("the agent ended with {}\n{}", spent.status, fs::read_to_string(&log).unwrap_or_default());
+            }
+            Ok(spent)
+        };
+        let mark = master.mark();
+        let spent = run()?;
+        check_result(&root)?;
+        let report = fs::read_to_string(root.path().join("var/lib/heat-salt-bootstrap/report.json"))?;
+        let report: Value = serde_json::from_str(&report)?;
+        let mut so_far = 0.0;
+        for step in report["steps"].as_array().into_iter().flatten() {
+            so_far += step["seconds"].as_f64().unwrap_or_default();
+            self.note(way, step["name"].as_str().unwrap_or_default(), so_far);
+        }
+        if way == Way::Agent {
+            self.requests.push(master.api_requests_since(mark).len() as f64);
+            self.cpu.push(spent.cpu.as_secs_f64() * 1e3);
+            self.memory.push(spent.memory);
+            self.second_run.push(run()?.seconds);
+        }
+        Ok(spent.seconds)
+    }
+
+    /// The floor. It may know what no agent on another machine can: it looks into the master's directory of keys.
+    fn floor(&mut self, master: &Master, id: &str) -> Result<f64> {
+        let root = Root::new(master, id)?;
+        let etc = configure_minion(master, &root)?;
+        let session = master.session("admin")?;
+        let port = master.minion_ports()["publish_port"].as_u64().context("a port is a number")?;
+        let before = connections_to(port);
+        let started = Instant::now();
+        let seconds = || started.elapsed().as_secs_f64();
+        let mut minion = bare(&master.venv().program("salt-minion")).arg("-d").arg("-c").arg(etc).spawn()?;
+        let pending = |(state, pem): (KeyState, String)| state == KeyState::Pending && pem.contains("-----END");
+        until(PATIENCE, || master.key_states(id).into_iter().any(pending).then_some(()))?;
+        self.note(Way::Floor, "key pending", seconds());
+        session.wheel("key.accept", json!({"match": id}))?;
+        self.note(Way::Floor, "accepted", seconds());
+        until(PATIENCE, || (connections_to(port) > before).then_some(()))?;
+        self.note(Way::Floor, "connected", seconds());
+        self.fire_until_result(&session, &root)?;
+        let seconds = seconds();
+        self.note(Way::Floor, "result", seconds);
+        minion.wait()?;
+        check_result(&root)?;
+        Ok(seconds)
+    }
+
+    fn fire_until_result(&mut self, session: &Session, root: &Root) -> Result<()> {
+        let body = json!({"tgt": root.id(), "tgt_type": "list", "matcher": "list", "args": STATE, "bootstrap_id": root.id()});
+        for _ in 0..10 {
+            self.firings += 1;
+            session.hook(HOOK, &body)?;
+            // A job that is published while the connection is only half made is lost.
+            if until(Duration::from_secs(3), || has_result(root).then_some(())).is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("no result came of ten hooks");
+    }
+
+    fn note(&mut self, way: Way, part: &str, seconds: f64) {
+        let parts = self.parts.entry(way).or_default();
+        match parts.iter_mut().find(|(name, _)| name == part) {
+            Some((_, all)) => all.push(seconds),
+            None => parts.push((part.to_owned(), vec![seconds])),
+        }
+    }
+
+    fn print(&self, agent: &Path) -> Result<()> {
+        let of = |way: Way| self.seconds.get(&way).map_or(f64::NAN, |all| median(all));
+        println!("\n{:48}{:>9}{:>9}{:>9}", "seconds from start to known result", "median", "least", "most");
+        for (way, all) in &self.seconds {
+            let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = all.iter().copied().fold(0.0, f64::max);
+            println!("{:48}{:>9.2}{least:>9.2}{most:>9.2}", way.name(), median(all));
+        }
+        println!("\n{:48}{:>9}{:>11}", "", "measured", "budget");
+        let (a, a2, b, c) = (of(Way::Agent), of(Way::AgentAsking), of(Way::Careful), of(Way::Floor));
+        line("a / c", a / c, 2, Some(1.15));
+        line("a2 / c", a2 / c, 2, None);
+        line("a / b", a / b, 2, Some(0.35));
+        line("requests to salt-api, logout included", median(&self.requests), 0, Some(8.0));
+        line("CPU time of the agent's own process, ms", median(&self.cpu), 1, Some(50.0));
+        line("peak memory (VmHWM) of the agent, MB", median(&self.memory), 1, Some(8.0));
+        line("a second run, s", median(&self.second_run), 3, Some(1.0));
+        line(&format!("start: one of {STARTS} runs of --version, ms"), start_of(agent)?, 2, None);
+        line("size of the agent, bytes", fs::metadata(agent)?.len() as f64, 0, Some(2_200_000.0));
+        println!("\nWhere the time goes, in seconds since the start:");
+        for (way, parts) in &self.parts {
+            let parts: Vec<String> = parts.iter().map(|(name, all)| format!("{name} {:.2}", median(all))).collect();
+            println!("{:4}{}", &way.name()[..2], parts.join(", "));
+        }
+        println!("c    fired its hook {} times in {} rounds", self.firings, self.seconds.get(&Way::Floor).map_or(0, Vec::len));
+        Ok(())
+    }
+}
+
+fn line(what: &str, value: f64, decimals: usize, budget: Option<f64>) {
+    let verdict = match budget {
+        Some(budget) if value <= budget => format!("{:>11}  ok", format!("<= {budget}")),
+        Some(budget) => format!("{:>11}  over", format!("<= {budget}")),
+        None => String::new(),
+    };
+    println!("{what:48}{value:>9.decimals$}{verdict}");
+}
+
+/// The careful script; returns its seconds.
+fn careful(master: &Master, id: &str) -> Result<f64> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/careful.sh");
+    let root = Root::new(master, id)?;
+    let etc = configure_minion(master, &root)?;
+    let ca = root.path().join("ca.pem");
+    fs::write(&ca, master.authority().ca_pem())?;
+    let (user, password) = master.credentials("admin");
+    let log = root.path().join("careful.log");
+    let mut command = bare(&script);
+    command
+        .env("API_URL", master.api_url())
+        .env("API_CA", ca)
+        .envs([("API_USER", user), ("API_PASSWORD", password)])
+        .envs([("API_EAUTH", "file"), ("HOOK", HOOK), ("STATES", STATE), ("MINION_ID", id)])
+        .env("MINION_PROGRAM", master.venv().program("salt-minion"))
+        .env("MINION_ETC", etc)
+        .stderr(fs::File::create(&log)?);
+    let spent = Spent::on(&mut command)?;
+    if !spent.status.success() {
+        bail!("{} ended with {}\n{}", script.display(), spent.status, fs::read_to_string(&log).unwrap_or_default());
+    }
+    check_result(&root)?;
+    Ok(spent.seconds)
+}
+
+/// Writes the configuration that the agent would have written; returns its directory.
+fn configure_minion(master: &Master, root: &Root) -> Result<std::path::PathBuf> {
+    let mut options = json!({
+        "id": root.id(),
+        "master": "127.0.0.1",
+        "master_finger": master.public_key_finger()?,
+        "root_dir": root.path(),
+        "cache_jobs": true,
+        "acceptance_wait_time": 1,
+    });
+    for (key, value) in master.minion_ports().as_object().into_iter().flatten() {
+        options[key] = value.clone();
+    }
+    let etc = root.path().join("etc/salt");
+    fs::create_dir_all(etc.join("minion.d"))?;
+    // JSON is YAML.
+    fs::write(etc.join("minion.d/bench.conf"), options.to_string())?;
+    Ok(etc)
+}
+
+fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs([("PATH", PATH), ("LC_ALL", "C"), ("HOME", "/root")]).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Is there a whole result on the minion? In a fresh root there is no other job.
+fn has_result(root: &Root) -> bool {
+    let jobs = fs::read_dir(root.path().join("var/cache/salt/minion/minion_jobs"));
+    let whole = |bytes: Vec<u8>| bytes.windows(7).any(|part| part == b"retcode");
+    jobs.into_iter().flatten().flatten().any(|job| fs::read(job.path().join("return.p")).is_ok_and(whole))
+}
+
+/// The state has really been applied.
+fn check_result(root: &Root) -> Result<()> {
+    let file = root.path().join("ok.out");
+    file.exists().then_some(()).with_context(|| format!("state {STATE} left no {}", file.display()))
+}
+
+/// How many connections to this port of loopback the kernel's table shows as established.
+fn connections_to(port: u64) -> usize {
+    let end = format!(":{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let there = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|remote| remote.ends_with(&end)) && fields.next() == Some("01")
+    };
+    table.lines().filter(there).count()
+}
+
+/// What one process, without those it started, took.
+struct Spent {
+    status: ExitStatus,
+    seconds: f64,
+    cpu: Duration,
+    /// In MB. It is looked at every 5 ms, so what came in the last of them is not in it.
+    memory: f64,
+}
+
+impl Spent {
+    fn on(command: &mut Command) -> Result<Spent> {
+        let started = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let status_file = format!("/proc/{pid}/status");
+        let mut memory = 0.0_f64;
+        // WNOWAIT leaves the process in the table when it has ended: its clock can still be read then, and unlike
+        // rusage's that one is without the processes that it started and waited for.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(pid), flags)? == WaitStatus::StillAlive {
+            memory = memory.max(high_water(&fs::read_to_string(&status_file).unwrap_or_default()));
+            if started.elapsed() > PATIENCE * 2 {
+                child.kill()?;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let cpu = ClockId::pid_cpu_clock_id(pid)?.now()?.into();
+        Ok(Spent { status: child.wait()?, seconds, cpu, memory })
+    }
+}
+
+/// The line `VmHWM:     4321 kB`, in MB.
+fn high_water(status: &str) -> f64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default();
+    kib * 1024.0 / 1e6
+}
+
+/// The median time from exec to exit of `--version`, in milliseconds.
+fn start_of(agent: &Path) -> Result<f64> {
+    let mut all = Vec::with_capacity(STARTS);
+    for _ in 0..STARTS {
+        let started = Instant::now();
+        bare(agent).arg("--version").status()?;
+        all.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(median(&all))
+}
+
+fn median(all: &[f64]) -> f64 {
+    let mut sorted = all.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,66 @@
+//! The agent with / as its root, under the service managers that run minions: a real systemd (booted in systemd-nspawn) and a
+//! real init script, both on a throw-away copy of this machine's tree. One line of Salt each.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::heat::StandIn;
+use lab::master::Master;
+use lab::minion::Root;
+use lab::process;
+use lab::venv::Line;
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Each of the two boots a machine and a master.
+    arguments.test_threads = Some(1);
+    let trials = vec![
+        Trial::test("systemd", || minion_under("systemd.sh", Line::Lts3008, "enabled")),
+        Trial::test("sysv", || minion_under("sysv.sh", Line::Lts3006, "Ssalt-minion")),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// First run: started and enabled. Second run: nothing changes. Third, with another grain: restarted, states not triggered again.
+fn minion_under(script: &str, line: Line, enabled: &str) -> Result<(), Failed> {
+    let master = Master::start(line)?;
+    let heat = StandIn::start()?;
+    let root = Root::new(&master, "vm-1")?;
+    let mut config = root.base_config(Some(&heat));
+    config["minion"]["start"] = json!("auto");
+    let config = root.write_config(&config)?;
+    let out = tempfile::tempdir()?;
+    let minion = master.venv().program("salt-minion");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services").join(script);
+    let mut command = Command::new("bash");
+    command.arg(script).arg(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).arg(config).arg(minion).arg(out.path());
+    let finished = process::run(&mut command, Duration::from_secs(300))?;
+    if finished.code != 0 {
+        return Err(format!("the script ended with {}: {}{}", finished.code, finished.stdout, finished.stderr).into());
+    }
+
+    let read = |name: &str| fs::read_to_string(out.path().join(name)).unwrap_or_default();
+    let all = ["first", "second", "third"].map(|turn| format!("{turn}: {}", read(&format!("{turn}.out")))).join("\n");
+    let report = |turn: &str| serde_json::from_str::<Value>(&read(&format!("{turn}.report"))).unwrap_or_default();
+    let changed = |turn: &str| -> Vec<String> {
+        let steps = report(turn)["steps"].as_array().cloned().unwrap_or_default();
+        steps.iter().filter(|step| step["changed"] == true).filter_map(|step| step["name"].as_str().map(str::to_owned)).collect()
+    };
+    let pid = |turn: &str| read(&format!("{turn}.service")).lines().last().unwrap_or_default().to_owned();
+    for turn in ["first", "second", "third"] {
+        assert_eq!(read(&format!("{turn}.code")).trim(), "0", "{all}");
+        let service = read(&format!("{turn}.service"));
+        assert!(service.starts_with(enabled) && service.contains("\nactive\n"), "{turn}: {service}\n{all}");
+    }
+    assert_eq!(changed("first"), ["configure", "accept", "states"], "{all}");
+    assert_eq!(changed("second"), Vec::<String>::new(), "{all}");
+    assert_eq!(changed("third"), ["configure"], "{all}");
+    assert_eq!(pid("first"), pid("second"), "{all}");
+    assert_ne!(pid("second"), pid("third"), "the minion was not restarted: {all}");
+    assert_eq!(heat.signals().len(), 3, "{all}");
+    Ok(())
+}

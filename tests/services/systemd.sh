@@ -1,0 +1,54 @@
+#!/bin/bash
+# Boots a throw-away copy of this machine's tree under a real systemd (in systemd-nspawn) and runs the agent there as on a VM:
+# salt-minion is a unit that is installed, and neither enabled nor running. The network is shared: the master is on loopback.
+# usage: systemd.sh AGENT CONFIG MINION OUT     OUT gets what the tests look at
+set -euo pipefail
+agent=$(realpath "$1") config=$(realpath "$2") minion=$3 out=$(realpath "$4")
+# shellcheck source=tests/services/tree.sh
+. "$(dirname "$0")/tree.sh"
+
+# As Salt's packages ship it (pkg/common/salt-minion.service), with the path of the program that is here.
+cat >"$tree/etc/systemd/system/salt-minion.service" <<EOT
+[Unit]
+Description=The Salt Minion
+[Service]
+KillMode=mixed
+Type=notify
+NotifyAccess=all
+LimitNOFILE=8192
+ExecStart=$minion
+[Install]
+WantedBy=multi-user.target
+EOT
+cat >"$tree/opt/hsb/manager" <<'EOT'
+look() { systemctl is-enabled salt-minion; systemctl is-active salt-minion; systemctl show -p MainPID --value salt-minion; }
+finish() { systemctl stop salt-minion; systemctl --no-block poweroff; }
+EOT
+cat >"$tree/etc/systemd/system/story.service" <<'EOT'
+[Unit]
+Description=The agent's story
+[Service]
+Type=oneshot
+ExecStart=/opt/hsb/story
+TimeoutStartSec=240
+EOT
+cat >"$tree/etc/systemd/system/story.target" <<'EOT'
+[Unit]
+Description=Only what the story needs
+Requires=basic.target story.service
+After=basic.target
+AllowIsolate=yes
+EOT
+# Of this machine's own services none may start.
+for unit in systemd-{timesyncd,networkd,resolved,udevd,udev-trigger}.service console-getty.service e2scrub_reap.service \
+  timers.target sockets.target machines.target; do
+  ln -sf /dev/null "$tree/etc/systemd/system/$unit"
+done
+
+# The minion's environment is bound: nspawn hides the tree's /tmp and the like behind fresh ones.
+environment=$(dirname "$(dirname "$minion")")
+code=0
+timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine=hsb-systemd --bind-ro="$environment" \
+  --directory="$tree" --console=pipe systemd.unit=story.target </dev/null >"$out/console" 2>&1 || code=$?
+cp "$tree"/opt/hsb/*.{out,code,service,report} "$out/" || { cat "$out/console"; exit 1; }
+echo "systemd-nspawn ended with $code" >>"$out/console"
