@@ -25,7 +25,9 @@ impl PublicKey {
     pub fn parse(text: &str) -> Result<PublicKey, String> {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         match lines.as_slice() {
-            [first, body @ .., last] if first.starts_with("-----BEGIN") && first.contains("PUBLIC KEY") && last.starts_with("-----END") && !body.is_empty() => {
+            [first, body @ .., last]
+                if first.starts_with("-----BEGIN") && first.contains("PUBLIC KEY") && last.starts_with("-----END") && !body.is_empty() =>
+            {
                 let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
                 if !body.iter().all(|line| line.chars().all(base64)) {
                     return Err("is no public key: its body is not base64".into());
@@ -65,7 +67,9 @@ impl Fingerprint {
         let pairs: Vec<&str> = text.split(':').collect();
         let fine = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
         if pairs.len() != 32 || !pairs.iter().all(fine) {
-            return Err(format!("{text:?} is no SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons, as `salt-key -F master` shows it"));
+            return Err(format!(
+                "{text:?} is no SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons, as `salt-key -F master` shows it"
+            ));
         }
         Ok(Fingerprint(text))
     }
@@ -110,12 +114,21 @@ mod tests {
         assert_eq!(key.fingerprint(), expected);
         assert_eq!(expected.as_str().len(), 95);
         assert!(key.fingerprints().contains(&Fingerprint::of(KEY.as_bytes())));
-        assert_eq!(Fingerprint::of(b"abc").as_str(), "ba:78:16:bf:8f:01:cf:ea:41:41:40:de:5d:ae:22:23:b0:03:61:a3:96:17:7a:9c:b4:10:ff:61:f2:00:15:ad");
+        assert_eq!(
+            Fingerprint::of(b"abc").as_str(),
+            "ba:78:16:bf:8f:01:cf:ea:41:41:40:de:5d:ae:22:23:b0:03:61:a3:96:17:7a:9c:b4:10:ff:61:f2:00:15:ad"
+        );
     }
 
     #[test]
     fn what_is_no_key_or_fingerprint_is_refused() {
-        for text in ["", "abc", "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nYWJj\n-----END RSA PRIVATE KEY-----", "-----BEGIN PUBLIC KEY-----\n{{x}}\n-----END PUBLIC KEY-----"] {
+        for text in [
+            "",
+            "abc",
+            "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----",
+            "-----BEGIN RSA PRIVATE KEY-----\nYWJj\n-----END RSA PRIVATE KEY-----",
+            "-----BEGIN PUBLIC KEY-----\n{{x}}\n-----END PUBLIC KEY-----",
+        ] {
             assert!(PublicKey::parse(text).is_err(), "{text:?} passed");
         }
         assert!(Fingerprint::parse("ab:cd").is_err());

@@ -57,7 +57,9 @@ fn parse_text(text: &str) -> Result<Option<Handle>, String> {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(keys)) if keys.is_empty() => Ok(None),
         Ok(Value::Object(keys)) => parse_keys(&keys),
-        Ok(Value::Null) => Err("is the text \"null\": the `signal` attribute of a TOKEN_SIGNAL handle is empty; pass {endpoint, token} or curl_cli".into()),
+        Ok(Value::Null) => {
+            Err("is the text \"null\": the `signal` attribute of a TOKEN_SIGNAL handle is empty; pass {endpoint, token} or curl_cli".into())
+        }
         _ => Err("is a text, but neither JSON nor a curl command".into()),
     }
 }
@@ -71,7 +73,8 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
         return curl_cli(command).map(Some);
     }
     if let (Some(endpoint), Some(token)) = (text("endpoint"), text("token")) {
-        if let Some(key) = keys.keys().find(|key| !HANDLE_KEYS.contains(&key.as_str()) && !["ca", "ca_file", "id"].contains(&key.as_str())) {
+        if let Some(key) = keys.keys().find(|key| !HANDLE_KEYS.contains(&key.as_str()) && !["ca", "ca_file", "id"].contains(&key.as_str()))
+        {
             return Err(format!("unknown key {key:?} beside endpoint and token; known here are ca, ca_file, id"));
         }
         return token_signal(endpoint, token).map(Some);

@@ -39,7 +39,10 @@ impl Wanted {
     pub fn is(&self, job: &Job) -> bool {
         match &job.bootstrap_id {
             Some(id) => *id == self.bootstrap_id,
-            None => matches!(job.fun.as_str(), "state.sls" | "state.apply" | "state.highstate") && job.argument.as_deref() == Some(&self.argument),
+            None => {
+                matches!(job.fun.as_str(), "state.sls" | "state.apply" | "state.highstate")
+                    && job.argument.as_deref() == Some(&self.argument)
+            }
         }
     }
 }
@@ -180,7 +183,13 @@ mod tests {
     }
 
     fn state(order: i64, result: Value, comment: &str) -> Value {
-        map(&[("result", result), ("comment", comment.into()), ("__run_num__", order.into()), ("__sls__", "web".into()), ("changes", map(&[("a", 1.into())]))])
+        map(&[
+            ("result", result),
+            ("comment", comment.into()),
+            ("__run_num__", order.into()),
+            ("__sls__", "web".into()),
+            ("changes", map(&[("a", 1.into())])),
+        ])
     }
 
     #[test]
@@ -206,16 +215,34 @@ mod tests {
 
     #[test]
     fn a_list_says_why_nothing_ran() {
-        let ended = |line: &str, retcode: i64| read_outcome(&packed(&map(&[("return", Value::Array(vec![line.into()])), ("retcode", retcode.into()), ("success", false.into())]))).unwrap();
+        let ended = |line: &str, retcode: i64| {
+            read_outcome(&packed(&map(&[
+                ("return", Value::Array(vec![line.into()])),
+                ("retcode", retcode.into()),
+                ("success", false.into()),
+            ])))
+            .unwrap()
+        };
         assert!(matches!(ended("No matching sls found for 'x' in env 'base'", 1), Outcome::NotRendered { pillar: false, .. }));
-        assert!(matches!(ended("Specified SLS 'nope' in environment 'base' is not available", 5), Outcome::NotRendered { pillar: true, .. }));
-        let busy = ended("The function \"state.sls\" is running as PID 4711 and was started at 2026, Nov 22 10:11:12.123456 with jid 20261122101112123456", 1);
+        assert!(matches!(
+            ended("Specified SLS 'nope' in environment 'base' is not available", 5),
+            Outcome::NotRendered { pillar: true, .. }
+        ));
+        let busy = ended(
+            "The function \"state.sls\" is running as PID 4711 and was started at 2026, Nov 22 10:11:12.123456 with jid 20261122101112123456",
+            1,
+        );
         assert!(matches!(busy, Outcome::Busy { other: Some(jid), .. } if jid.as_str() == "20261122101112123456"));
     }
 
     #[test]
     fn half_a_file_is_no_file() {
-        let whole = packed(&map(&[("fun", "state.sls".into()), ("fun_args", Value::Array(vec!["a,b".into()])), ("return", map(&[])), ("retcode", 0.into())]));
+        let whole = packed(&map(&[
+            ("fun", "state.sls".into()),
+            ("fun_args", Value::Array(vec!["a,b".into()])),
+            ("return", map(&[])),
+            ("retcode", 0.into()),
+        ]));
         for cut in 0..whole.len() {
             assert_eq!(read_outcome(&whole[..cut]), None, "cut at {cut}");
         }
@@ -259,7 +286,12 @@ mod tests {
     #[test]
     fn the_metadata_decides_and_without_it_function_and_argument() {
         let wanted = Wanted { bootstrap_id: "b-1".into(), argument: "a,b".into() };
-        let job = |argument: &str, id: Option<&str>| Job { fun: "state.sls".into(), argument: Some(argument.into()), bootstrap_id: id.map(str::to_owned), pid: None };
+        let job = |argument: &str, id: Option<&str>| Job {
+            fun: "state.sls".into(),
+            argument: Some(argument.into()),
+            bootstrap_id: id.map(str::to_owned),
+            pid: None,
+        };
         assert!(wanted.is(&job("a,b", Some("b-1"))));
         assert!(!wanted.is(&job("a,b", Some("b-2"))));
         assert!(wanted.is(&job("a,b", None)));

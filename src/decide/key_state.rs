@@ -14,7 +14,10 @@ enum Seen {
 
 impl Seen {
     fn parse(text: &str) -> Result<Seen, String> {
-        PublicKey::parse(text).map(Seen::Text).or_else(|_| Fingerprint::parse(text).map(Seen::Finger)).map_err(|_| format!("neither a public key nor a fingerprint: {:?}", text.chars().take(60).collect::<String>()))
+        PublicKey::parse(text)
+            .map(Seen::Text)
+            .or_else(|_| Fingerprint::parse(text).map(Seen::Finger))
+            .map_err(|_| format!("neither a public key nor a fingerprint: {:?}", text.chars().take(60).collect::<String>()))
     }
 
     fn is(&self, ours: &PublicKey) -> bool {

@@ -155,7 +155,10 @@ mod tests {
         let (comment, json) = text.split_once('\n').unwrap();
         assert!(comment.starts_with("# Written by heat-salt-bootstrap"));
         let options: Value = serde_json::from_str(json).unwrap();
-        assert_eq!(options, json!({"id": "web-1", "master": "salt.example.net", "cache_jobs": true, "acceptance_wait_time": 1, "log_level": "info", "grains": {"role": "web"}}));
+        assert_eq!(
+            options,
+            json!({"id": "web-1", "master": "salt.example.net", "cache_jobs": true, "acceptance_wait_time": 1, "log_level": "info", "grains": {"role": "web"}})
+        );
     }
 
     #[test]
@@ -176,7 +179,14 @@ mod tests {
         let mut known = Known::default();
         known.note_lines("# pki_dir: /no\npki_dir: \"/srv/pki\" # ours\n  cachedir: /nested\npublish_port: 14505\ngrains:\n  a: b\n");
         known.note_options(json!({"cachedir": "/var/c", "master_port": 14506}).as_object().unwrap());
-        let expected = Known { pki_dir: Some("/srv/pki".into()), cachedir: Some("/var/c".into()), publish_port: Some(14505), master_port: Some(14506), has_grains: true, ..Known::default() };
+        let expected = Known {
+            pki_dir: Some("/srv/pki".into()),
+            cachedir: Some("/var/c".into()),
+            publish_port: Some(14505),
+            master_port: Some(14506),
+            has_grains: true,
+            ..Known::default()
+        };
         assert_eq!(known, expected);
     }
 }

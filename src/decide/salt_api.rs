@@ -85,7 +85,9 @@ fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
         }
         401 if message.starts_with("Authorization error") => Refusal::Permission(message),
         400 if message.contains("Client disabled") => Refusal::ClientDisabled(message),
-        429 | 500 | 502..=504 => Refusal::Unavailable(if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") }),
+        429 | 500 | 502..=504 => {
+            Refusal::Unavailable(if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") })
+        }
         _ => nonsense(status, body),
     })
 }
@@ -133,7 +135,8 @@ mod tests {
 
     #[test]
     fn success_true_is_unpacked_and_success_false_is_an_exception() {
-        let fine = br#"{"return":[{"tag":"salt/wheel/1","data":{"fun":"wheel.key.accept","jid":"1","return":{"minions":["a"]},"success":true}}]}"#;
+        let fine =
+            br#"{"return":[{"tag":"salt/wheel/1","data":{"fun":"wheel.key.accept","jid":"1","return":{"minions":["a"]},"success":true}}]}"#;
         assert_eq!(wheel_answer(200, fine), Ok(json!({"minions": ["a"]})));
         let raised = br#"{"return":[{"data":{"return":"Traceback:\n  x\nTypeError: no\n","success":false}}]}"#;
         assert_eq!(wheel_answer(200, raised), Err(Refusal::Exception("TypeError: no".into())));
@@ -141,7 +144,9 @@ mod tests {
 
     #[test]
     fn what_is_not_salt_api_is_nonsense() {
-        for (status, body) in [(200, &b"<html>hello</html>"[..]), (200, b""), (200, b"{}"), (302, b""), (404, b"not here"), (200, b"[]"), (200, b"\xff\xfe")] {
+        for (status, body) in
+            [(200, &b"<html>hello</html>"[..]), (200, b""), (200, b"{}"), (302, b""), (404, b"not here"), (200, b"[]"), (200, b"\xff\xfe")]
+        {
             assert!(matches!(wheel_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
             assert!(matches!(login_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
             assert!(matches!(hook_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
@@ -150,7 +155,10 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_unavailable() {
-        assert_eq!(login_answer(503, &page("Salt Master is not available.")), Err(Refusal::Unavailable("HTTP 503: Salt Master is not available.".into())));
+        assert_eq!(
+            login_answer(503, &page("Salt Master is not available.")),
+            Err(Refusal::Unavailable("HTTP 503: Salt Master is not available.".into()))
+        );
         assert!(matches!(hook_answer(500, br#"{"status":500,"return":"An unexpected error occurred"}"#), Err(Refusal::Unavailable(_))));
     }
 

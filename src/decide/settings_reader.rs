@@ -94,7 +94,8 @@ fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion>
             Trust::AskApi
         }
     };
-    let start = section.choice("start", &[("auto", Start::Auto), ("systemd", Start::Systemd), ("sysv", Start::Sysv), ("direct", Start::Direct)]);
+    let start =
+        section.choice("start", &[("auto", Start::Auto), ("systemd", Start::Systemd), ("sysv", Start::Sysv), ("direct", Start::Direct)]);
     let program = section.text("program").unwrap_or("salt-minion").to_owned();
     let config = section.mapping("config").unwrap_or_default();
     for key in config.keys().filter(|key| RESERVED.contains(&key.as_str())) {
@@ -122,12 +123,15 @@ fn default_id(section: &Section, refs: &dyn References) -> Option<MinionId> {
         section.complain("id", format!("is missing, and the host name {name:?} cannot serve in its place: many machines have it"));
         return None;
     }
-    MinionId::parse(&name).map_err(|why| section.complain("id", format!("is missing, and the host name cannot serve in its place: {why}"))).ok()
+    MinionId::parse(&name)
+        .map_err(|why| section.complain("id", format!("is missing, and the host name cannot serve in its place: {why}")))
+        .ok()
 }
 
 fn install(top: &Section) -> Option<Install> {
     let section = top.section("install");
-    let source = section.choice("source", &[("repository", Source::Repository), ("package", Source::Package), ("preinstalled", Source::Preinstalled)]);
+    let source = section
+        .choice("source", &[("repository", Source::Repository), ("package", Source::Package), ("preinstalled", Source::Preinstalled)]);
     let version = section.text("version").map(str::to_owned);
     if let Some(version) = version.as_deref().filter(|version| !version.starts_with(|c: char| c.is_ascii_digit())) {
         section.complain("version", format!("{version:?} is no version: write 3006.27, or 3006 for the newest of that line"));
@@ -409,7 +413,9 @@ mod tests {
 
     #[test]
     fn the_signal_part_is_read_from_a_bad_configuration() {
-        let Value::Object(keys) = json!({"minion": 3, "signal": {"endpoint": "http://heat/x", "token": "t", "id": "n-1"}}) else { unreachable!() };
+        let Value::Object(keys) = json!({"minion": 3, "signal": {"endpoint": "http://heat/x", "token": "t", "id": "n-1"}}) else {
+            unreachable!()
+        };
         let merged = Merged::of([Fragment { source: "a".into(), keys }]);
         assert!(Settings::parse(&merged, &Fixed).is_err());
         let signal = Settings::parse_signal(&merged, &Fixed).unwrap();

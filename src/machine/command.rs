@@ -58,7 +58,11 @@ impl Finished {
             (None, Some(signal)) => format!("was killed by signal {signal}"),
             (None, None) => "ended".to_owned(),
         };
-        let said = [&self.stderr, &self.stdout].into_iter().find(|text| !text.trim().is_empty()).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let said = [&self.stderr, &self.stdout]
+            .into_iter()
+            .find(|text| !text.trim().is_empty())
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default();
         let last = said.lines().last().unwrap_or("no output").to_owned();
         let failure = Failure::new(kind, format!("`{}` {how}: {last}", self.command));
         if said.lines().count() > 1 { failure.fact("output", said) } else { failure }
@@ -103,8 +107,16 @@ pub fn run(argv: &[&str], patience: &Patience) -> Result<Finished, Failure> {
 impl Running {
     /// Looks whether it has ended.
     pub fn poll(&mut self) -> Result<Option<Finished>, Failure> {
-        let status = self.child.try_wait().map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot wait for `{}`: {error}", self.command)))?;
-        Ok(status.map(|status| Finished { command: self.command.clone(), status, stdout: end_of(&mut self.stdout), stderr: end_of(&mut self.stderr) }))
+        let status = self
+            .child
+            .try_wait()
+            .map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot wait for `{}`: {error}", self.command)))?;
+        Ok(status.map(|status| Finished {
+            command: self.command.clone(),
+            status,
+            stdout: end_of(&mut self.stdout),
+            stderr: end_of(&mut self.stderr),
+        }))
     }
 
     /// Waits for its end; at the end of patience its whole process group is killed.
@@ -113,7 +125,8 @@ impl Running {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 self.kill();
-                Err(Failure::new(Kind::OutOfTime, format!("`{}` did not end in time and was killed", self.command)).fact("output", end_of(&mut self.stderr)))
+                Err(Failure::new(Kind::OutOfTime, format!("`{}` did not end in time and was killed", self.command))
+                    .fact("output", end_of(&mut self.stderr)))
             }
             Err(failure) => {
                 self.kill();

@@ -129,8 +129,12 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
 pub fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::new(Kind::LocalSystem, format!("cannot {what} {}: {error}", path.display()));
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failure.hint(format!("Make room on the file system of {} and run again.", path.display())),
-        io::ErrorKind::ReadOnlyFilesystem => failure.hint(format!("The file system of {} is mounted read-only: see `dmesg` and /etc/fstab.", path.display())),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failure.hint(format!("Make room on the file system of {} and run again.", path.display()))
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            failure.hint(format!("The file system of {} is mounted read-only: see `dmesg` and /etc/fstab.", path.display()))
+        }
         _ => failure,
     }
 }
@@ -143,7 +147,14 @@ pub struct Lock {
 impl Lock {
     /// Tries to take the lock; `None` if another process holds it. The file then holds that one's pid.
     pub fn try_take(path: &Path) -> Result<Option<Lock>, Failure> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|error| cannot("open", path, &error))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| cannot("open", path, &error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut held) => {
                 // For the person who wonders who holds it; the lock itself does not depend on it.

@@ -155,7 +155,12 @@ impl Client {
         let http = builder.body(request.body)?;
         let http = self.agent.configure_request(http).timeout_global(Some(request.timeout)).build();
         let mut response = self.agent.run(http)?;
-        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.trim().parse().ok())
+            .map(Duration::from_secs);
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(MOST_BODY).read_to_vec()?;
         Ok(Reply { status, body, retry_after })
@@ -181,7 +186,8 @@ fn system_certificates() -> Result<Vec<Certificate<'static>>, String> {
 }
 
 fn trouble(error: &ureq::Error, request: &Request) -> Trouble {
-    let host = || http::Uri::try_from(request.url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| request.url.to_owned());
+    let host =
+        || http::Uri::try_from(request.url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| request.url.to_owned());
     match error {
         ureq::Error::HostNotFound => Trouble::Name(host()),
         ureq::Error::Timeout(_) => Trouble::TimedOut(request.timeout),
@@ -206,7 +212,9 @@ fn io_trouble(error: &std::io::Error, host: &str) -> Trouble {
         source = cause.source();
     }
     match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Trouble::Connect(text),
+        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => {
+            Trouble::Connect(text)
+        }
         // std reports a failed look-up without a kind of its own.
         _ if text.contains("failed to lookup address") => Trouble::Name(host.to_owned()),
         _ => Trouble::Broken(text),
@@ -217,8 +225,12 @@ fn distrust(error: &rustls::Error) -> Distrust {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Distrust::UnknownIssuer,
         rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => Distrust::Expired,
-        rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => Distrust::NotYetValid,
-        rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => Distrust::WrongName,
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            Distrust::NotYetValid
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+            Distrust::WrongName
+        }
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Distrust::NotTls,
         other => Distrust::Other(other.to_string()),
     }

@@ -98,7 +98,8 @@ impl Patience {
                 Err(Miss::Passing(failure, not_before)) => (failure, not_before),
             };
             tries += 1;
-            let pause = not_before.map_or_else(|| backoff(tries, random()), |span| span.max(FIRST_PAUSE) + random_part(FIRST_PAUSE, random()));
+            let pause =
+                not_before.map_or_else(|| backoff(tries, random()), |span| span.max(FIRST_PAUSE) + random_part(FIRST_PAUSE, random()));
             if pause >= self.remaining() {
                 let seconds = self.attempts() - 1 + tries;
                 debug!("{what}: giving up after {seconds} tries");
@@ -148,7 +149,8 @@ mod tests {
     #[test]
     fn what_passes_is_tried_again_and_counted() {
         let patience = patience(60_000);
-        let done = patience.retry("test", |tries| if tries < 2 { Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "x"), None)) } else { Ok(tries) });
+        let done = patience
+            .retry("test", |tries| if tries < 2 { Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "x"), None)) } else { Ok(tries) });
         assert_eq!(done, Ok(2));
         assert_eq!(patience.attempts(), 3);
     }
@@ -165,7 +167,8 @@ mod tests {
 
     #[test]
     fn at_the_end_the_last_failure_stands() {
-        let failed = patience(50).retry::<()>("test", |_| Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30)))));
+        let failed = patience(50)
+            .retry::<()>("test", |_| Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30)))));
         assert_eq!(failed.unwrap_err().kind, Kind::ApiUnreachable);
     }
 

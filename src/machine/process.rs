@@ -84,7 +84,10 @@ fn holds_one_of(pid: i32, inodes: &HashSet<u64>) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
         let name = target.to_string_lossy();
-        name.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).and_then(|inode| inode.parse().ok()).is_some_and(|inode: u64| inodes.contains(&inode))
+        name.strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'))
+            .and_then(|inode| inode.parse().ok())
+            .is_some_and(|inode: u64| inodes.contains(&inode))
     })
 }
 

@@ -17,8 +17,9 @@ use crate::service::minion::jobs;
 use crate::service::minion::place::Place;
 use crate::service::store::Store;
 use crate::service::{config, heat};
-use crate::story::bootstrap::{Links, Scene, bootstrap};
+use crate::story::bootstrap::bootstrap;
 use crate::story::journal::Journal;
+use crate::story::scene::{Links, Scene};
 use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
 use crate::words::report::{self, Report, Verdict};
@@ -36,7 +37,12 @@ pub fn main(cli: &Cli) -> u8 {
     logging::start(cli.common.log_format, cli.common.verbose);
     let root = match Root::new(&cli.common.root) {
         Ok(root) => root,
-        Err(error) => return complain(&Failure::new(Kind::Usage, format!("--root {}: {error}", cli.common.root.display())).hint("Give a directory that is there.")),
+        Err(error) => {
+            return complain(
+                &Failure::new(Kind::Usage, format!("--root {}: {error}", cli.common.root.display()))
+                    .hint("Give a directory that is there."),
+            );
+        }
     };
     let all = Links { install: true, accept: true, apply: true };
     let none = Links { install: false, accept: false, apply: false };
@@ -126,7 +132,11 @@ fn tell(signal: &Signal, report: &mut Report, deadline: Deadline) {
     let message = Message::of(report, id);
     // What interrupted the work does not interrupt the report of it.
     let told = heat::tell(signal, &message, &Patience::until(deadline, Interrupt::default()));
-    report.signal = Some(report::Signal { transport: signal.handle.transport().to_owned(), delivered: told.is_ok(), error: told.as_ref().err().map(|failure| failure.message.clone()) });
+    report.signal = Some(report::Signal {
+        transport: signal.handle.transport().to_owned(),
+        delivered: told.is_ok(),
+        error: told.as_ref().err().map(|failure| failure.message.clone()),
+    });
     if let Err(failure) = told {
         error!("{failure}");
         if report.verdict == Verdict::Done {
@@ -142,7 +152,8 @@ fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, commo
     let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
     let Some(signal) = found.signal() else {
         found.settings()?;
-        return Err(Failure::new(Kind::Config, "the configuration has no signal: there is no Heat to tell").hint("Give the wait condition handle's attributes in `signal`."));
+        return Err(Failure::new(Kind::Config, "the configuration has no signal: there is no Heat to tell")
+            .hint("Give the wait condition handle's attributes in `signal`."));
     };
     let deadline = Deadline::after(WITHOUT_SETTINGS);
     let store = Store::below(root);
@@ -166,7 +177,12 @@ fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, commo
         SignalStatus::Failure => Status::Failure,
     };
     let id = signal.id.clone().unwrap_or_else(|| found.minion_id());
-    let message = Message { status, reason: reason.unwrap_or("signalled by hand").to_owned(), id, data: Value::String(reason.unwrap_or_default().to_owned()) };
+    let message = Message {
+        status,
+        reason: reason.unwrap_or("signalled by hand").to_owned(),
+        id,
+        data: Value::String(reason.unwrap_or_default().to_owned()),
+    };
     heat::tell(&signal, &message, &Patience::until(deadline, Interrupt::default()))
 }
 
@@ -185,13 +201,22 @@ fn status(as_json: bool, root: &Root) -> Result<(), Failure> {
 
 fn last_report(store: &Store) -> Result<Report, Failure> {
     let path = store.report_path();
-    store.report().ok_or_else(|| Failure::new(Kind::LocalSystem, format!("there is no report at {} that can be read: nothing has run to its end here", path.display())).hint("Run `heat-salt-bootstrap run`; under another root give the same --root; the report can be read by root only."))
+    store.report().ok_or_else(|| {
+        Failure::new(
+            Kind::LocalSystem,
+            format!("there is no report at {} that can be read: nothing has run to its end here", path.display()),
+        )
+        .hint("Run `heat-salt-bootstrap run`; under another root give the same --root; the report can be read by root only.")
+    })
 }
 
 fn explain(code: Option<&str>) -> Result<(), Failure> {
     let kinds: Vec<Kind> = match code {
         None => Kind::ALL.to_vec(),
-        Some(text) => vec![Kind::named(text).ok_or_else(|| Failure::new(Kind::Usage, format!("{text:?} is neither an exit code nor a reason of this program")).hint("`heat-salt-bootstrap explain` lists them all."))?],
+        Some(text) => vec![Kind::named(text).ok_or_else(|| {
+            Failure::new(Kind::Usage, format!("{text:?} is neither an exit code nor a reason of this program"))
+                .hint("`heat-salt-bootstrap explain` lists them all.")
+        })?],
     };
     print(&kinds.into_iter().map(show::explanation).collect::<Vec<_>>().join("\n"));
     Ok(())

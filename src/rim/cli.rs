@@ -10,7 +10,9 @@ use crate::service::config::Override;
 /// Turns a fresh OpenStack VM into a configured Salt minion and tells Heat the truth about it
 #[derive(Debug, Parser)]
 #[command(name = "heat-salt-bootstrap", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done; 10-12 configuration and usage; 20-25 this machine; 30-34 salt-api; 40-44 key and\nconnection; 50-53 states; 60-61 time; 70 Heat was not told; 90 bug. `explain CODE` tells more.")]
+#[command(
+    after_help = "Exit codes: 0 done; 10-12 configuration and usage; 20-25 this machine; 30-34 salt-api; 40-44 key and\nconnection; 50-53 states; 60-61 time; 70 Heat was not told; 90 bug. `explain CODE` tells more."
+)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]

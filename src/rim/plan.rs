@@ -43,7 +43,9 @@ fn files(root: &Root, settings: &Settings, place: &Place, master: Option<&Finger
     let minion = &settings.minion;
     let masked = |options: &Map<String, Value>| masked(&Value::Object(options.clone())).as_object().cloned().unwrap_or_default();
     let (config, grains) = (masked(&minion.config), masked(&minion.grains));
-    let shown = DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }.render();
+    let shown =
+        DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }
+            .render();
     let changes = master.is_none_or(|master| !daemon::is(&place.drop_in, &place.drop_in_text(root, settings, master)));
     let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
     if let Some(path) = &place.tmpfiles {
@@ -67,8 +69,17 @@ fn requests(settings: &Settings) -> Vec<String> {
         requests.push(format!("POST {base}/ wheel key.print match={id}, to make sure"));
     }
     if let Some(apply) = &settings.apply {
-        let pillar = if apply.pillar.is_empty() { String::new() } else { format!(", pillar {} ***", apply.pillar.keys().cloned().collect::<Vec<_>>().join(", ")) };
-        requests.push(format!("POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}", apply.hook.as_str(), apply.matcher, apply.argument()));
+        let pillar = if apply.pillar.is_empty() {
+            String::new()
+        } else {
+            format!(", pillar {} ***", apply.pillar.keys().cloned().collect::<Vec<_>>().join(", "))
+        };
+        requests.push(format!(
+            "POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}",
+            apply.hook.as_str(),
+            apply.matcher,
+            apply.argument()
+        ));
     }
     requests.push(format!("POST {base}/logout"));
     requests
@@ -78,10 +89,14 @@ fn requests(settings: &Settings) -> Vec<String> {
 fn masked(value: &Value) -> Value {
     const WORDS: [&str; 5] = ["pass", "secret", "token", "key", "credential"];
     match value {
-        Value::Object(keys) => Value::Object(keys.iter().map(|(key, value)| {
-            let hidden = WORDS.iter().any(|word| key.to_lowercase().contains(word));
-            (key.clone(), if hidden { json!("***") } else { masked(value) })
-        }).collect()),
+        Value::Object(keys) => Value::Object(
+            keys.iter()
+                .map(|(key, value)| {
+                    let hidden = WORDS.iter().any(|word| key.to_lowercase().contains(word));
+                    (key.clone(), if hidden { json!("***") } else { masked(value) })
+                })
+                .collect(),
+        ),
         Value::Array(items) => items.iter().map(masked).collect(),
         other => other.clone(),
     }
@@ -91,7 +106,11 @@ fn masked(value: &Value) -> Value {
 pub fn shown(plan: &Value) -> String {
     let text = |key: &str| plan[key].as_str().map_or_else(|| plan[key].to_string(), str::to_owned);
     let mut out = vec![
-        format!("Minion {} of master {}", text("minion_id"), plan["masters"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")),
+        format!(
+            "Minion {} of master {}",
+            text("minion_id"),
+            plan["masters"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        ),
         format!("Master's fingerprint: {}", text("master_finger")),
         match &plan["program"] {
             Value::String(path) => format!("Program: {path}"),
@@ -100,7 +119,11 @@ pub fn shown(plan: &Value) -> String {
     ];
     for file in plan["files"].as_array().into_iter().flatten() {
         let change = if file["changes"].as_bool() == Some(true) { "would be written" } else { "is as it should be" };
-        out.push(format!("\nFile {} (mode {}) {change}:", file["path"].as_str().unwrap_or_default(), file["mode"].as_str().unwrap_or_default()));
+        out.push(format!(
+            "\nFile {} (mode {}) {change}:",
+            file["path"].as_str().unwrap_or_default(),
+            file["mode"].as_str().unwrap_or_default()
+        ));
         out.extend(file["content"].as_str().unwrap_or_default().lines().map(|line| format!("    {line}")));
     }
     let needed = if plan["running"].is_null() { "salt-minion does not run" } else { "salt-minion runs; only if its configuration changes" };
@@ -110,7 +133,12 @@ pub fn shown(plan: &Value) -> String {
     out.extend(lines(&plan["requests"]));
     out.push(match &plan["signal"] {
         Value::Null => "\nHeat: not configured".to_owned(),
-        signal => format!("\nHeat: {} to {} as {}", signal["transport"].as_str().unwrap_or_default(), signal["url"].as_str().unwrap_or_default(), signal["id"].as_str().unwrap_or_default()),
+        signal => format!(
+            "\nHeat: {} to {} as {}",
+            signal["transport"].as_str().unwrap_or_default(),
+            signal["url"].as_str().unwrap_or_default(),
+            signal["id"].as_str().unwrap_or_default()
+        ),
     });
     out.push(format!("Report: {}; deadline {} s", text("report"), text("deadline_seconds")));
     out.join("\n") + "\n"

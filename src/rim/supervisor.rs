@@ -26,7 +26,11 @@ enum Event {
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs `work` with patience until `deadline` and returns its result, or one in its place.
-pub fn watch_over(journal: &Journal, deadline: Deadline, work: impl FnOnce(&Patience) -> Result<String, Failure> + Send + 'static) -> Result<String, Failure> {
+pub fn watch_over(
+    journal: &Journal,
+    deadline: Deadline,
+    work: impl FnOnce(&Patience) -> Result<String, Failure> + Send + 'static,
+) -> Result<String, Failure> {
     let (events, heard) = mpsc::channel();
     let signal = events.clone();
     let interrupt = Interrupt::on_signals(move |_| {
@@ -70,7 +74,11 @@ fn overdue(journal: &Journal, interrupt: &Interrupt) -> Failure {
 fn tell_of_panics(events: Sender<Event>) {
     panic::set_hook(Box::new(move |panicked| {
         let payload = panicked.payload();
-        let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let said = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
         let at = panicked.location().map(|place| format!("at {}:{}", place.file(), place.line())).unwrap_or_default();
         let main = thread::current().name() == Some("main");
         if events.send(Event::Panicked(format!("{at}: {said}"))).is_err() || main {
@@ -96,8 +104,10 @@ mod tests {
         assert_eq!(watch_over(&journal, soon(), |_| Ok("fine".into())), Ok("fine".into()));
 
         // A worker that hears nothing any more, as one stuck in a system call.
-        let stuck = watch_over(&journal, Deadline::after(Duration::ZERO), |_| loop {
-            thread::park();
+        let stuck = watch_over(&journal, Deadline::after(Duration::ZERO), |_| {
+            loop {
+                thread::park();
+            }
         });
         assert_eq!(stuck.unwrap_err().kind, Kind::OutOfTime);
 

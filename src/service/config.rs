@@ -83,7 +83,12 @@ impl Found {
 
     /// The minion's id as the configuration has it, right or wrong, for a report about a bad one.
     pub fn minion_id(&self) -> String {
-        self.merged.keys.get("minion").and_then(|minion| minion.get("id")).and_then(Value::as_str).map_or_else(|| self.looked_up.host_name(), str::to_owned)
+        self.merged
+            .keys
+            .get("minion")
+            .and_then(|minion| minion.get("id"))
+            .and_then(Value::as_str)
+            .map_or_else(|| self.looked_up.host_name(), str::to_owned)
     }
 
     /// Says which files everybody on the machine can read although they hold a secret.
@@ -100,7 +105,13 @@ impl Found {
 
 fn fragments_beside(main: &Path) -> Vec<PathBuf> {
     let dir = main.parent().unwrap_or(Path::new("/")).join("config.d");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .collect();
     paths.sort();
     paths
 }
@@ -131,7 +142,9 @@ impl References for Lookup {
         if path == "-" {
             return Ok(self.stdin.borrow_mut().get_or_insert_with(stdin).clone());
         }
-        files::read(&self.root.named(Path::new(path)), MOST_BYTES).map_err(|error| error.to_string()).and_then(|bytes| String::from_utf8(bytes).map(Secret::new).map_err(|_| "it is no UTF-8 text".into()))
+        files::read(&self.root.named(Path::new(path)), MOST_BYTES)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| String::from_utf8(bytes).map(Secret::new).map_err(|_| "it is no UTF-8 text".into()))
     }
 
     fn credential(&self, name: &str) -> Option<Secret> {
@@ -189,7 +202,10 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_named_with_its_line_and_does_not_hide_the_signal() {
-        let (_dir, root) = tree(&[(MAIN, "{\n  \"minion\": {,}\n}"), ("etc/heat-salt-bootstrap/config.d/signal.json", r#"{"signal": {"endpoint": "http://h/", "token": "t"}}"#)]);
+        let (_dir, root) = tree(&[
+            (MAIN, "{\n  \"minion\": {,}\n}"),
+            ("etc/heat-salt-bootstrap/config.d/signal.json", r#"{"signal": {"endpoint": "http://h/", "token": "t"}}"#),
+        ]);
         let found = find(&root, None, &[]);
         let message = found.settings().unwrap_err().message;
         assert!(message.contains("config.json: is no JSON") && message.contains("line 2"), "{message}");
@@ -201,7 +217,8 @@ mod tests {
         let (_dir, root) = tree(&[]);
         let message = find(&root, None, &[]).settings().unwrap_err().message;
         assert!(message.contains("there is no such file"), "{message}");
-        let message = find(&root, None, &[Override { flag: "--master", path: "minion.master", value: json!("m") }]).settings().unwrap_err().message;
+        let message =
+            find(&root, None, &[Override { flag: "--master", path: "minion.master", value: json!("m") }]).settings().unwrap_err().message;
         assert!(!message.contains("there is no such file"), "{message}");
     }
 

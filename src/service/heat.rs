@@ -16,7 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends a signal until Heat has taken it, has refused it for good, or the time is up.
 pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Failure> {
-    let client = Client::trusting(needed_ca(signal)).map_err(|why| Failure::new(Kind::SignalUndelivered, format!("Heat cannot be told: {why}")))?;
+    let client =
+        Client::trusting(needed_ca(signal)).map_err(|why| Failure::new(Kind::SignalUndelivered, format!("Heat cannot be told: {why}")))?;
     match &signal.handle {
         Handle::Token { endpoint, token } => {
             let headers = [("X-Auth-Token", token.expose()), ("Content-Type", "application/json"), ("Accept", "application/json")];
@@ -24,7 +25,9 @@ pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(
             let body = message.heat_body();
             patience.retry("signal", |_| {
                 let timeout = TIMEOUT.min(patience.remaining()).max(Duration::from_millis(200));
-                let reply = client.send(&Request { method: "POST", url: endpoint, headers: &headers, body: &body, timeout }).map_err(|trouble| no_answer(endpoint, trouble))?;
+                let reply = client
+                    .send(&Request { method: "POST", url: endpoint, headers: &headers, body: &body, timeout })
+                    .map_err(|trouble| no_answer(endpoint, trouble))?;
                 match heat_answer(reply.status, reply.retry_after) {
                     Answer::Taken => Ok(()),
                     Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
@@ -54,7 +57,9 @@ fn no_answer(endpoint: &str, trouble: Trouble) -> Miss {
     let host = endpoint.split('/').nth(2).unwrap_or(endpoint);
     let failure = undelivered(format!("Heat at {host}: {trouble}"));
     match trouble {
-        Trouble::Tls(Distrust::NotYetValid) | Trouble::Name(_) | Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(failure, None),
+        Trouble::Tls(Distrust::NotYetValid) | Trouble::Name(_) | Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => {
+            Miss::Passing(failure, None)
+        }
         Trouble::Tls(_) => Miss::Final(failure.hint("Give the CA that signed Heat's certificate in signal.ca or signal.ca_file.")),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::machine::files::{self, Lock, Root};
@@ -127,7 +127,8 @@ impl Store {
     }
 
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(value).map_err(|error| Failure::new(Kind::Bug, format!("{name} cannot be written as JSON: {error}")))?;
+        let text = serde_json::to_vec_pretty(value)
+            .map_err(|error| Failure::new(Kind::Bug, format!("{name} cannot be written as JSON: {error}")))?;
         files::write(&self.dir.join(name), &text, 0o600)
     }
 }

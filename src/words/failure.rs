@@ -182,28 +182,54 @@ impl Kind {
             Kind::Usage => "See `heat-salt-bootstrap --help`.",
             Kind::NotRoot => "Run it as root, or give --root DIR with a directory of your own.",
             Kind::PackageFailed => "Run the command in the message by hand and read its output.",
-            Kind::RepositoryUnreachable => "Check name resolution, routes and proxy towards the repository, or name a mirror in install.repository.url.",
-            Kind::PackageUntrusted => "Compare install.repository.gpg_key or install.sha256 with what the source publishes; do not turn the check off.",
+            Kind::RepositoryUnreachable => {
+                "Check name resolution, routes and proxy towards the repository, or name a mirror in install.repository.url."
+            }
+            Kind::PackageUntrusted => {
+                "Compare install.repository.gpg_key or install.sha256 with what the source publishes; do not turn the check off."
+            }
             Kind::UnsupportedSystem => "Put salt-minion into the image and set install.source to preinstalled.",
             Kind::LocalSystem => "Look at the message's file or service: space, permissions, read-only mounts, the service's own log.",
             Kind::PackageLocked => "See who holds the lock (the message names it); raise the deadline if it was only slow.",
-            Kind::ApiUnreachable => "From this machine try `curl -v API-URL/login`; check the address, the port (8000 by default), security groups, and that salt-api runs.",
-            Kind::ApiTls => "Give the CA that signed salt-api's certificate in api.ca or api.ca_file, make sure the URL's name is in the certificate, and that the clock is right.",
-            Kind::LoginRefused => "On the master try `salt -a EAUTH` with the same user; check api.username, api.password and api.eauth against external_auth in the master's configuration.",
-            Kind::PermissionRefused => "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] in external_auth and name wheel in netapi_enable_clients.",
+            Kind::ApiUnreachable => {
+                "From this machine try `curl -v API-URL/login`; check the address, the port (8000 by default), security groups, and that salt-api runs."
+            }
+            Kind::ApiTls => {
+                "Give the CA that signed salt-api's certificate in api.ca or api.ca_file, make sure the URL's name is in the certificate, and that the clock is right."
+            }
+            Kind::LoginRefused => {
+                "On the master try `salt -a EAUTH` with the same user; check api.username, api.password and api.eauth against external_auth in the master's configuration."
+            }
+            Kind::PermissionRefused => {
+                "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] in external_auth and name wheel in netapi_enable_clients."
+            }
             Kind::ApiProtocol => "Check that api.url leads to salt-api with rest_cherrypy, not to a proxy or another service.",
-            Kind::KeyNotSeen => "Check that the minion runs (its log is /var/log/salt/minion) and reaches the master's ports 4505 and 4506.",
+            Kind::KeyNotSeen => {
+                "Check that the minion runs (its log is /var/log/salt/minion) and reaches the master's ports 4505 and 4506."
+            }
             Kind::KeyRejected => "On the master look at `salt-key -l rejected`; if the machine is yours, `salt-key -d ID` and run again.",
-            Kind::KeyConflict => "If this machine replaces an older one of the same name, remove the old key on the master with `salt-key -d ID` and run again; otherwise give it another minion.id.",
-            Kind::MasterUntrusted => "If the master was rebuilt, correct minion.master_finger and remove /etc/salt/pki/minion/minion_master.pub; if not, somebody answers in its place.",
+            Kind::KeyConflict => {
+                "If this machine replaces an older one of the same name, remove the old key on the master with `salt-key -d ID` and run again; otherwise give it another minion.id."
+            }
+            Kind::MasterUntrusted => {
+                "If the master was rebuilt, correct minion.master_finger and remove /etc/salt/pki/minion/minion_master.pub; if not, somebody answers in its place."
+            }
             Kind::MinionNotConnected => "Read /var/log/salt/minion; check that the master's publish port (4505) can be reached from here.",
-            Kind::NoReaction => "On the master check that a reactor is configured for the tag in the message, that its file renders, and that it targets this minion id (`salt-run state.event pretty=True` shows the event).",
-            Kind::StateFailed => "See the failing states in `heat-salt-bootstrap status`; try them here with `salt-call state.apply STATE`.",
+            Kind::NoReaction => {
+                "On the master check that a reactor is configured for the tag in the message, that its file renders, and that it targets this minion id (`salt-run state.event pretty=True` shows the event)."
+            }
+            Kind::StateFailed => {
+                "See the failing states in `heat-salt-bootstrap status`; try them here with `salt-call state.apply STATE`."
+            }
             Kind::StateNotRendered => "Try `salt-call state.show_sls STATE` here; the message carries Salt's own words.",
             Kind::StateTimeout => "See what hangs with `salt-call saltutil.running`; raise the deadline if the states are only slow.",
-            Kind::OutOfTime => "See which step took the time in `heat-salt-bootstrap status`; raise `deadline`, and with it the timeout of the wait condition.",
+            Kind::OutOfTime => {
+                "See which step took the time in `heat-salt-bootstrap status`; raise `deadline`, and with it the timeout of the wait condition."
+            }
             Kind::Interrupted => "Run it again: it goes on where it stopped.",
-            Kind::SignalUndelivered => "`heat-salt-bootstrap signal` sends the kept report again; a token or URL that has expired wants HEAT_SIGNAL in the template.",
+            Kind::SignalUndelivered => {
+                "`heat-salt-bootstrap signal` sends the kept report again; a token or URL that has expired wants HEAT_SIGNAL in the template."
+            }
             Kind::Bug => "Please report it with the output of `heat-salt-bootstrap status --json` and the log.",
         }
     }

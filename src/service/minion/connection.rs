@@ -22,11 +22,14 @@ pub fn look(minion: &Minion) -> Option<Connected> {
     process::connected(&minion.pids(), minion.place.publish_port).then_some(Connected(()))
 }
 
+/// A minion whose key is accepted connects within seconds, or not at all.
+const MOST: Duration = Duration::from_secs(120);
+
 /// Waits until the minion holds a connection to the publish port.
 pub fn wait(minion: &mut Minion, master: &Fingerprint, patience: &Patience) -> Result<Connected, Failure> {
     let mut was_up = false;
     let mut since_gone = None;
-    let seen = patience.poll(EVERY, || {
+    let seen = patience.slice(MOST).poll(EVERY, || {
         minion.check_start()?;
         minion.place.check_master(master).map_err(|failure| minion.explain(failure))?;
         let up = !minion.pids().is_empty();

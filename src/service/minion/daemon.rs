@@ -42,7 +42,9 @@ pub struct Minion {
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
 /// machine's own has no service manager of its own.
 pub fn manner(start: Start, root: &Root) -> Manner {
-    let unit = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"].iter().any(|dir| Path::new(dir).join("salt-minion.service").exists());
+    let unit = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"]
+        .iter()
+        .any(|dir| Path::new(dir).join("salt-minion.service").exists());
     match start {
         Start::Systemd => Manner::Systemd,
         Start::Sysv => Manner::Sysv,
@@ -63,8 +65,16 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
     match manner {
         Manner::Systemd => vec![words(&["systemctl", "enable", "salt-minion.service"]), words(&["systemctl", verb, "salt-minion.service"])],
         Manner::Sysv => {
-            let enable = if command::find("chkconfig").is_some() { words(&["chkconfig", SERVICE, "on"]) } else { words(&["update-rc.d", SERVICE, "defaults"]) };
-            let start = if command::find("service").is_some() { words(&["service", SERVICE, verb]) } else { words(&["/etc/init.d/salt-minion", verb]) };
+            let enable = if command::find("chkconfig").is_some() {
+                words(&["chkconfig", SERVICE, "on"])
+            } else {
+                words(&["update-rc.d", SERVICE, "defaults"])
+            };
+            let start = if command::find("service").is_some() {
+                words(&["service", SERVICE, verb])
+            } else {
+                words(&["/etc/init.d/salt-minion", verb])
+            };
             vec![enable, start]
         }
         Manner::Direct => vec![vec![program.path.display().to_string(), "-d".into(), "-c".into(), place.config_dir.display().to_string()]],
@@ -73,7 +83,14 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
 
 /// Makes sure that the minion is configured and runs with this configuration. Says whether
 /// anything had to change. Does not wait for the minion to come up.
-pub fn ensure(root: &Root, settings: &Settings, program: &Program, master: &Fingerprint, store: &Store, patience: &Patience) -> Result<(Minion, bool), Failure> {
+pub fn ensure(
+    root: &Root,
+    settings: &Settings,
+    program: &Program,
+    master: &Fingerprint,
+    store: &Store,
+    patience: &Patience,
+) -> Result<(Minion, bool), Failure> {
     let place = Place::of(root, settings);
     place.check_master(master)?;
     if place.hides_grains {

@@ -91,7 +91,12 @@ impl<'a> Watch<'a> {
     /// Waits until another job has ended, however.
     pub fn out_of_the_way(&self, other: Option<&Jid>, patience: &Patience) -> Result<(), Failure> {
         let still = |jid: &Jid| runs(self.place, jid) && outcome(self.place, jid).is_none();
-        patience.poll(EVERY, || Ok(match other { Some(jid) => (!still(jid)).then_some(()), None => (!known_running(self.place).iter().any(still)).then_some(()) }))?;
+        patience.poll(EVERY, || {
+            Ok(match other {
+                Some(jid) => (!still(jid)).then_some(()),
+                None => (!known_running(self.place).iter().any(still)).then_some(()),
+            })
+        })?;
         Ok(())
     }
 }
@@ -166,5 +171,7 @@ fn runs(place: &Place, jid: &Jid) -> bool {
 fn queues(place: &Place, jid: &Jid) -> bool {
     let masters = fs::read_dir(place.cachedir.join("queues")).into_iter().flatten().flatten();
     let end = format!("_{jid}.p");
-    masters.flat_map(|master| fs::read_dir(master.path().join("state_queue")).into_iter().flatten().flatten()).any(|entry| entry.file_name().to_string_lossy().ends_with(&end))
+    masters
+        .flat_map(|master| fs::read_dir(master.path().join("state_queue")).into_iter().flatten().flatten())
+        .any(|entry| entry.file_name().to_string_lossy().ends_with(&end))
 }

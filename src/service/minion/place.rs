@@ -42,7 +42,8 @@ impl Place {
         let config_dir = root.at("/etc/salt");
         let drop_in = config_dir.join("minion.d").join(DROP_IN);
         let mut known = Known::default();
-        let mut others: Vec<PathBuf> = std::fs::read_dir(config_dir.join("minion.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut others: Vec<PathBuf> =
+            std::fs::read_dir(config_dir.join("minion.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         others.sort();
         others.insert(0, config_dir.join("minion"));
         for path in others.iter().filter(|path| **path != drop_in) {
@@ -91,22 +92,39 @@ impl Place {
     /// The drop-in's content.
     pub fn drop_in_text(&self, root: &Root, settings: &Settings, master: &Fingerprint) -> String {
         let minion = &settings.minion;
-        DropIn { id: &minion.id, masters: &minion.masters, master_finger: Some(master), root: root.dir(), config: &minion.config, grains: &minion.grains }.render()
+        DropIn {
+            id: &minion.id,
+            masters: &minion.masters,
+            master_finger: Some(master),
+            root: root.dir(),
+            config: &minion.config,
+            grains: &minion.grains,
+        }
+        .render()
     }
 
     /// The rule by which systemd-tmpfiles keeps the minion's job cache from growing for ever:
     /// `cache_jobs` writes a file for every job, and nothing in Salt removes it.
     pub fn tmpfiles_text(&self) -> String {
-        format!("# Written by {PROGRAM}: the minion caches every job, and nothing in Salt removes them.\ne {}/minion_jobs - - - 7d\n", self.cachedir.display())
+        format!(
+            "# Written by {PROGRAM}: the minion caches every job, and nothing in Salt removes them.\ne {}/minion_jobs - - - 7d\n",
+            self.cachedir.display()
+        )
     }
 
     /// A mismatch between the master that was met and the one that is expected.
     pub fn check_master(&self, expected: &Fingerprint) -> Result<(), Failure> {
         match self.met_master() {
-            Some(met) if met != *expected => Err(Failure::new(Kind::MasterUntrusted, format!("the master's key has the fingerprint {}, expected is {}", met.as_str(), expected.as_str()))
-                .hint(format!("If the master was rebuilt, correct minion.master_finger and remove {}; if not, somebody answers in its place.", self.pki_dir.join("minion_master.pub").display()))
-                .fact("met", met.as_str())
-                .fact("expected", expected.as_str())),
+            Some(met) if met != *expected => Err(Failure::new(
+                Kind::MasterUntrusted,
+                format!("the master's key has the fingerprint {}, expected is {}", met.as_str(), expected.as_str()),
+            )
+            .hint(format!(
+                "If the master was rebuilt, correct minion.master_finger and remove {}; if not, somebody answers in its place.",
+                self.pki_dir.join("minion_master.pub").display()
+            ))
+            .fact("met", met.as_str())
+            .fact("expected", expected.as_str())),
             _ => Ok(()),
         }
     }

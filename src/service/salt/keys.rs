@@ -52,7 +52,10 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
     // Neither the reply's success nor what it returned proves anything: look again.
     match look.at_master(session, &patience)? {
         Judgement::Accepted => Ok(true),
-        Judgement::Pending => Err(Failure::new(Kind::ApiProtocol, format!("key.accept was answered, but the key of {id} is still pending")).hint("See the master's log; its key directory may be read-only or full.")),
+        Judgement::Pending => {
+            Err(Failure::new(Kind::ApiProtocol, format!("key.accept was answered, but the key of {id} is still pending"))
+                .hint("See the master's log; its key directory may be read-only or full."))
+        }
         Judgement::Absent => Err(look.not_seen()),
         other => Err(look.refused(other)),
     }
@@ -105,14 +108,17 @@ impl<'a> Look<'a> {
 
     fn at_master(&mut self, session: &mut Session, patience: &Patience) -> Result<Judgement, Failure> {
         let returned = match session.wheel(self.fun, &self.arguments(), patience) {
-            Err(failure) if failure.kind == Kind::PermissionRefused && self.fun == "key.print" && failure.facts.contains_key("permission") => {
+            Err(failure)
+                if failure.kind == Kind::PermissionRefused && self.fun == "key.print" && failure.facts.contains_key("permission") =>
+            {
                 debug!("no permission for key.print: comparing fingerprints");
                 self.fun = "key.finger";
                 session.wheel(self.fun, &self.arguments(), patience)?
             }
             other => other?,
         };
-        let state = KeyState::read(&returned, self.id).map_err(|why| Failure::new(Kind::ApiProtocol, format!("{} returned {why}", self.fun)))?;
+        let state =
+            KeyState::read(&returned, self.id).map_err(|why| Failure::new(Kind::ApiProtocol, format!("{} returned {why}", self.fun)))?;
         let judgement = state.judge(&self.ours);
         debug!("key of {}: {judgement:?}", self.id);
         if state.holds_others(&self.ours) && judgement == Judgement::Accepted {
@@ -129,17 +135,26 @@ impl<'a> Look<'a> {
     }
 
     fn not_seen(&self) -> Failure {
-        Failure::new(Kind::KeyNotSeen, format!("the key of {} did not reach the master", self.id)).fact("fingerprint", self.ours.fingerprint().as_str())
+        Failure::new(Kind::KeyNotSeen, format!("the key of {} did not reach the master", self.id))
+            .fact("fingerprint", self.ours.fingerprint().as_str())
     }
 
     fn refused(&self, judgement: Judgement) -> Failure {
         let id = self.id;
         let failure = match judgement {
             Judgement::Rejected => Failure::new(Kind::KeyRejected, format!("the key of {id} was rejected on the master")),
-            Judgement::Taken { by } => Failure::new(Kind::KeyConflict, format!("another key is {by} under the id {id} on the master, so this minion's key is denied")),
-            Judgement::Denied => Failure::new(Kind::KeyConflict, format!("this minion's key was denied under the id {id}, since another key was there first"))
-                .hint(format!("On the master remove the denied key with `salt-key -d {id}` and run again.")),
-            Judgement::Absent | Judgement::Pending | Judgement::Accepted => Failure::new(Kind::Bug, format!("the key of {id} is {judgement:?}, which refuses nothing")),
+            Judgement::Taken { by } => Failure::new(
+                Kind::KeyConflict,
+                format!("another key is {by} under the id {id} on the master, so this minion's key is denied"),
+            ),
+            Judgement::Denied => Failure::new(
+                Kind::KeyConflict,
+                format!("this minion's key was denied under the id {id}, since another key was there first"),
+            )
+            .hint(format!("On the master remove the denied key with `salt-key -d {id}` and run again.")),
+            Judgement::Absent | Judgement::Pending | Judgement::Accepted => {
+                Failure::new(Kind::Bug, format!("the key of {id} is {judgement:?}, which refuses nothing"))
+            }
         };
         failure.fact("fingerprint", self.ours.fingerprint().as_str())
     }

@@ -33,7 +33,8 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Prepares a session; nothing is sent yet.
     pub fn new(api: &'a Api) -> Result<Session<'a>, Failure> {
-        let client = Client::trusting(api.ca.as_deref()).map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
+        let client = Client::trusting(api.ca.as_deref())
+            .map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
         Ok(Session { api, client, url: 0, token: None })
     }
 
@@ -50,7 +51,8 @@ impl<'a> Session<'a> {
         let body = salt_api::login_body(&self.api.username, &self.api.password, &self.api.eauth);
         let token = patience.retry("login", |tries| {
             let reply = self.post("login", body.expose(), false, timeout(tries, patience));
-            let token = reply.and_then(|reply| salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal)));
+            let token =
+                reply.and_then(|reply| salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal)));
             token.inspect_err(|_| self.url = (self.url + 1) % self.api.urls.len())
         })?;
         debug!("logged in at {} as {} ({})", self.base(), self.api.username, self.api.eauth);
@@ -77,7 +79,12 @@ impl<'a> Session<'a> {
     }
 
     /// A call that needs the session: if the session has died, a new one is opened, once.
-    fn call<T>(&mut self, what: &str, patience: &Patience, mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, Miss>) -> Result<T, Failure> {
+    fn call<T>(
+        &mut self,
+        what: &str,
+        patience: &Patience,
+        mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, Miss>,
+    ) -> Result<T, Failure> {
         let mut reopened = false;
         loop {
             self.log_in(patience)?;

@@ -1,0 +1,34 @@
+//! What the story plays on.
+
+use super::journal::Journal;
+use crate::decide::settings::Settings;
+use crate::machine::files::Root;
+use crate::machine::patience::Patience;
+use crate::service::store::Store;
+
+/// Which links of the chain are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// Program, configuration, service.
+    pub install: bool,
+    /// Login, key, connection.
+    pub accept: bool,
+    /// Trigger and result.
+    pub apply: bool,
+}
+
+/// What the story plays on.
+pub struct Scene<'a> {
+    /// What is wanted.
+    pub settings: &'a Settings,
+    /// The directory that stands for `/`.
+    pub root: &'a Root,
+    /// What is remembered between runs.
+    pub store: &'a Store,
+    /// Where the steps are recorded.
+    pub journal: &'a Journal,
+    /// How long all of it may take.
+    pub patience: &'a Patience,
+    /// Trigger the states even if they hold.
+    pub again: bool,
+}

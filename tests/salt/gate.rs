@@ -1,0 +1,125 @@
+//! A gate in front of salt-api: passes everything on, keeps what passed, and knows the secrets that did.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lab::http::{Answer, Request};
+use lab::master::Master;
+use lab::peer::{Certificate, Scripted};
+use rustls::crypto::ring;
+use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
+
+/// The gate. It shows a certificate of the master's own CA.
+pub struct Gate {
+    server: Scripted,
+    passed: Arc<Mutex<Passed>>,
+    upstream: Upstream,
+}
+
+#[derive(Default)]
+struct Passed {
+    requests: Vec<String>,
+    tokens: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Upstream {
+    agent: Agent,
+    url: String,
+}
+
+impl Gate {
+    /// Opens a gate in front of this master's API.
+    pub fn open(master: &Master) -> Gate {
+        let upstream = Upstream::of(master);
+        let passed = Arc::new(Mutex::new(Passed::default()));
+        let answer = {
+            let (upstream, passed) = (upstream.clone(), Arc::clone(&passed));
+            move |request: &Request| {
+                passed.lock().unwrap().requests.push(described(request));
+                // As a server that is being killed: the connection ends without a word.
+                let Some((status, content_type, body)) = upstream.ask(request) else {
+                    return Answer::Raw(Vec::new());
+                };
+                if status == 200 && request.path == "/login" {
+                    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+                    let token = answer["return"][0]["token"].as_str().unwrap();
+                    passed.lock().unwrap().tokens.push(token.to_owned());
+                }
+                Answer::text(status, &content_type, &body)
+            }
+        };
+        let server = Scripted::start(master.authority(), Certificate::Good, answer).unwrap();
+        Gate { server, passed, upstream }
+    }
+
+    /// The URL that leads through the gate.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// What was asked: `POST /login`, `key.print`, `POST /hook/...`.
+    pub fn requests(&self) -> Vec<String> {
+        self.passed.lock().unwrap().requests.clone()
+    }
+
+    /// The tokens of the sessions that were opened.
+    pub fn tokens(&self) -> Vec<String> {
+        self.passed.lock().unwrap().tokens.clone()
+    }
+
+    /// Does a session live?
+    pub fn is_alive(&self, token: &str) -> bool {
+        let probe = Request {
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            headers: vec![("x-auth-token".to_owned(), token.to_owned())],
+            body: br#"[{"client":"wheel","fun":"key.finger_master"}]"#.to_vec(),
+        };
+        let (_, _, body) = self.upstream.ask(&probe).expect("salt-api answers");
+        !body.contains("No permission -- see authorization schemes")
+    }
+}
+
+impl Upstream {
+    fn of(master: &Master) -> Upstream {
+        let ca = ureq::tls::Certificate::from_pem(master.authority().ca_pem().as_bytes()).unwrap();
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[ca]))
+            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .timeout_global(Some(Duration::from_secs(200)))
+            .build()
+            .into();
+        Upstream { agent, url: master.api_url() }
+    }
+
+    fn ask(&self, request: &Request) -> Option<(u16, String, String)> {
+        let url = format!("{}{}", self.url, request.path);
+        let mut passed_on = self.agent.post(&url);
+        for name in ["x-auth-token", "accept"] {
+            if let Some(value) = request.header(name) {
+                passed_on = passed_on.header(name, value);
+            }
+        }
+        let mut answer = passed_on.header("content-type", "application/json").send(&request.body).ok()?;
+        let content_type = answer.headers().get("content-type")?.to_str().ok()?;
+        let content_type = content_type.to_owned();
+        let body = answer.body_mut().read_to_string().ok()?;
+        Some((answer.status().as_u16(), content_type, body))
+    }
+}
+
+/// A wheel call by its function, everything else by its method and path.
+fn described(request: &Request) -> String {
+    match request.json()[0]["fun"].as_str() {
+        Some(fun) => fun.to_owned(),
+        None => format!("{} {}", request.method, request.path),
+    }
+}
