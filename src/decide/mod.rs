@@ -1,12 +1,14 @@
 //! Floor 1, decisions: pure functions from text and values to text and values. No file, no
 //! socket, no clock.
 
+pub mod curl_cli;
 pub mod fingerprint;
 pub mod fragments;
 pub mod handle;
 pub mod html;
 pub mod job;
 pub mod key_state;
+pub mod keystone;
 pub mod minion_config;
 pub mod salt_api;
 pub mod section;

@@ -419,7 +419,7 @@ mod tests {
         let merged = Merged::of([Fragment { source: "a".into(), keys }]);
         assert!(Settings::parse(&merged, &Fixed).is_err());
         let signal = Settings::parse_signal(&merged, &Fixed).unwrap();
-        assert_eq!((signal.handle.url(), signal.id.as_deref()), ("http://heat/x", Some("n-1")));
+        assert_eq!((signal.handle.address(), signal.id.as_deref()), ("http://heat/x", Some("n-1")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::handle::{Form, Way};
 use crate::words::report::{Report, Verdict};
 
 /// Heat takes no body above 1,048,576 bytes (`heat/common/wsgi.py`, `max_json_body_size`). What
@@ -55,10 +56,24 @@ impl Message {
         Message { status, reason: reason(report), id, data: fitted(report) }
     }
 
-    /// The body for heat-api (TOKEN_SIGNAL): exactly these four keys, or the signal is lost
-    /// (`heat/engine/resources/openstack/heat/wait_condition_handle.py`, `handle_signal`).
-    pub fn heat_body(&self) -> Vec<u8> {
-        json!({"status": self.status.as_str(), "reason": self.reason, "id": self.id, "data": self.data}).to_string().into_bytes()
+    /// The content of the signal in the form that the handle counts.
+    pub fn content(&self, form: Form) -> Value {
+        let status = self.status.as_str();
+        match form {
+            // Exactly these four keys, or the signal is lost
+            // (heat/engine/resources/openstack/heat/wait_condition_handle.py, handle_signal).
+            Form::Condition => json!({"status": status, "reason": self.reason, "id": self.id, "data": self.data}),
+            // All of these, and Data as a text (heat/engine/resources/aws/cfn/wait_condition_handle.py).
+            Form::AwsCondition => json!({"Status": status, "Reason": self.reason, "UniqueId": self.id, "Data": self.data.to_string()}),
+            // A code other than 0 fails the deployment; the other keys are outputs
+            // (heat/engine/resources/openstack/heat/software_deployment.py, handle_signal).
+            Form::Deployment => {
+                let failed = self.status == Status::Failure;
+                let code = self.data["code"].as_u64().filter(|code| *code != 0).unwrap_or(1);
+                json!({"deploy_stdout": self.reason, "deploy_stderr": if failed { &self.reason } else { "" },
+                    "deploy_status_code": if failed { code } else { 0 }, "report": self.data.to_string()})
+            }
+        }
     }
 }
 
@@ -117,15 +132,23 @@ pub enum Answer {
     Never(String),
 }
 
-/// Reads heat-api's answer to a TOKEN_SIGNAL.
-pub fn heat_answer(status: u16, retry_after: Option<Duration>) -> Answer {
+/// Reads the answer to a signal. heat-api-cfn answers 500 to a body that it cannot use, after a minute; ours is one that it can,
+/// so a 500 is the engine's trouble and may pass.
+pub fn answer(way: &Way, status: u16, retry_after: Option<Duration>) -> Answer {
+    let gone = match way {
+        Way::Token { .. } => "the handle's token is wrong or has expired, or the stack is gone; HEAT_SIGNAL does not expire",
+        Way::Heat { .. } => "the stack's user may not signal this resource, or the stack is gone",
+        Way::Cfn(_) | Way::Aws(_) => {
+            "the signed URL has died, which it does 15 minutes after the handle's creation unless Keystone's auth_ttl is raised, or the stack is gone; HEAT_SIGNAL does not expire"
+        }
+        Way::TempUrl(_) => "the temporary URL has expired, or the stack is gone",
+        Way::Zaqar { .. } => "the stack's user may not write to the queue, or the stack is gone",
+    };
     match status {
         200..=299 => Answer::Taken,
-        401 => Answer::Never("Heat answered 401: the handle's token is wrong or has expired, or the stack is gone".into()),
-        403 => Answer::Never("Heat answered 403: the token belongs to another stack or project".into()),
-        404 | 410 => Answer::Never(format!("Heat answered {status}: the stack or its handle is gone")),
+        401 | 403 | 404 | 410 => Answer::Never(format!("Heat answered {status}: {gone}")),
         408 | 425 | 429 | 500..=599 => Answer::Later(format!("Heat answered {status}"), retry_after),
-        _ => Answer::Never(format!("Heat answered {status}, which is no answer to a signal: is the endpoint right?")),
+        _ => Answer::Never(format!("Heat answered {status}, which is no answer to a signal: is the handle's URL right?")),
     }
 }
 
@@ -134,6 +157,7 @@ mod tests {
     use super::*;
     use crate::words::failure::{Failure, Kind};
     use crate::words::report::{Circumstances, FailedState, States};
+    use crate::words::secret::Secret;
 
     fn failed(comment: &str, count: usize) -> Report {
         let failures = (0..count).map(|n| FailedState { id: format!("state-{n}"), sls: "web".into(), comment: comment.into() }).collect();
@@ -145,7 +169,7 @@ mod tests {
     fn the_reason_names_the_failing_state() {
         let message = Message::of(&failed("no such package", 1), "web-1".into());
         assert_eq!(message.reason, "state-failed: 1 of 2 states failed (step states, code 51); state-0 (web): no such package");
-        let body: Value = serde_json::from_slice(&message.heat_body()).unwrap();
+        let body = message.content(Form::Condition);
         let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["status", "reason", "id", "data"]);
         assert_eq!(body["status"], "FAILURE");
@@ -154,19 +178,33 @@ mod tests {
     #[test]
     fn whatever_the_size_it_fits() {
         for (comment, count) in [("x".repeat(300_000), 1), ("ü".repeat(600_000), 3), ("x".repeat(1000), 20_000)] {
-            let body = Message::of(&failed(&comment, count), "web-1".into()).heat_body();
+            let body = Message::of(&failed(&comment, count), "web-1".into()).content(Form::Condition).to_string();
             assert!(body.len() < 1_000_000, "{} bytes", body.len());
-            assert!(serde_json::from_slice::<Value>(&body).unwrap()["data"]["states"]["failures"][0]["id"] == "state-0");
+            assert!(serde_json::from_str::<Value>(&body).unwrap()["data"]["states"]["failures"][0]["id"] == "state-0");
         }
         let kept = Message::of(&failed(&"x".repeat(300_000), 1), "web-1".into());
         assert_eq!(kept.data["states"]["failures"][0]["comment"].as_str().unwrap().len(), 300_000);
     }
 
     #[test]
+    fn other_handles_get_other_keys() {
+        let message = Message::of(&failed("no such package", 1), "web-1".into());
+        let aws = message.content(Form::AwsCondition);
+        assert_eq!(aws.as_object().unwrap().keys().collect::<Vec<_>>(), ["Status", "Reason", "UniqueId", "Data"]);
+        assert!(aws["Data"].is_string());
+        let deployment = message.content(Form::Deployment);
+        assert_eq!(deployment["deploy_status_code"], 51);
+        let held = Report::done(Circumstances::default(), "fine".into());
+        assert_eq!(Message::of(&held, "web-1".into()).content(Form::Deployment)["deploy_status_code"], 0);
+    }
+
+    #[test]
     fn answers() {
-        assert_eq!(heat_answer(200, None), Answer::Taken);
-        assert!(matches!(heat_answer(401, None), Answer::Never(_)));
-        assert!(matches!(heat_answer(503, Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
-        assert!(matches!(heat_answer(302, None), Answer::Never(_)));
+        let token = Way::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
+        assert_eq!(answer(&token, 200, None), Answer::Taken);
+        assert!(matches!(answer(&token, 401, None), Answer::Never(why) if why.contains("HEAT_SIGNAL")));
+        assert!(matches!(answer(&token, 503, Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
+        assert!(matches!(answer(&token, 302, None), Answer::Never(_)));
+        assert!(matches!(answer(&Way::Cfn(Secret::new("http://h/")), 403, None), Answer::Never(why) if why.contains("15 minutes")));
     }
 }

@@ -46,6 +46,14 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// How long the server asks to be left alone.
     pub retry_after: Option<Duration>,
+    headers: http::HeaderMap,
+}
+
+impl Reply {
+    /// A header's value, if it is there and plain text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// Why there is no answer.
@@ -155,15 +163,11 @@ impl Client {
         let http = builder.body(request.body)?;
         let http = self.agent.configure_request(http).timeout_global(Some(request.timeout)).build();
         let mut response = self.agent.run(http)?;
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.trim().parse().ok())
-            .map(Duration::from_secs);
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(MOST_BODY).read_to_vec()?;
-        Ok(Reply { status, body, retry_after })
+        let headers = std::mem::take(response.headers_mut());
+        let retry_after = headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
+        Ok(Reply { status, body, retry_after, headers })
     }
 }
 

@@ -34,7 +34,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store) -> Value {
         "commands": daemon::commands(manner, &program, &place, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
         "requests": requests(settings),
         "report": store.report_path(),
-        "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.url(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
+        "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
         "deadline_seconds": settings.deadline.as_secs(),
     })
 }

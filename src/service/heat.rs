@@ -1,49 +1,133 @@
-//! Telling Heat. One function a transport; the match on [`Handle`] is the seam for more.
+//! Telling Heat, over whatever transport the handle wants.
 
 use std::time::Duration;
 
+use serde_json::json;
 use tracing::info;
 
-use crate::decide::handle::Handle;
+use crate::decide::handle::{Handle, Keystone, Target, Way};
+use crate::decide::keystone;
 use crate::decide::settings::Signal;
-use crate::decide::signal::{Answer, Message, heat_answer};
-use crate::machine::http::{Client, Distrust, Request, Trouble};
+use crate::decide::signal::{Answer, Message, answer};
+use crate::machine::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::machine::patience::{Miss, Patience};
 use crate::words::failure::{Failure, Kind};
+use crate::words::secret::Secret;
 
-/// heat-api answers at once; what takes longer than this is tried again.
+/// heat-api, Keystone and Swift answer at once; what takes longer than this is tried again.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// heat-api-cfn waits for the engine, up to 60 s, before it answers.
+const CFN_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a message stays in a Zaqar queue, in seconds. Heat reads it within one.
+const ZAQAR_TTL: u32 = 3600;
 
 /// Sends a signal until Heat has taken it, has refused it for good, or the time is up.
 pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Failure> {
-    let client =
-        Client::trusting(needed_ca(signal)).map_err(|why| Failure::new(Kind::SignalUndelivered, format!("Heat cannot be told: {why}")))?;
-    match &signal.handle {
-        Handle::Token { endpoint, token } => {
-            let headers = [("X-Auth-Token", token.expose()), ("Content-Type", "application/json"), ("Accept", "application/json")];
+    let handle = &signal.handle;
+    let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be told: {why}")))?;
+    let content = message.content(handle.form);
+    patience.retry("signal", |_| {
+        let teller = Teller { client: &client, patience };
+        let reply = match &handle.way {
             // A form's Content-Type, or a body that does not begin with {, would count as SUCCESS.
-            let body = message.heat_body();
-            patience.retry("signal", |_| {
-                let timeout = TIMEOUT.min(patience.remaining()).max(Duration::from_millis(200));
-                let reply = client
-                    .send(&Request { method: "POST", url: endpoint, headers: &headers, body: &body, timeout })
-                    .map_err(|trouble| no_answer(endpoint, trouble))?;
-                match heat_answer(reply.status, reply.retry_after) {
-                    Answer::Taken => Ok(()),
-                    Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
-                    Answer::Never(why) => Err(Miss::Final(undelivered(why))),
-                }
-            })?;
+            Way::Token { endpoint, token } => {
+                teller.send("POST", endpoint, &content.to_string(), &[("X-Auth-Token", token.expose())], TIMEOUT)
+            }
+            Way::Cfn(url) => teller.send("POST", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Way::Aws(url) => teller.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Way::TempUrl(url) => teller.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
+            Way::Heat { login, target } => {
+                let access = teller.log_in(login)?;
+                let url = access.url_of(login, target)?;
+                teller.send("POST", &url, &content.to_string(), &[("X-Auth-Token", access.token.expose())], TIMEOUT)
+            }
+            Way::Zaqar { login, queue } => {
+                let access = teller.log_in(login)?;
+                let url = format!("{}/v2/queues/{queue}/messages", access.endpoint(login, "messaging")?);
+                let body = json!({"messages": [{"ttl": ZAQAR_TTL, "body": content}]}).to_string();
+                // Zaqar wants every client to name itself by a UUID, so that it need not read its own messages.
+                let headers = [("X-Auth-Token", access.token.expose()), ("Client-ID", "7f3a5b0e-6a1d-4c8e-9d2b-5e4f3a2b1c0d")];
+                teller.send("POST", &url, &body, &headers, TIMEOUT)
+            }
+        }?;
+        match answer(&handle.way, reply.status, reply.retry_after) {
+            Answer::Taken => Ok(()),
+            Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
+            Answer::Never(why) => Err(Miss::Final(undelivered(why))),
+        }
+    })?;
+    info!("told Heat {} as {} ({})", message.status.as_str(), message.id, handle.transport());
+    Ok(())
+}
+
+struct Teller<'a> {
+    client: &'a Client,
+    patience: &'a Patience,
+}
+
+/// What Keystone gives to somebody who logs in.
+struct Access {
+    token: Secret,
+    answer: Vec<u8>,
+}
+
+impl Teller<'_> {
+    fn send(&self, method: &'static str, url: &str, body: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Reply, Miss> {
+        let plain = [("Content-Type", "application/json"), ("Accept", "application/json")];
+        let headers: Vec<(&str, &str)> = plain.iter().chain(headers).copied().collect();
+        let timeout = timeout.min(self.patience.remaining()).max(Duration::from_millis(200));
+        let request = Request { method, url, headers: &headers, body: body.as_bytes(), timeout };
+        self.client.send(&request).map_err(|trouble| no_answer(url, trouble))
+    }
+
+    /// A fresh token for every try: one that died in between would only cost another try.
+    fn log_in(&self, login: &Keystone) -> Result<Access, Miss> {
+        let url = format!("{}/auth/tokens", login.auth_url);
+        let reply = self.send("POST", &url, keystone::token_body(login).expose(), &[], TIMEOUT)?;
+        match (reply.status, reply.header("x-subject-token")) {
+            (200..=299, Some(token)) => Ok(Access { token: Secret::new(token), answer: reply.body }),
+            (401 | 403 | 404, _) => Err(Miss::Final(undelivered(format!(
+                "Keystone answered {}: it does not know the stack's user (any more): the stack is gone",
+                reply.status
+            )))),
+            (408 | 429 | 500..=599, _) => Err(Miss::Passing(undelivered(format!("Keystone answered {}", reply.status)), reply.retry_after)),
+            _ => Err(Miss::Final(undelivered(format!(
+                "Keystone answered {}, which is no answer to a login: is auth_url right?",
+                reply.status
+            )))),
         }
     }
-    info!("told Heat {} as {} ({})", message.status.as_str(), message.id, signal.handle.transport());
-    Ok(())
+}
+
+impl Access {
+    fn url_of(&self, login: &Keystone, target: &Target) -> Result<String, Miss> {
+        match target {
+            Target::Url(url) => Ok(url.clone()),
+            Target::Resource { stack, resource } => {
+                Ok(format!("{}/stacks/{stack}/resources/{resource}/signal", self.endpoint(login, "orchestration")?))
+            }
+        }
+    }
+
+    fn endpoint(&self, login: &Keystone, service: &str) -> Result<String, Miss> {
+        let region = login.region.as_deref();
+        keystone::endpoint(&self.answer, service, region).ok_or_else(|| {
+            let place = region.map_or_else(String::new, |region| format!(" in region {region}"));
+            Miss::Final(undelivered(format!("Keystone's catalog has no public endpoint for {service}{place}")))
+        })
+    }
 }
 
 /// Loading the system's CAs costs more than everything else; over plain HTTP none is needed.
 fn needed_ca(signal: &Signal) -> Option<&str> {
+    let encrypted = |handle: &Handle| match &handle.way {
+        // The catalog may lead elsewhere than the first address.
+        Way::Zaqar { .. } | Way::Heat { target: Target::Resource { .. }, .. } => true,
+        Way::Heat { target: Target::Url(url), .. } => url.starts_with("https://") || handle.address().starts_with("https://"),
+        Way::Token { .. } | Way::Cfn(_) | Way::Aws(_) | Way::TempUrl(_) => handle.address().starts_with("https://"),
+    };
     match &signal.ca {
-        None if signal.handle.url().starts_with("http://") => Some(""),
+        None if !encrypted(&signal.handle) => Some(""),
         ca => ca.as_deref(),
     }
 }
@@ -52,10 +136,10 @@ fn undelivered(why: String) -> Failure {
     Failure::new(Kind::SignalUndelivered, why)
 }
 
-fn no_answer(endpoint: &str, trouble: Trouble) -> Miss {
-    // The path names the stack; the host is enough.
-    let host = endpoint.split('/').nth(2).unwrap_or(endpoint);
-    let failure = undelivered(format!("Heat at {host}: {trouble}"));
+fn no_answer(url: &str, trouble: Trouble) -> Miss {
+    // The path names the stack and the query may be a signature; the host is enough.
+    let host = url.split('/').nth(2).unwrap_or_default();
+    let failure = undelivered(format!("{host}: {trouble}"));
     match trouble {
         Trouble::Tls(Distrust::NotYetValid) | Trouble::Name(_) | Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => {
             Miss::Passing(failure, None)

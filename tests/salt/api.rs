@@ -1,2 +1,210 @@
+//! salt-api as it should not be, and accounts that may not do what they should.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use lab::http::Answer;
+use lab::keys::KeyState;
+use lab::master::{Master, MasterOptions};
+use lab::peer::{Certificate, Scripted};
+use lab::tls::Authority;
+use lab::venv::Line;
+use serde_json::Value;
+use std::sync::Arc;
+
 use crate::Case;
-pub const CASES: &[Case] = &[];
+use crate::fixture::{Vm, alone};
+
+pub const CASES: &[Case] = &[
+    ("wrong_password", wrong_password),
+    ("unknown_eauth", unknown_eauth),
+    ("wrong_ca", wrong_ca),
+    ("expired_certificate", |line| bad_certificate(line, Certificate::Expired, "has expired", "clock")),
+    ("future_certificate", |line| bad_certificate(line, Certificate::Future, "not valid yet", "clock")),
+    ("wrong_name", |line| bad_certificate(line, Certificate::WrongName, "name", "subjectAltName")),
+    ("plain_http", |line| bad_certificate(line, Certificate::Plain, "TLS", "disable_ssl")),
+    ("port_closed", port_closed),
+    ("unknown_name", unknown_name),
+    ("no_permission", no_permission),
+    ("client_disabled", client_disabled),
+    ("fingers_only", fingers_only),
+    ("master_not_shown", master_not_shown),
+    ("master_given", master_given),
+    ("pam", pam),
+    ("api_restarted", api_restarted),
+    ("master_away_while_accepting", master_away_while_accepting),
+    ("master_away_while_states_run", master_away_while_states_run),
+];
+
+/// The run ended before anything came to be on the machine.
+#[track_caller]
+fn untouched(vm: &Vm) {
+    assert!(!vm.path("etc/salt").exists() && vm.root.running_pids().is_empty());
+    assert_eq!(vm.master.key_states(vm.root.id()), []);
+}
+
+fn wrong_password(line: Line) {
+    let mut vm = Vm::new(line, "wrong-password");
+    let ended = vm.set("api/password", "not-the-Secret").run();
+    ended.failed(32, "login-refused", "login").says("boot").hints("external_auth");
+    ended.expect(ended.requests == ["POST /login"], "one try, since the answer is final");
+    untouched(&vm);
+    let status = vm.agent(&["status"]);
+    for word in ["FAILED", "login-refused, exit code 32", "in step: login", "what to do"] {
+        status.expect(status.code == 0 && status.stdout.contains(word), word);
+    }
+}
+
+fn unknown_eauth(line: Line) {
+    let mut vm = Vm::new(line, "unknown-eauth");
+    let ended = vm.set("api/eauth", "nosuch").run();
+    ended.failed(32, "login-refused", "login").says("nosuch");
+    untouched(&vm);
+}
+
+fn wrong_ca(line: Line) {
+    let mut vm = Vm::new(line, "wrong-ca");
+    let other = Authority::new().unwrap().ca_pem();
+    let url = vm.master.api_url();
+    let ended = vm.set("api/url", url).set("api/ca", other).run();
+    ended.failed(31, "api-tls", "login").hints("api.ca");
+    untouched(&vm);
+}
+
+fn bad_certificate(line: Line, certificate: Certificate, says: &str, hints: &str) {
+    let mut vm = Vm::new(line, &format!("certificate-{certificate:?}"));
+    let answer = Answer::json(200, &Value::Null);
+    let peer = Scripted::in_turn(vm.master.authority(), certificate, vec![answer]).unwrap();
+    let url = format!("https://{}", peer.address());
+    // A clock may yet be set, so that one is tried to the end.
+    let ended = vm.set("api/url", url).deadline(6).run();
+    ended.failed(31, "api-tls", "login").says(says).hints(hints);
+    assert_eq!(peer.requests().len(), 0, "nothing is said to whom nobody trusts");
+    untouched(&vm);
+}
+
+fn port_closed(line: Line) {
+    let mut vm = Vm::new(line, "port-closed");
+    let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("https://{}", socket.local_addr().unwrap());
+    drop(socket);
+    let ended = vm.set("api/url", url.as_str()).deadline(6).run();
+    ended.failed(30, "api-unreachable", "login").says(&url);
+    let tries = ended.report["facts"]["attempts"].as_str().unwrap().parse::<u32>();
+    ended.expect(tries.unwrap() > 1, "it was tried more than once");
+    untouched(&vm);
+}
+
+fn unknown_name(line: Line) {
+    let mut vm = Vm::new(line, "unknown-name");
+    let ended = vm.set("api/url", "https://salt.invalid:8000").deadline(6).run();
+    ended.failed(30, "api-unreachable", "login").says("salt.invalid").hints("resolv.conf");
+    untouched(&vm);
+}
+
+fn no_permission(line: Line) {
+    let mut vm = Vm::new(line, "no-permission");
+    let ended = vm.account("noperm").run();
+    ended.failed(33, "permission-refused", "master").says("key.finger_master");
+    untouched(&vm);
+
+    // Whoever names the master gets as far as the key.
+    let ended = vm.trusting().run();
+    ended.failed(33, "permission-refused", "accept").says("key.").hints("key.accept");
+    assert_eq!(vm.own_key(), (Some(KeyState::Pending), 1));
+}
+
+fn client_disabled(line: Line) {
+    let mut options = MasterOptions::new(line);
+    options.netapi_clients = vec!["local".into(), "runner".into()];
+    let master = Arc::new(Master::start_with(options).unwrap());
+    let vm = Vm::on(&master, "client-disabled");
+    let ended = vm.run();
+    ended.failed(33, "permission-refused", "master").hints("netapi_enable_clients");
+    untouched(&vm);
+}
+
+/// Without key.print the keys are compared by their fingerprints.
+fn fingers_only(line: Line) {
+    let mut vm = Vm::new(line, "fingers-only");
+    let ended = vm.account("bootfinger").run();
+    ended.done();
+    ended.expect(ended.asked("key.finger") > 0, "key.finger was asked");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+}
+
+fn master_not_shown(line: Line) {
+    let mut vm = Vm::new(line, "master-not-shown");
+    let ended = vm.account("nofinger").run();
+    ended.failed(33, "permission-refused", "master").hints("minion.master_finger");
+    untouched(&vm);
+}
+
+fn master_given(line: Line) {
+    let mut vm = Vm::new(line, "master-given");
+    let ended = vm.account("nofinger").trusting().run();
+    ended.done();
+    ended.expect(ended.asked("key.finger_master") == 0, "nobody asked for the master");
+
+    let mut vm = Vm::new(line, "master-key-given");
+    let key = vm.master.public_key().unwrap();
+    vm.account("nofinger").set("minion/master_public_key", key).run().done();
+}
+
+fn pam(line: Line) {
+    alone(line, |private| {
+        let mut vm = Vm::on(&private.master, "pam");
+        vm.set("api/eauth", "pam").set("api/username", private.user.name());
+        vm.set("api/password", private.user.password()).run().done();
+    });
+}
+
+/// The minion's start takes until a file `go` is there; it says by `waiting` that it waits.
+const HELD: &str = "touch \"${0%/*}/waiting\"\nwhile [ ! -e \"${0%/*}/go\" ]; do sleep 0.05; done\nexec \"$MINION\" \"$@\"";
+
+fn let_go(vm: &Vm) {
+    std::fs::write::<PathBuf, _>(vm.path("go"), "").unwrap();
+}
+
+/// Sessions live in salt-api's memory.
+fn api_restarted(line: Line) {
+    alone(line, |private| {
+        let mut vm = Vm::on(&private.master, "api-restarted");
+        let started = vm.program(HELD).start(&["run"]);
+        vm.await_file("waiting");
+        private.master.restart_api().unwrap();
+        let_go(&vm);
+        let ended = started.end(&vm);
+        ended.done().states(2, 0);
+        ended.expect(ended.asked("POST /login") == 2, "a second login");
+    });
+}
+
+fn master_away_while_accepting(line: Line) {
+    alone(line, |private| {
+        let mut vm = Vm::on(&private.master, "away-accepting");
+        let started = vm.program(HELD).start(&["run"]);
+        vm.await_file("waiting");
+        private.master.stop_master();
+        let_go(&vm);
+        // Once the agent has noticed that something is missing.
+        vm.await_file("etc/salt/pki/minion/minion.pub");
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        private.master.start_master().unwrap();
+        started.end(&vm).done().states(2, 0);
+    });
+}
+
+fn master_away_while_states_run(line: Line) {
+    alone(line, |private| {
+        let mut vm = Vm::on(&private.master, "away-running");
+        vm.states(&["append"]).shipped();
+        vm.set("apply/pillar", serde_json::json!({"sleep": 5}));
+        let started = vm.start(&["run"]);
+        vm.await_file("runs.out");
+        private.master.stop_master();
+        private.master.start_master().unwrap();
+        started.end(&vm).done().states(2, 0);
+        assert_eq!(vm.runs(), 1);
+    });
+}

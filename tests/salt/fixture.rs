@@ -448,10 +448,11 @@ impl Ended {
     /// Panics with all there is to see unless it is so.
     #[track_caller]
     pub fn expect(&self, so: bool, what: &str) {
+        let Ended { code, seconds, report, requests, stdout, stderr, .. } = self;
+        let told = self.signals.iter().map(|one| format!("\n  {} {}: {}", one.status, one.id, one.reason)).collect::<String>();
         assert!(
             so,
-            "expected: {what}\nexit code {} after {:.2} s\nreport {:#}\nHeat {:#?}\nrequests {:?}\nstdout:\n{}\nstderr:\n{}",
-            self.code, self.seconds, self.report, self.signals, self.requests, self.stdout, self.stderr
+            "expected: {what}\nexit code {code} after {seconds:.2} s\nreport {report:#}\nHeat was told{told}\nrequests {requests:?}\nstdout:\n{stdout}\nstderr:\n{stderr}",
         );
     }
 }
