@@ -7,3 +7,4 @@ pub mod http;
 pub mod interrupt;
 pub mod patience;
 pub mod process;
+pub mod sockets;

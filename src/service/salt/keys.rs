@@ -17,7 +17,7 @@ use crate::words::names::MinionId;
 /// A minion that has not shown its key by then will not.
 const KEY_PATIENCE: Duration = Duration::from_secs(180);
 /// How often it is looked, on this machine, whether the minion has begun to talk to the master.
-const LOCAL: Duration = Duration::from_millis(25);
+const LOCAL: Duration = Duration::from_millis(40);
 /// How often the master is asked for a key that did not arrive at once.
 const REMOTE: Duration = Duration::from_millis(400);
 
@@ -80,7 +80,7 @@ fn await_first_contact(minion: &mut Minion, patience: &Patience) -> Result<(), F
         minion.check_start()?;
         let pids = minion.pids();
         let ports = [minion.place.master_port, minion.place.publish_port];
-        Ok(ports.iter().any(|port| process::connected(&pids, *port)).then_some(()))
+        Ok(process::connected(&pids, &ports).then_some(()))
     })?;
     debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
     Ok(())

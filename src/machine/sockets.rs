@@ -1,0 +1,149 @@
+//! Which TCP connections are established, asked of the kernel by netlink (sock_diag(7)). Reading `/proc/net/tcp` says the same,
+//! but walks a hash table that grows with the machine's memory: 8 ms a look on 24 GiB, against 0.3 ms, and it is looked often.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+// From linux/netlink.h, linux/sock_diag.h and net/tcp_states.h.
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const IPPROTO_TCP: u8 = 6;
+const ESTABLISHED: u32 = 1 << 1;
+
+/// struct nlmsghdr.
+const HEADER: usize = 16;
+/// struct inet_diag_req_v2.
+const REQUEST: usize = 56;
+/// In struct inet_diag_msg: the remote port, in network order, and the inode.
+const PORT_AT: usize = HEADER + 6;
+const INODE_AT: usize = HEADER + 68;
+
+/// The inodes of all established connections to these remote ports in our network namespace.
+pub fn established_to(ports: &[u16]) -> HashSet<u32> {
+    by_netlink(ports).unwrap_or_else(|_| by_proc(ports))
+}
+
+fn by_netlink(ports: &[u16]) -> Result<HashSet<u32>, Errno> {
+    let mut inodes = HashSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let netlink = socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+        send(netlink.as_raw_fd(), &request(family as u8), MsgFlags::empty())?;
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            if read(&buffer[..length], ports, &mut inodes)? {
+                break;
+            }
+        }
+    }
+    Ok(inodes)
+}
+
+/// A dump of all established TCP sockets of one family.
+fn request(family: u8) -> Vec<u8> {
+    let length = HEADER + REQUEST;
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend((length as u32).to_ne_bytes());
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    // A sequence number and a port id, which one question at a time does without.
+    bytes.extend([0; 8]);
+    bytes.extend([family, IPPROTO_TCP, 0, 0]);
+    bytes.extend(ESTABLISHED.to_ne_bytes());
+    bytes.resize(length, 0);
+    bytes
+}
+
+/// Reads the messages of one datagram; says whether the dump is over.
+fn read(mut datagram: &[u8], ports: &[u16], inodes: &mut HashSet<u32>) -> Result<bool, Errno> {
+    while let (Some(length), Some(kind)) = (number(datagram, 0).map(u32::from_ne_bytes), number(datagram, 4).map(u16::from_ne_bytes)) {
+        let length = length as usize;
+        if kind == NLMSG_DONE {
+            return Ok(true);
+        }
+        if kind == NLMSG_ERROR || length < HEADER || length > datagram.len() {
+            return Err(Errno::EPROTO);
+        }
+        let message = &datagram[..length];
+        if let (Some(port), Some(inode)) =
+            (number(message, PORT_AT).map(u16::from_be_bytes), number(message, INODE_AT).map(u32::from_ne_bytes))
+            && ports.contains(&port)
+        {
+            inodes.insert(inode);
+        }
+        datagram = &datagram[length.next_multiple_of(4).min(datagram.len())..];
+    }
+    Ok(false)
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+/// For kernels and sandboxes without sock_diag.
+fn by_proc(ports: &[u16]) -> HashSet<u32> {
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    tables.iter().flat_map(|table| table_inodes(&fs::read_to_string(table).unwrap_or_default(), ports)).collect()
+}
+
+/// Reads the kernel's table (`Documentation/networking/proc_net_tcp.rst`): the third field is the remote address, the fourth the
+/// state (01 is established), the tenth the socket's inode.
+fn table_inodes(table: &str, ports: &[u16]) -> Vec<u32> {
+    let inode = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let port = fields.nth(2)?.rsplit_once(':')?.1;
+        let established = fields.next()? == "01";
+        let port = u16::from_str_radix(port, 16).ok()?;
+        if established && ports.contains(&port) { fields.nth(5)?.parse().ok() } else { None }
+    };
+    table.lines().skip(1).filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn both_ways_see_the_same_connection() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = match TcpListener::bind(address) {
+                Err(error) if address.starts_with('[') => {
+                    eprintln!("not tested with IPv6: this machine has none ({error})");
+                    continue;
+                }
+                bound => bound.unwrap(),
+            };
+            let port = listener.local_addr().unwrap().port();
+            assert!(by_netlink(&[port]).unwrap().is_empty() && by_proc(&[port]).is_empty());
+            let _stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let seen = by_netlink(&[1, port]).unwrap();
+            assert_eq!(seen.len(), 1, "{address}");
+            assert_eq!(by_proc(&[1, port]), seen, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_the_kernel_is_read() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             0: 0100007F:8F3A 0100007F:1199 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n\
+             1: 0100007F:8F3B 0100007F:1199 06 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n\
+             2: 0100007F:1199 0100007F:8F3A 01 00000000:00000000 00:00000000 00000000     0        0 4713 1 0\n";
+        assert_eq!(table_inodes(table, &[4505]), [4711]);
+    }
+
+    #[test]
+    fn nonsense_is_no_connection() {
+        let mut inodes = HashSet::new();
+        assert_eq!(read(b"", &[4505], &mut inodes), Ok(false));
+        assert_eq!(read(&[0xff; 40], &[4505], &mut inodes), Err(Errno::EPROTO));
+        assert_eq!(read(&[0; 40], &[4505], &mut inodes), Err(Errno::EPROTO));
+        assert!(inodes.is_empty());
+    }
+}

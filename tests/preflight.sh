@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
+#
+# usage: preflight.sh [--ci] PART...   the parts: build, static, quick, salt, services, bench
+#        --ci: what is only skipped elsewhere has to be there
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lacking=()
+lack() { lacking+=("$1"); }
+need() { command -v "$1" >/dev/null || lack "$1, $2"; }
+
+build() {
+    need cargo "the Rust tool chain [rustup]"
+    need cc "a C compiler and linker [gcc libc6-dev]"
+}
+
+quick() {
+    build
+    cargo fmt --version >/dev/null 2>&1 || lack "cargo fmt: rustup component add rustfmt"
+    cargo clippy --version >/dev/null 2>&1 || lack "cargo clippy: rustup component add clippy"
+    need curl "the client of another make that the stand-ins are tested with [curl]"
+    need pgrep "which shows what a test left running [procps]"
+    if ! command -v shellcheck >/dev/null; then
+        if [ "$ci" = yes ]; then
+            lack "shellcheck, the checker of the scripts [shellcheck]"
+        else
+            echo "preflight: no shellcheck here: the scripts go unchecked [shellcheck]" >&2
+        fi
+    fi
+}
+
+# A real Salt on this machine.
+salt() {
+    build
+    local python=${PYTHON:-python3}
+    if ! command -v "$python" >/dev/null; then
+        lack "$python, 3.10 to 3.12 [python3 python3-venv]; PYTHON may name another one"
+    else
+        "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' ||
+            lack "a Python from 3.10 to 3.12; $python is $("$python" -V); PYTHON may name another one"
+        "$python" -c 'import venv, ensurepip' 2>/dev/null || lack "venv and ensurepip of $python [python3-venv]"
+    fi
+    need flock "which keeps two builds of Salt apart [util-linux]"
+    [ "$(id -u)" = 0 ] || lack "root: salt-minion runs as root on a VM, and here"
+}
+
+# Users for logins through PAM; machines to boot.
+services() {
+    salt
+    need useradd "[passwd]"
+    need chpasswd "[passwd]"
+    need systemd-nspawn "which boots a copy of this machine [systemd-container]"
+    [ -x /lib/systemd/systemd ] || lack "systemd, to be booted in that copy [systemd]"
+    [ -x /sbin/init ] || lack "/sbin/init, by which systemd-nspawn finds it [systemd-sysv]"
+    need service "[init-system-helpers]"
+    command -v update-rc.d >/dev/null || need chkconfig "or update-rc.d [init-system-helpers]"
+}
+
+bench() {
+    salt
+    need curl "for the script that the agent is compared with [curl]"
+    need jq "for the script that the agent is compared with [jq]"
+}
+
+# The target's libraries come with rustup; ring has parts in C.
+static() {
+    build
+    need readelf "which shows what a program is linked with [binutils]"
+    local sysroot
+    sysroot=$(rustc --print sysroot) || return 0
+    if [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
+        lack "Rust's libraries for $TARGET: rustup target add $TARGET"
+    fi
+}
+
+ci=no
+for part; do
+    case $part in
+    --ci) ci=yes ;;
+    build | quick | salt | services | bench | static) "$part" ;;
+    *)
+        echo "usage: preflight.sh [--ci] build|static|quick|salt|services|bench..." >&2
+        exit 2
+        ;;
+    esac
+done
+if [ ${#lacking[@]} -gt 0 ]; then
+    echo "This machine lacks:" >&2
+    printf '%s\n' "${lacking[@]}" | sort -u | sed 's/^/  /' >&2
+    exit 1
+fi
