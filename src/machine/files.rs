@@ -69,16 +69,24 @@ pub fn read_if_there(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The end of a file, at most `most` bytes of it, without the line that the cut went through.
-pub fn tail(path: &Path, most: u64) -> io::Result<String> {
+/// The length of a file; one that is not there has none.
+pub fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// The end of a file, at most `most` bytes of it, without the line that the cut went through and without what was there when the
+/// file had the length `after`.
+pub fn tail(path: &Path, after: u64, most: u64) -> io::Result<String> {
     use std::io::{Seek, SeekFrom};
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    // A file that is shorter now was begun anew.
+    let after = if after > length { 0 } else { after };
+    file.seek(SeekFrom::Start(length.saturating_sub(most).max(after)))?;
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(if length > most { text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or(text) } else { text })
+    Ok(if length - after > most { text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or(text) } else { text })
 }
 
 /// Writes a file so that at any moment, a power cut included, either the old or the new content is
@@ -201,7 +209,9 @@ mod tests {
         assert_eq!(read(&path, 10).unwrap().len(), 10);
         assert!(read(&path, 9).is_err());
         fs::write(&path, b"first\nsecond\nthird\n").unwrap();
-        assert_eq!(tail(&path, 10).unwrap(), "third\n");
+        assert_eq!(tail(&path, 0, 10).unwrap(), "third\n");
+        assert_eq!(tail(&path, 6, 100).unwrap(), "second\nthird\n");
+        assert_eq!(tail(&path, 600, 100).unwrap(), "first\nsecond\nthird\n");
     }
 
     #[test]

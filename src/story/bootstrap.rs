@@ -142,7 +142,7 @@ fn log_in(scene: &Scene, session: &mut Session) -> Result<(), Failure> {
 /// For `install` alone: the minion is there once it has a process.
 fn started(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
     let up = patience.slice(Duration::from_secs(60)).poll(Duration::from_millis(50), || {
-        minion.check_start()?;
+        minion.check()?;
         Ok((!minion.pids().is_empty()).then_some(()))
     })?;
     up.ok_or_else(|| minion.explain(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))

@@ -27,42 +27,18 @@ const MOST: Duration = Duration::from_secs(120);
 
 /// Waits until the minion holds a connection to the publish port.
 pub fn wait(minion: &mut Minion, master: &Fingerprint, patience: &Patience) -> Result<Connected, Failure> {
-    let mut was_up = false;
-    let mut since_gone = None;
     let seen = patience.slice(MOST).poll(EVERY, || {
-        minion.check_start()?;
         minion.place.check_master(master).map_err(|failure| minion.explain(failure))?;
-        let up = !minion.pids().is_empty();
-        was_up |= up;
-        if was_up && !up {
-            // A restart under way looks the same for a moment; ten seconds are no moment.
-            let since = *since_gone.get_or_insert_with(std::time::Instant::now);
-            if since.elapsed() > Duration::from_secs(10) {
-                return Err(ended(minion));
-            }
-        } else {
-            since_gone = None;
-        }
+        minion.check()?;
         Ok(look(minion))
     })?;
     if let Some(connected) = seen {
         debug!("salt-minion is connected to port {}", minion.place.publish_port);
         return Ok(connected);
     }
-    let what = if was_up { "runs, but holds no connection to the master's publish port" } else { "does not run" };
-    Err(minion.explain(Failure::new(Kind::MinionNotConnected, format!("salt-minion {what} {}", minion.place.publish_port))))
-}
-
-/// The minion ended by itself. Salt's own words tell why: it ends when the master refuses its key
-/// (`salt/crypt.py`, `sign_in`) and when the master's key is not the one it knows.
-fn ended(minion: &Minion) -> Failure {
-    let words = minion.last_words().unwrap_or_default();
-    let kind = if words.contains("rejected this minion's public key") {
-        Kind::KeyRejected
-    } else if words.contains("master key has changed") || words.contains("Invalid master key") || words.contains("finger") {
-        Kind::MasterUntrusted
-    } else {
-        Kind::MinionNotConnected
-    };
-    minion.explain(Failure::new(kind, "salt-minion ended by itself before it was connected"))
+    let port = minion.place.publish_port;
+    Err(minion.explain(Failure::new(
+        Kind::MinionNotConnected,
+        format!("salt-minion runs, but holds no connection to the master's publish port {port}"),
+    )))
 }

@@ -1,7 +1,7 @@
 //! The minion as a daemon: configured, enabled, started, restarted if its configuration changed.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
@@ -37,7 +37,12 @@ pub struct Minion {
     pub place: Place,
     starting: Option<Running>,
     replaced: Option<i32>,
+    absent_since: Option<Instant>,
+    log_began: u64,
 }
+
+/// A minion that is not there for longer than this is not on its way: a slow machine starts it in half of that.
+const ABSENT: Duration = Duration::from_secs(20);
 
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
 /// machine's own has no service manager of its own.
@@ -110,7 +115,7 @@ pub fn ensure(
     }
     let running = running(&place);
     if running.is_some() && !store.owes_restart() {
-        return Ok((Minion { place, starting: None, replaced: None }, changed));
+        return Ok((Minion { place, starting: None, replaced: None, absent_since: None, log_began: 0 }, changed));
     }
     let manner = manner(settings.minion.start, root);
     if let (Some(pid), Manner::Direct) = (running, manner) {
@@ -125,14 +130,16 @@ pub fn ensure(
             return Err(finished.failure(Kind::LocalSystem));
         }
     }
+    // What an earlier minion said explains nothing about this one.
+    let log_began = files::length(&place.log_file);
     let starting = command::start(&borrowed(last))?;
-    Ok((Minion { place, starting: Some(starting), replaced: running }, true))
+    Ok((Minion { place, starting: Some(starting), replaced: running, absent_since: None, log_began }, true))
 }
 
 impl Minion {
     /// The minion as it is, for verbs that expect it to run.
     pub fn found(place: Place) -> Minion {
-        Minion { place, starting: None, replaced: None }
+        Minion { place, starting: None, replaced: None, absent_since: None, log_began: 0 }
     }
 
     /// The processes of the minion that was started last; none while it is not up yet.
@@ -140,21 +147,41 @@ impl Minion {
         running(&self.place).filter(|pid| Some(*pid) != self.replaced).map(process::tree).unwrap_or_default()
     }
 
-    /// Fails if the command that starts the minion has failed.
-    pub fn check_start(&mut self) -> Result<(), Failure> {
-        let Some(starting) = self.starting.as_mut() else { return Ok(()) };
-        if let Some(finished) = starting.poll()? {
+    /// Fails if the minion will not come up (any more): the command that starts it has failed, or it is not there for long.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        if let Some(starting) = self.starting.as_mut() {
+            let Some(finished) = starting.poll()? else { return Ok(()) };
             self.starting = None;
             if !finished.success() {
                 return Err(did_not_start(&finished, &self.place));
             }
         }
-        Ok(())
+        if !self.pids().is_empty() {
+            self.absent_since = None;
+            return Ok(());
+        }
+        let since = *self.absent_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > ABSENT { Err(self.ended()) } else { Ok(()) }
+    }
+
+    /// The minion is not there. Salt's own words tell why: it ends when the master refuses its key, and when the master's key is
+    /// not the one it knows (`salt/crypt.py`, `sign_in` and `verify_master`).
+    fn ended(&self) -> Failure {
+        let words = self.last_words().unwrap_or_default();
+        let says = |text: &str| words.contains(text);
+        let kind = if says("rejected this minion's public key") {
+            Kind::KeyRejected
+        } else if says("master key has changed") || says("Invalid master key") || says("specified fingerprint") {
+            Kind::MasterUntrusted
+        } else {
+            Kind::MinionNotConnected
+        };
+        self.explain(Failure::new(kind, "salt-minion does not run: it ended by itself, or was never started"))
     }
 
     /// What the minion's log says last, of what is worth saying.
     pub fn last_words(&self) -> Option<String> {
-        let log = files::tail(&self.place.log_file, 32 * 1024).ok()?;
+        let log = files::tail(&self.place.log_file, self.log_began, 32 * 1024).ok()?;
         log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
     }
 

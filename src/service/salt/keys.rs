@@ -35,11 +35,14 @@ pub fn master_fingerprint(session: &mut Session, patience: &Patience) -> Result<
 /// Gets this minion's own key accepted. Says whether that changed anything.
 pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patience: &Patience) -> Result<bool, Failure> {
     let patience = patience.slice(KEY_PATIENCE);
-    let ours = own_key(minion, &patience)?;
-    await_first_contact(minion, &patience)?;
+    // Without a minion there will be no key: that is what the master would see.
+    let unseen =
+        |failure: Failure| if failure.kind == Kind::MinionNotConnected { Failure { kind: Kind::KeyNotSeen, ..failure } } else { failure };
+    let ours = own_key(minion, &patience).map_err(unseen)?;
+    await_first_contact(minion, &patience).map_err(unseen)?;
     let mut look = Look::new(id, ours);
     let judgement = patience.poll(REMOTE, || {
-        minion.check_start()?;
+        minion.check().map_err(unseen)?;
         Ok(Some(look.at_master(session, &patience)?).filter(|judgement| *judgement != Judgement::Absent))
     })?;
     match judgement {
@@ -64,7 +67,7 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
 /// The key that the minion made for itself, once it has.
 fn own_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
     let key = patience.poll(LOCAL, || {
-        minion.check_start()?;
+        minion.check()?;
         minion.place.public_key()
     })?;
     key.ok_or_else(|| {
@@ -77,7 +80,7 @@ fn own_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failur
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
 fn await_first_contact(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
     let seen = patience.slice(Duration::from_secs(10)).poll(LOCAL, || {
-        minion.check_start()?;
+        minion.check()?;
         let pids = minion.pids();
         let ports = [minion.place.master_port, minion.place.publish_port];
         Ok(process::connected(&pids, &ports).then_some(()))
