@@ -1,8 +1,10 @@
 //! The drop-in for `/etc/salt/minion.d/`, and the little that has to be known of what others wrote.
 
-use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::fingerprint::Fingerprint;
@@ -54,31 +56,44 @@ impl DropIn<'_> {
             options.insert("grains".into(), Value::Object(self.grains.clone()));
         }
         let mut text = format!("# Written by {PROGRAM}, which writes it anew at every run. Put your own options into another file.\n");
-        text.push_str(&yaml(&Value::Object(options)));
-        text.push('\n');
+        text.push_str(&yaml(&options));
         text
     }
 }
 
-/// JSON that a YAML 1.1 reader takes as the same value: ASCII only, since YAML knows characters
-/// that JSON leaves as they are and YAML does not print, and floats with a point.
-fn yaml(value: &Value) -> String {
-    // A Value always serialises: its keys are texts.
-    let json = serde_json::to_string_pretty(value).unwrap_or_default();
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        let code = c as u32;
-        // Writing to a String cannot fail.
-        let _ = match code {
-            0x0a | 0x20..=0x7e => {
-                text.push(c);
-                Ok(())
-            }
-            0..=0xffff => write!(text, "\\u{code:04x}"),
-            _ => write!(text, "\\U{code:08x}"),
-        };
+/// One option a line, each value as JSON that a YAML 1.1 reader takes as the same value.
+fn yaml(options: &Map<String, Value>) -> String {
+    let lines: Vec<String> = options.iter().map(|(key, value)| format!("  {}: {}", inline(&json!(key)), inline(value))).collect();
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
+fn inline(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    // A Value always serialises, since its keys are texts, and a Vec takes everything.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, Yaml));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Where YAML 1.1 (PyYAML) and JSON differ: YAML reads a number with an exponent as a number only if it has a point and a sign, and
+/// knows characters that it does not print, which JSON leaves as they are.
+struct Yaml;
+
+impl Formatter for Yaml {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let text = json!(value).to_string();
+        let Some((mantissa, exponent)) = text.split_once('e') else { return writer.write_all(text.as_bytes()) };
+        let point = if mantissa.contains('.') { "" } else { ".0" };
+        let sign = if exponent.starts_with(['-', '+']) { "" } else { "+" };
+        write!(writer, "{mantissa}{point}e{sign}{exponent}")
     }
-    text
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        fragment.chars().try_for_each(|c| match c as u32 {
+            0x20..=0x7e => write!(writer, "{c}"),
+            code @ 0..=0xffff => write!(writer, "\\u{code:04x}"),
+            code => write!(writer, "\\U{code:08x}"),
+        })
+    }
 }
 
 /// Options of the minion that this program has to know, as far as somebody set them as plain
@@ -172,6 +187,12 @@ mod tests {
         let text = rendered(json!({"x": "a\u{7f}\u{85}\u{fffe}\u{1f600}: - #\n'\""}), json!({}), "/");
         assert!(text.is_ascii());
         assert!(text.contains(r#""a\u007f\u0085\ufffe\U0001f600: - #\n'\"""#), "{text}");
+    }
+
+    #[test]
+    fn numbers_with_an_exponent_stay_numbers() {
+        let text = rendered(json!({"x": [1e21, -0.000001, 1.5e300, 0.5, 7, -3]}), json!({}), "/");
+        assert!(text.contains("[1.0e+21,-1.0e-6,1.5e+300,0.5,7,-3]"), "{text}");
     }
 
     #[test]

@@ -24,12 +24,19 @@ const REMOTE: Duration = Duration::from_millis(400);
 /// The master's fingerprint, as salt-api states it over verified TLS.
 pub fn master_fingerprint(session: &mut Session, patience: &Patience) -> Result<Fingerprint, Failure> {
     // The hash is named, since the master's own default may be another than the minion's.
-    let returned = session.wheel("key.finger_master", &json!({"hash_type": "sha256"}), patience).map_err(|failure| match failure.kind {
-        Kind::PermissionRefused => failure.hint("Give the user key.finger_master, or set minion.master_finger (salt-key -F master) or minion.master_public_key, so that the master need not be asked."),
-        _ => failure,
+    let returned = session.wheel("key.finger_master", &json!({"hash_type": "sha256"}), patience).map_err(|failure| {
+        if !may_not(&failure) {
+            return failure;
+        }
+        failure.hint("Give the user key.finger_master, or set minion.master_finger (salt-key -F master) or minion.master_public_key, so that the master need not be asked.")
     })?;
     let text = returned["local"]["master.pub"].as_str().unwrap_or_default();
     Fingerprint::parse(text).map_err(|why| Failure::new(Kind::ApiProtocol, format!("key.finger_master returned {returned}: {why}")))
+}
+
+/// Is it the user who lacks the permission, and not salt-api that does not serve wheel at all?
+fn may_not(failure: &Failure) -> bool {
+    failure.kind == Kind::PermissionRefused && failure.facts.contains_key("permission")
 }
 
 /// Gets this minion's own key accepted. Says whether that changed anything.
@@ -111,9 +118,7 @@ impl<'a> Look<'a> {
 
     fn at_master(&mut self, session: &mut Session, patience: &Patience) -> Result<Judgement, Failure> {
         let returned = match session.wheel(self.fun, &self.arguments(), patience) {
-            Err(failure)
-                if failure.kind == Kind::PermissionRefused && self.fun == "key.print" && failure.facts.contains_key("permission") =>
-            {
+            Err(failure) if self.fun == "key.print" && may_not(&failure) => {
                 debug!("no permission for key.print: comparing fingerprints");
                 self.fun = "key.finger";
                 session.wheel(self.fun, &self.arguments(), patience)?
