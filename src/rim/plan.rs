@@ -8,7 +8,7 @@ use crate::decide::settings::{Accept, Settings, Trust};
 use crate::machine::command;
 use crate::machine::files::Root;
 use crate::service::minion::daemon;
-use crate::service::minion::place::Place;
+use crate::service::minion::place::{MAIN_FILE, Place};
 use crate::service::packages::Program;
 use crate::service::store::Store;
 
@@ -48,6 +48,9 @@ fn files(root: &Root, settings: &Settings, place: &Place, master: Option<&Finger
             .render();
     let changes = master.is_none_or(|master| !daemon::is(&place.drop_in, &place.drop_in_text(root, settings, master)));
     let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
+    if let Some(path) = place.missing_main_file(settings) {
+        files.push(json!({"path": path, "mode": "0644", "changes": true, "content": MAIN_FILE}));
+    }
     if let Some(path) = &place.tmpfiles {
         let text = place.tmpfiles_text();
         files.push(json!({"path": path, "mode": "0644", "changes": !daemon::is(path, &text), "content": text}));

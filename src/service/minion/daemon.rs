@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
-use super::place::Place;
+use super::place::{MAIN_FILE, Place};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::settings::{Settings, Start};
 use crate::machine::command::{self, Finished, Running};
@@ -103,6 +103,10 @@ pub fn ensure(
     }
     let mut changed = false;
     files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
+    if let Some(path) = place.missing_main_file(settings) {
+        store.owe_restart()?;
+        changed |= files::ensure(&path, MAIN_FILE.as_bytes(), 0o644)?;
+    }
     let text = place.drop_in_text(root, settings, master);
     if !is(&place.drop_in, &text) {
         // Said before it is written: a run that is killed in between leaves the debt behind.

@@ -11,6 +11,9 @@ use crate::words::version::PROGRAM;
 
 const MOST_BYTES: u64 = 1024 * 1024;
 
+/// What is put into the main configuration file where there is none.
+pub const MAIN_FILE: &str = "# The minion's own configuration. Files in minion.d are read after this one.\n";
+
 /// The minion's files and ports.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -87,6 +90,14 @@ impl Place {
         let text = files::read_text(&self.drop_in, MOST_BYTES).ok()?;
         let options: serde_json::Value = serde_json::from_str(text.split_once('\n')?.1).ok()?;
         Fingerprint::parse(options.get("master_finger")?.as_str()?).ok()
+    }
+
+    /// The main configuration file, if it is missing and that matters: without it Salt reads no grains from the drop-ins either
+    /// (`salt/config/__init__.py` sets `conf_file` only for a file that exists, and `salt/loader/__init__.py`, `grains`, wants it).
+    /// Salt's packages bring it; one that is there is never touched.
+    pub fn missing_main_file(&self, settings: &Settings) -> Option<PathBuf> {
+        let path = self.config_dir.join("minion");
+        (!settings.minion.grains.is_empty() && !path.exists()).then_some(path)
     }
 
     /// The drop-in's content.
