@@ -48,12 +48,12 @@ salt() {
 # Users for logins through PAM; machines to boot.
 services() {
     salt
-    need useradd "[passwd]"
-    need chpasswd "[passwd]"
+    need useradd "which makes the user that logs in through PAM [passwd]"
+    need chpasswd "which gives that user a password [passwd]"
     need systemd-nspawn "which boots a copy of this machine [systemd-container]"
     [ -x /lib/systemd/systemd ] || lack "systemd, to be booted in that copy [systemd]"
     [ -x /sbin/init ] || lack "/sbin/init, by which systemd-nspawn finds it [systemd-sysv]"
-    need service "[init-system-helpers]"
+    need service "which runs init scripts [init-system-helpers]"
     command -v update-rc.d >/dev/null || need chkconfig "or update-rc.d [init-system-helpers]"
 }
 
@@ -68,7 +68,7 @@ static() {
     build
     need readelf "which shows what a program is linked with [binutils]"
     local sysroot
-    sysroot=$(rustc --print sysroot) || return 0
+    sysroot=$(rustc --print sysroot 2>/dev/null) || return 0
     if [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
         lack "Rust's libraries for $TARGET: rustup target add $TARGET"
     fi

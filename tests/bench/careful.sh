@@ -24,17 +24,13 @@ low() {
     call / --data "[$1]"
 }
 
-# wait_for WHAT COMMAND...: repeats the command every second until it succeeds.
-wait_for() {
-    local what=$1
-    shift
-    until "$@"; do
-        if ((SECONDS >= give_up)); then
-            echo "gave up waiting for $what" >&2
-            exit 1
-        fi
-        sleep 1
-    done
+# pause WHAT: a second's wait for something, as long as there is time.
+pause() {
+    if ((SECONDS >= give_up)); then
+        echo "gave up waiting for $1" >&2
+        exit 1
+    fi
+    sleep 1
 }
 
 accepted() {
@@ -66,15 +62,13 @@ token=$(jq --null-input '{username: env.API_USER, password: env.API_PASSWORD, ea
         --data @- "$API_URL/login" |
     jq --exit-status --raw-output '.return[0].token')
 
-wait_for "the key of $MINION_ID" accepted
-wait_for "$MINION_ID to answer" answers
+until accepted; do pause "the key of $MINION_ID"; done
+until answers; do pause "$MINION_ID to answer"; done
 
 bootstrap_id=$(cat /proc/sys/kernel/random/uuid)
 call "/hook/$HOOK" --data "$(jq --null-input --arg bootstrap_id "$bootstrap_id" \
     '{tgt: env.MINION_ID, tgt_type: "list", matcher: "list", args: env.STATES, $bootstrap_id}')" >/dev/null
 
-jid=
-retcode=
-wait_for "the job" job_known
-wait_for "the result of job $jid" job_ended
+until job_known; do pause "the job"; done
+until job_ended; do pause "the result of job $jid"; done
 exit "$retcode"

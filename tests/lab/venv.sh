@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds, once, a Python environment with a real Salt of one LTS line from PyPI and prints its path.
+# Builds, once, a Python environment with a real Salt of one LTS line, or a real Heat, from PyPI and prints its path.
 #
 # Salt ships as a source package and takes minutes to build, so the environment lives in a cache outside the
 # tree, where neither `cargo clean` nor a fresh clone loses it.
 #
-# usage: venv.sh 3006|3008
+# usage: venv.sh 3006|3008|heat
 # env:   HSB_CACHE  where the environments are kept (default: ~/.cache/heat-salt-bootstrap)
 #        PYTHON     the interpreter to build with (default: python3)
 set -euo pipefail
@@ -12,13 +12,14 @@ set -euo pipefail
 say() { printf 'venv.sh: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-line=${1:-}
-case $line in
-3006 | 3008) ;;
-*) die "usage: venv.sh 3006|3008" ;;
+# Asked for its version, a program shows that what it needs is there.
+case ${1:-} in
+3006 | 3008) name=salt-$1 title="Salt $1" list=requirements-$1.txt program=salt-minion ;;
+heat) name=heat title=Heat list=heat/requirements.txt program=heat-engine ;;
+*) die "usage: venv.sh 3006|3008|heat" ;;
 esac
 
-requirements=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/requirements-$line.txt
+requirements=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$list
 python=${PYTHON:-python3}
 
 command -v flock >/dev/null || die "flock is missing; install util-linux"
@@ -26,14 +27,14 @@ command -v "$python" >/dev/null || die "$python is missing; install Python 3.10,
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case $version in
 3.10 | 3.11 | 3.12) ;;
-*) die "Salt $line needs Python 3.10, 3.11 or 3.12, and $python is $version; name another one in PYTHON" ;;
+*) die "$title needs Python 3.10, 3.11 or 3.12, and $python is $version; name another one in PYTHON" ;;
 esac
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     die "$python lacks venv or ensurepip; install them (Debian: python3-venv)"
 
 cache=${HSB_CACHE:-$HOME/.cache/heat-salt-bootstrap}
 hash=$({ cat "$requirements"; echo "$version"; } | sha256sum | cut -c1-12)
-dir=$cache/salt-$line-$hash
+dir=$cache/$name-$hash
 
 # Test programs run side by side: the second caller waits here and then finds the work done.
 mkdir -p "$cache"
@@ -44,14 +45,14 @@ if [ ! -e "$dir/.complete" ]; then
     # A virtual environment names its own path in its scripts and cannot be moved, so it is built where it stays
     # and one that was cut off half way is thrown away.
     rm -rf "$dir"
-    say "building Salt $line in $dir (takes some minutes)"
+    say "building $title in $dir (takes some minutes)"
     {
         "$python" -m venv "$dir"
-        # Some of Salt's dependencies have only a setup.py, which setuptools 81 no longer builds.
+        # Some of the dependencies have only a setup.py, which setuptools 81 no longer builds.
         "$dir/bin/python" -m pip install --disable-pip-version-check --quiet 'setuptools<81' wheel
         # --no-deps: Salt pins a certifi newer than the index may offer; the list is complete without the resolver.
         "$dir/bin/python" -m pip install --disable-pip-version-check --no-deps --requirement "$requirements"
-        "$dir/bin/salt-minion" --version
+        "$dir/bin/$program" --version
     } >&2 9>&-
     touch "$dir/.complete"
     say "built $dir"

@@ -2,6 +2,7 @@
 # Sourced by systemd.sh and sysv.sh: a throw-away copy of this machine's own tree, on an overlay, in which the agent runs
 # with / as its root. Sets $tree; expects $agent and $config.
 
+: "${agent:?}" "${config:?}"
 work=$(mktemp -d "${TMPDIR:-/tmp}/hsb-tree-XXXXXX")
 tree=$work/tree
 cleanup() {

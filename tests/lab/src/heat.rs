@@ -151,6 +151,13 @@ impl StandIn {
         self.state.lock().unwrap().hanging += n;
     }
 
+    /// Takes back what [`StandIn::fail_next`] and [`StandIn::hang_next`] still have in store.
+    pub fn recover(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.failing.clear();
+        state.hanging = 0;
+    }
+
     /// Down: connections are refused.
     pub fn set_down(&self, down: bool) {
         self.server.set_down(down);

@@ -152,10 +152,14 @@ impl Stream for StreamOwned<ServerConnection, TcpStream> {
 
 fn converse(stream: impl Stream, answer: &impl Fn(&Request) -> Answer) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let Some(request) = read_request(&mut stream)? else {
-        return Ok(());
+    let answer = match read_request(&mut stream) {
+        Ok(Some(request)) => answer(&request),
+        Ok(None) => return Ok(()),
+        // What salt-api's server says to whom speaks TLS where none is spoken.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Answer::text(400, "text/plain", "Malformed Request-Line"),
+        Err(error) => return Err(error),
     };
-    send(&mut stream, answer(&request))?;
+    send(&mut stream, answer)?;
     stream.get_mut().hang_up()?;
     // Closing with unread bytes would reset the connection and lose the answer on its way.
     io::copy(&mut stream, &mut io::sink()).map(drop)

@@ -33,10 +33,7 @@ fn main() -> ExitCode {
         ["up"] => up(Line::Lts3008),
         ["up", "--line", line] => line.parse().and_then(up),
         ["bench", agent, options @ ..] => bench(Path::new(agent), options),
-        ["venv", line] => line
-            .parse()
-            .and_then(salt)
-            .map(|venv| println!("{}", venv.dir().display())),
+        ["venv", line] => line.parse().and_then(salt).map(|venv| println!("{}", venv.dir().display())),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -59,9 +56,7 @@ enum Outcome {
 }
 
 fn demo(agent: &Path, expected: Outcome) -> Result<()> {
-    let agent = agent
-        .canonicalize()
-        .with_context(|| format!("no agent at {}", agent.display()))?;
+    let agent = agent.canonicalize().with_context(|| format!("no agent at {}", agent.display()))?;
     let (state, code, stack) = match expected {
         Outcome::Done => ("ok", 0, "CREATE_COMPLETE"),
         Outcome::StateFailed => ("fail", STATE_FAILED, "CREATE_FAILED"),
@@ -69,10 +64,7 @@ fn demo(agent: &Path, expected: Outcome) -> Result<()> {
 
     let bench = Bench::start(Line::Lts3008, "web-1")?;
     bench.configure(json!([state]))?;
-    println!(
-        "The VM is to be web-1, its state is `{state}`. All files of the VM lie in {}.",
-        bench.root.path().display()
-    );
+    println!("The VM is to be web-1, its state is `{state}`. All files of the VM lie in {}.", bench.root.path().display());
 
     let ended = bench.agent(&agent, &["run"])?;
     println!("\nThe agent ended with code {ended}. What Heat received:");
@@ -108,16 +100,10 @@ fn up(line: Line) -> Result<()> {
     let bench = Bench::start(line, "web-1")?;
     let config = bench.configure(json!(["ok"]))?;
     let (user, password) = bench.master.credentials("admin");
-    println!(
-        "\nsalt-api   {}, user {user}, password {password}, eauth file",
-        bench.master.api_url()
-    );
+    println!("\nsalt-api   {}, user {user}, password {password}, eauth file", bench.master.api_url());
     println!("states     {}", bench.master.states_dir().display());
     println!("config     {}", config.display());
-    println!(
-        "run        heat-salt-bootstrap run --root {}",
-        bench.root.path().display()
-    );
+    println!("run        heat-salt-bootstrap run --root {}", bench.root.path().display());
     println!("\nSignals to Heat show here. Ctrl-C stops everything.");
     let mut told = 0;
     loop {
@@ -138,9 +124,7 @@ struct Bench {
 
 impl Bench {
     fn start(line: Line, id: &str) -> Result<Bench> {
-        println!(
-            "Looking for Salt {line}; it is built if there is none yet, which takes some minutes."
-        );
+        println!("Looking for Salt {line}; it is built if there is none yet, which takes some minutes.");
         salt(line)?;
         println!("Starting a real salt-master and salt-api {line}, and a stand-in for Heat.");
         let master = Master::start(line)?;
@@ -162,14 +146,9 @@ impl Bench {
         if arguments[0] != "explain" {
             command.arg("--root").arg(self.root.path());
         }
-        let shown: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let shown: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         println!("\n$ heat-salt-bootstrap {}", shown.join(" "));
-        let status = command
-            .status()
-            .with_context(|| format!("cannot run {}", agent.display()))?;
+        let status = command.status().with_context(|| format!("cannot run {}", agent.display()))?;
         status.code().context("the agent was killed")
     }
 }

@@ -1,10 +1,11 @@
-# Leaves a line each time it runs, then takes pillar `sleep` seconds: for counting runs, and what happens during one.
+# Leaves a line each time it runs, then takes as many seconds as the minion's option `lab_sleep` says: for counting
+# runs, and for what happens during one.
 count:
   cmd.run:
     - name: echo run >> {{ opts['root_dir'] }}/runs.out
 linger:
   module.run:
     - test.sleep:
-      - length: {{ salt['pillar.get']('sleep', 0) }}
+      - length: {{ opts.get('lab_sleep', 0) }}
     - require:
       - cmd: count

@@ -1,0 +1,97 @@
+# What there is to do here. `make help` lists it. GNU make; the recipes are POSIX sh.
+
+# The environments with real Salt are built once (minutes) and kept outside the tree, where no `make clean` finds them.
+CACHE ?= $(HOME)/.cache/heat-salt-bootstrap
+export HSB_CACHE := $(CACHE)
+
+# What ships: static, by musl.
+TARGET ?= x86_64-unknown-linux-musl
+export TARGET
+# Nothing may raise it unnoticed. The aim is 2,200,000.
+MOST_BYTES := 2600000
+
+BUILT := $(or $(CARGO_TARGET_DIR),target)
+AGENT := $(BUILT)/release/heat-salt-bootstrap
+STATIC := $(BUILT)/$(TARGET)/release/heat-salt-bootstrap
+LAB := cargo run --quiet --locked --package lab --
+
+# ring is partly C, and musl-gcc compiles it for musl. So does gcc, since that C uses no library, provided a
+# distribution's hardening does not make it call glibc's.
+MUSL_CC := $(shell command -v musl-gcc || echo cc)
+ROUNDS ?= 5
+# In CI nothing may be skipped.
+PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
+
+.DEFAULT_GOAL := help
+.PHONY: help build static check-static demo demo-failing test test-quick test-salt test-services format lint scripts bench venvs venv-3006 venv-3008 clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+
+build: ## the agent, linked as is usual on this machine
+	@$(PREFLIGHT) build
+	cargo build --release --locked
+
+# A static program gains nothing from position independent code but its size.
+static: ## the agent as it ships, static
+	@$(PREFLIGHT) build
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || ! command -v rustup >/dev/null || rustup target add $(TARGET)
+	@$(PREFLIGHT) static
+	CC_$(subst -,_,$(TARGET))=$(MUSL_CC) CFLAGS_$(subst -,_,$(TARGET))=-U_FORTIFY_SOURCE RUSTFLAGS='-C relocation-model=static' \
+		cargo build --release --locked --target $(TARGET)
+	@ls -l $(STATIC)
+
+check-static: static ## that it is static, starts, and is no larger than allowed
+	@tests/static.sh $(STATIC) $(MOST_BYTES)
+
+demo: ## one bootstrap against a real Salt, start to end
+	@$(PREFLIGHT) salt
+	@$(MAKE) --no-print-directory --jobs 2 build venv-3008
+	@$(LAB) demo $(AGENT)
+
+demo-failing: ## the same with a state that fails
+	@$(PREFLIGHT) salt
+	@$(MAKE) --no-print-directory --jobs 2 build venv-3008
+	@$(LAB) demo $(AGENT) --failing
+
+test: ## everything (root; some 15 minutes, and once as long for the Salts)
+	@$(PREFLIGHT) quick salt services
+	@$(MAKE) --no-print-directory test-quick venvs
+	@$(MAKE) --no-print-directory test-salt test-services
+
+test-quick: format lint scripts ## what needs no Salt
+	@$(PREFLIGHT) quick
+	cargo test --locked --lib --bins --test panic --test tidy --test transports
+	cargo test --locked --package lab --test stand_ins
+
+test-salt: ## against real Salt of both lines
+	@$(PREFLIGHT) salt
+	cargo test --locked --package lab --test real_salt
+	cargo test --locked --test salt
+
+test-services: ## under a real systemd and a real init script
+	@$(PREFLIGHT) services
+	cargo test --locked --test services
+
+format: ## that the source is formatted
+	cargo fmt --all --check
+
+lint: ## that clippy finds nothing
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+# Without shellcheck nothing is checked here; preflight says so, and in CI refuses.
+scripts: ## that shellcheck finds nothing
+	! command -v shellcheck >/dev/null || shellcheck --external-sources .ci/run $$(find tests -name '*.sh')
+
+bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008)
+	@$(PREFLIGHT) bench
+	@$(MAKE) --no-print-directory static venv-$(or $(LINE),3008)
+	@$(LAB) bench $(STATIC) --rounds $(ROUNDS) --line $(or $(LINE),3008)
+
+venvs: venv-3006 venv-3008 ## the real Salts that tests and demo run, below CACHE
+
+venv-3006 venv-3008: venv-%:
+	@tests/lab/venv.sh $* >/dev/null
+
+clean: ## removes what was built, but not the Salts below CACHE
+	cargo clean
