@@ -61,7 +61,7 @@ test: ## everything (root; some 15 minutes, and once as long for the Salts)
 
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
-	cargo test --locked --lib --bins --test panic --test tidy --test transports
+	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports
 	cargo test --locked --package lab --test stand_ins
 
 test-salt: ## against real Salt of both lines

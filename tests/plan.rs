@@ -1,0 +1,96 @@
+//! `plan` through the binary, without any Salt: where secrets may come from, and that nothing is changed or shown that should not be.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+const SECRET: &str = "s3cr3t-word";
+
+fn root(config: &Value) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("etc/heat-salt-bootstrap");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    root
+}
+
+fn config() -> Value {
+    json!({"minion": {"id": "web-1", "master": "salt", "config": {"mysql.pass": SECRET, "log_level": "info"}},
+        "api": {"url": "https://salt:8000", "username": "boot"}, "apply": {"states": ["web"], "pillar": {"key": SECRET}}})
+}
+
+fn plan(root: &Path, more: &[&str], credentials: Option<&Path>, stdin: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
+    command.arg("plan").arg("--root").arg(root).args(more).env_remove("CREDENTIALS_DIRECTORY");
+    if let Some(dir) = credentials {
+        command.env("CREDENTIALS_DIRECTORY", dir);
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_password_comes_from_a_file_a_credential_or_standard_input() {
+    let root = root(&config());
+    let nowhere = plan(root.path(), &[], None, "");
+    assert_eq!(nowhere.status.code(), Some(10));
+    assert!(text(&nowhere).contains("api.password: is missing"), "{}", text(&nowhere));
+
+    let credentials = tempfile::tempdir().unwrap();
+    fs::write(credentials.path().join("api.password"), SECRET).unwrap();
+    assert_eq!(plan(root.path(), &[], Some(credentials.path()), "").status.code(), Some(0));
+    assert_eq!(plan(root.path(), &["--password-file", "-"], None, SECRET).status.code(), Some(0));
+    let empty = plan(root.path(), &["--password-file", "-"], None, "\n");
+    assert!(text(&empty).contains("is empty"), "{}", text(&empty));
+
+    fs::write(root.path().join("etc/password"), SECRET).unwrap();
+    assert_eq!(plan(root.path(), &["--password-file", "/etc/password"], None, "").status.code(), Some(0));
+}
+
+#[test]
+fn it_shows_what_would_be_done_and_no_secret() {
+    let root = root(&config());
+    let files = || walk(root.path());
+    let before = files();
+    for more in [&["--password-file", "-"][..], &["--password-file", "-", "--json"]] {
+        let output = plan(root.path(), more, None, SECRET);
+        let shown = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        for expected in ["zz-heat-salt-bootstrap.conf", "log_level", "wheel key.accept match=web-1", "hook/states/state", "salt-minion -d"]
+        {
+            assert!(shown.contains(expected), "{expected} is not in {shown}");
+        }
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn flags_beat_files_and_are_named_when_they_are_wrong() {
+    let root = root(&config());
+    let output = plan(root.path(), &["--password-file", "-", "--minion-id", "web-*", "--api-url", "http://salt"], None, SECRET);
+    assert_eq!(output.status.code(), Some(10));
+    let said = text(&output);
+    assert!(said.contains("--minion-id: minion.id:") && said.contains("--api-url: api.url:") && said.contains("2 problems"), "{said}");
+}
+
+fn walk(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        }
+        found.push(path.display().to_string());
+    }
+    found.sort();
+    found
+}
