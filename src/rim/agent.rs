@@ -1,6 +1,7 @@
 //! The verbs. This is the one place that reports and that picks the exit code.
 
 use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::cli::{Cli, Common, SignalStatus, Verb, Work};
 use super::{logging, plan, show, supervisor};
 use crate::decide::settings::Signal;
 use crate::decide::signal::{Message, Status};
-use crate::machine::files::Root;
+use crate::machine::files::{Lock, Root};
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
 use crate::service::minion::jobs;
@@ -64,15 +65,23 @@ fn perform(verb: &str, links: Links, work: &Work, root: &Root, common: &Common) 
     found.warn_of_open_files();
     let journal = Journal::begin(verb, &found.minion_id());
     let store = Store::below(root);
+    // Held here, and not by the thread that takes it: until the report is kept and told.
+    let only_one = Arc::new(Mutex::new(None));
     let (signal, deadline, place, result) = match allowed(root).and_then(|()| found.settings()) {
-        Err(failure) => (found.signal(), Deadline::after(WITHOUT_SETTINGS), None, Err(failure)),
+        Err(failure) => {
+            // A run that is under way is not waited for: what is wrong here is known already.
+            let lock = store.lock(&Patience::until(Deadline::after(Duration::ZERO), Interrupt::default()));
+            hold(&only_one, lock.ok());
+            (found.signal(), Deadline::after(WITHOUT_SETTINGS), None, Err(failure))
+        }
         Ok(mut settings) => {
             let (signal, place) = (settings.signal.take(), Place::of(root, &settings));
             let deadline = Deadline::after(settings.deadline);
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
             let again = work.again;
-            let (root, store, entries) = (root.clone(), store.clone(), journal.clone());
+            let (root, store, entries, only_one) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&only_one));
             let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |patience| {
+                hold(&only_one, Some(store.lock(patience)?));
                 bootstrap(&Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, again }, links)
             });
             (signal, deadline, Some(place), result)
@@ -89,6 +98,11 @@ fn perform(verb: &str, links: Links, work: &Work, root: &Root, common: &Common) 
         print(&(json!(report).to_string() + "\n"));
     }
     report.code
+}
+
+fn hold(slot: &Mutex<Option<Lock>>, lock: Option<Lock>) {
+    // The slot is whole whoever panics.
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = lock;
 }
 
 /// Makes the report, keeps it, tells Heat, keeps how that went.
@@ -157,7 +171,9 @@ fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, commo
     };
     let deadline = Deadline::after(WITHOUT_SETTINGS);
     let store = Store::below(root);
+    let patience = Patience::until(deadline, Interrupt::default());
     let Some(status) = status else {
+        let _only_one = store.lock(&patience)?;
         let mut report = last_report(&store)?;
         if report.verdict == Verdict::Done {
             // What was wrong with it is that Heat had not been told.
@@ -183,7 +199,7 @@ fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, commo
         id,
         data: Value::String(reason.unwrap_or_default().to_owned()),
     };
-    heat::tell(&signal, &message, &Patience::until(deadline, Interrupt::default()))
+    heat::tell(&signal, &message, &patience)
 }
 
 fn show_plan(as_json: bool, root: &Root, common: &Common) -> Result<(), Failure> {

@@ -1,12 +1,14 @@
 //! What the program remembers between runs, below `/var/lib/heat-salt-bootstrap`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::machine::files::{self, Lock, Root};
+use crate::machine::patience::Patience;
 use crate::words::failure::{Failure, Kind};
 use crate::words::names::Jid;
 use crate::words::report::Report;
@@ -62,12 +64,25 @@ impl Store {
         files::ensure_dir(&self.dir, 0o700)
     }
 
-    /// Tries to become the only run; the error names the one that is.
-    pub fn lock(&self) -> Result<Result<Lock, String>, Failure> {
+    /// Becomes the only run: two at once would fight over the minion and over the report. The second waits for the first, as long
+    /// as its patience lasts, and the lock lasts until everybody has been told.
+    pub fn lock(&self, patience: &Patience) -> Result<Lock, Failure> {
+        self.prepare()?;
         let path = self.dir.join("lock");
-        Ok(match Lock::try_take(&path)? {
-            Some(lock) => Ok(lock),
-            None => Err(files::read_text(&path, 32).unwrap_or_default()),
+        let mut holder = None;
+        let lock = patience.poll(Duration::from_millis(100), || {
+            let lock = Lock::try_take(&path)?;
+            if lock.is_none() && holder.is_none() {
+                let pid = files::read_text(&path, 32).unwrap_or_default();
+                info!("another run is under way (pid {pid}): waiting for it");
+                holder = Some(pid);
+            }
+            Ok(lock)
+        })?;
+        lock.ok_or_else(|| {
+            let pid = holder.unwrap_or_default();
+            Failure::new(Kind::OutOfTime, format!("another run (pid {pid}) was under way all the time"))
+                .hint("Look at what it does with `heat-salt-bootstrap status` and in its log.")
         })
     }
 

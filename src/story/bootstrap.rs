@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
-use tracing::info;
-
 use super::apply;
 use super::journal::Did;
 use super::scene::{Links, Scene};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::settings::{Accept, Trust};
-use crate::machine::files::Lock;
 use crate::machine::patience::Patience;
 use crate::service::minion::connection;
 use crate::service::minion::daemon::{self, Minion};
@@ -26,7 +23,6 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     let Scene { settings, root, store, journal, patience, .. } = *scene;
     let id = &settings.minion.id;
     journal.name_minion(id.as_str());
-    let _only_one = alone(scene)?;
     if links.install
         && links.apply
         && !scene.again
@@ -73,28 +69,6 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         apply::apply(scene, wanted, &mut minion, &master, session, connected, patience).map(Did::change)
     })?;
     Ok(format!("{id} runs {}{}", wanted.argument(), held(&Some(states))))
-}
-
-/// Two runs at once would fight over the minion: the second waits for the first.
-fn alone(scene: &Scene) -> Result<Lock, Failure> {
-    scene.store.prepare()?;
-    let mut holder = String::new();
-    let lock = scene.patience.poll(Duration::from_millis(100), || {
-        Ok(match scene.store.lock()? {
-            Ok(lock) => Some(lock),
-            Err(pid) => {
-                if holder.is_empty() {
-                    info!("another run is under way (pid {pid}): waiting for it");
-                }
-                holder = pid;
-                None
-            }
-        })
-    })?;
-    lock.ok_or_else(|| {
-        Failure::new(Kind::OutOfTime, format!("another run (pid {holder}) was under way all the time"))
-            .hint("Look at what it does with `heat-salt-bootstrap status` and in its log.")
-    })
 }
 
 /// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.
