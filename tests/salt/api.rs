@@ -109,7 +109,8 @@ fn no_permission(line: Line) {
     untouched(&vm);
 
     // Whoever names the master gets as far as the key.
-    let ended = vm.trusting().run();
+    let mut vm = Vm::new(line, "no-permission-for-keys");
+    let ended = vm.account("noperm").trusting().run();
     ended.failed(33, "permission-refused", "accept").says("key.").hints("key.accept");
     assert_eq!(vm.own_key(), (Some(KeyState::Pending), 1));
 }
@@ -198,13 +199,13 @@ fn master_away_while_accepting(line: Line) {
 fn master_away_while_states_run(line: Line) {
     alone(line, |private| {
         let mut vm = Vm::on(&private.master, "away-running");
-        vm.states(&["append"]).shipped();
-        vm.set("apply/pillar", serde_json::json!({"sleep": 5}));
-        let started = vm.start(&["run"]);
+        let started = vm.states(&["append"]).lingering(5).start(&["run"]);
         vm.await_file("runs.out");
         private.master.stop_master();
         private.master.start_master().unwrap();
-        started.end(&vm).done().states(2, 0);
+        let ended = started.end(&vm);
+        ended.done().states(2, 0);
+        ended.expect(ended.seconds > 5.0, "the states took their time");
         assert_eq!(vm.runs(), 1);
     });
 }

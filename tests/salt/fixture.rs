@@ -149,6 +149,29 @@ impl Vm {
         self.set("minion/master_finger", finger)
     }
 
+    /// Makes the state `append` take so many seconds.
+    pub fn lingering(&mut self, seconds: u64) -> &mut Vm {
+        self.set("minion/config/lab_sleep", seconds)
+    }
+
+    /// Another stack waits for this VM from now on.
+    pub fn next_stack(&mut self) -> &mut Vm {
+        self.heat = StandIn::start().unwrap();
+        self.set("signal", self.heat.handle())
+    }
+
+    /// Does the first two links of the chain, of which Heat hears nothing.
+    #[track_caller]
+    pub fn joined(&mut self) -> &mut Vm {
+        for verb in ["install", "accept"] {
+            let ended = self.agent(&[verb]);
+            ended.expect(ended.code == 0, "exit code 0");
+            ended.expect(ended.report["verb"] == verb, "the verb in the report");
+            ended.expect(ended.signals.is_empty(), "nothing to tell Heat yet");
+        }
+        self
+    }
+
     /// A program in the minion's place: this piece of shell, whose `$MINION` is the real one.
     pub fn program(&mut self, script: &str) -> &mut Vm {
         let path = self.path("minion-program");

@@ -21,6 +21,7 @@ pub struct Gate {
 struct Passed {
     requests: Vec<String>,
     tokens: Vec<String>,
+    held: Option<String>,
 }
 
 #[derive(Clone)]
@@ -37,7 +38,13 @@ impl Gate {
         let answer = {
             let (upstream, passed) = (upstream.clone(), Arc::clone(&passed));
             move |request: &Request| {
-                passed.lock().unwrap().requests.push(described(request));
+                let mut seen = passed.lock().unwrap();
+                let what = described(request);
+                seen.requests.push(what.clone());
+                if seen.held.as_ref() == Some(&what) {
+                    return Answer::Hang;
+                }
+                drop(seen);
                 // As a server that is being killed: the connection ends without a word.
                 let Some((status, content_type, body)) = upstream.ask(request) else {
                     return Answer::Raw(Vec::new());
@@ -57,6 +64,11 @@ impl Gate {
     /// The URL that leads through the gate.
     pub fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// Lets nothing of this kind pass from now on, as [`Gate::requests`] names it; its sender waits for an answer.
+    pub fn hold(&self, request: Option<&str>) {
+        self.passed.lock().unwrap().held = request.map(str::to_owned);
     }
 
     /// What was asked: `POST /login`, `key.print`, `POST /hook/...`.

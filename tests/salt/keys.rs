@@ -89,7 +89,7 @@ fn wrong_master_finger(line: Line) {
     let mut vm = Vm::new(line, "wrong-finger");
     let finger = vec!["ab"; 32].join(":");
     let ended = vm.set("minion/master_finger", finger.as_str()).deadline(30).run();
-    ended.failed(43, "master-untrusted", ended.report["step"].as_str().unwrap_or_default());
+    ended.failed(43, "master-untrusted", "connect").hints("master_finger");
     assert_ne!(vm.own_key().0, None, "the minion knocked");
     nothing_ran(&vm);
     let alive = vm.master.local("wrong-finger", "test.ping", &[]).unwrap();

@@ -1,2 +1,155 @@
+//! The trigger and what comes of it.
+
+use std::fs;
+
+use lab::process::until;
+use lab::venv::Line;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
 use crate::Case;
-pub const CASES: &[Case] = &[];
+use crate::fixture::{LONG, Vm};
+
+pub const CASES: &[Case] = &[
+    ("failing", failing),
+    ("missing_sls", |line| not_rendered(line, "missing", "no_such_state", "no_such_state")),
+    ("jinja_error", |line| not_rendered(line, "jinja", "render", "ZeroDivisionError")),
+    ("bad_yaml", |line| not_rendered(line, "bad-yaml", "badyaml", "badyaml")),
+    ("pillar_key_missing", |line| not_rendered(line, "no-pillar", "needs_pillar", "who")),
+    ("pillar_error", |line| not_rendered(line, "pillarbad-1", "ok", "no_such_pillar")),
+    ("too_slow", too_slow),
+    ("nobody_listens", nobody_listens),
+    ("another_run_in_the_way", another_run_in_the_way),
+    ("another_run_queued", another_run_queued),
+    ("again_after_a_failure", again_after_a_failure),
+    ("killed_while_states_run", |line| killed_while_states_run(line, "states/state")),
+    ("killed_while_states_run_shipped", |line| killed_while_states_run(line, "states/shipped")),
+    ("killed_before_the_trigger", killed_before_the_trigger),
+    ("terminated_while_states_run", terminated_while_states_run),
+];
+
+fn failing(line: Line) {
+    let mut vm = Vm::new(line, "failing");
+    let ended = vm.states(&["fail", "second"]).run();
+    ended.failed(51, "state-failed", "states").states(5, 2).says("bad, after_bad");
+    let failures = &ended.report["states"]["failures"];
+    ended.expect(failures[0]["id"] == "bad" && failures[0]["sls"] == "fail", "which state failed");
+    ended.expect(failures[0]["comment"] == "the database is not there", "why it failed");
+    ended.expect(failures[1]["id"] == "after_bad", "what failed with it");
+    let told = &ended.signals[0].reason;
+    ended.expect(told.contains("bad (fail): the database is not there"), "Heat knows the state");
+    let status = vm.agent(&["status"]);
+    for word in ["FAILED  failing (state-failed, exit code 51)", "FAILED bad (fail): the database is not there"] {
+        status.expect(status.stdout.contains(word), word);
+    }
+}
+
+fn not_rendered(line: Line, id: &str, state: &str, says: &str) {
+    let mut vm = Vm::new(line, id);
+    let ended = vm.states(&[state]).run();
+    ended.failed(52, "state-not-rendered", "states").says(state).says(says);
+    ended.expect(ended.report["states"].is_null(), "no state ran");
+    ended.expect(ended.asked("POST /hook/states/state") == 1, "it was triggered once");
+    assert!(!vm.path("ok.out").exists());
+}
+
+fn too_slow(line: Line) {
+    let mut vm = Vm::new(line, "too-slow");
+    let ended = vm.states(&["append"]).lingering(100).deadline(20).run();
+    ended.failed(53, "state-timeout", "states").says("append");
+    assert_eq!(vm.runs(), 1);
+}
+
+fn nobody_listens(line: Line) {
+    let mut vm = Vm::new(line, "nobody-listens");
+    let ended = vm.set("apply/hook", "states/nobody").deadline(20).run();
+    ended.failed(50, "no-reaction", "states").says("salt/netapi/hook/states/nobody").hints("reactor");
+    ended.expect(ended.asked("POST /hook/states/nobody") > 1, "it was fired more than once");
+    assert!(!vm.path("ok.out").exists());
+}
+
+/// Somebody else's state run, of four seconds; returns when it is under way.
+fn occupy(vm: &Vm) {
+    let slow = json!({"tgt": vm.root.id(), "matcher": "list", "args": "slow", "pillar": {"sleep": 4}});
+    vm.master.session("admin").unwrap().hook("states/shipped", &slow).unwrap();
+    let proc = vm.path("var/cache/salt/minion/proc");
+    let under_way = || {
+        let files = fs::read_dir(&proc).ok()?.flatten();
+        let mut jobs = files.filter_map(|file| fs::read(file.path()).ok());
+        jobs.any(|job| job.windows(4).any(|word| word == b"slow")).then_some(())
+    };
+    until(LONG, under_way).unwrap();
+}
+
+/// The classic reactor does not queue: Salt refuses, and that is no failure of ours.
+fn another_run_in_the_way(line: Line) {
+    let mut vm = Vm::new(line, "in-the-way");
+    vm.states(&["append"]).joined();
+    occupy(&vm);
+    let ended = vm.run();
+    ended.done().states(2, 0);
+    ended.expect(ended.asked("POST /hook/states/state") == 2, "once refused, once more");
+    assert_eq!(vm.runs(), 1);
+}
+
+fn another_run_queued(line: Line) {
+    let mut vm = Vm::new(line, "queued");
+    vm.states(&["append"]).shipped().joined();
+    occupy(&vm);
+    let ended = vm.run();
+    ended.done().states(2, 0);
+    ended.expect(ended.asked("POST /hook/states/shipped") == 1, "it was triggered once");
+    assert_eq!(vm.runs(), 1);
+}
+
+fn again_after_a_failure(line: Line) {
+    let mut vm = Vm::new(line, "after-failure");
+    let jid = |report: &Value| report["facts"]["jid"].as_str().unwrap().to_owned();
+    let first = vm.states(&["append", "fail"]).run();
+    first.failed(51, "state-failed", "states");
+    let second = vm.next_stack().run();
+    second.failed(51, "state-failed", "states");
+    second.expect(jid(&first.report) != jid(&second.report), "another job");
+    assert_eq!(vm.runs(), 2);
+    vm.next_stack().states(&["append"]).run().done().states(2, 0);
+    assert_eq!(vm.runs(), 3);
+}
+
+/// The job goes on without us, and the next run finds it.
+fn killed_while_states_run(line: Line, hook: &str) {
+    let mut vm = Vm::new(line, &format!("killed-{}", hook.replace('/', "-")));
+    vm.set("apply/hook", hook);
+    let started = vm.states(&["append"]).lingering(6).start(&["run"]);
+    vm.await_file("runs.out");
+    started.kill(&vm);
+    let ended = vm.run();
+    ended.done().states(2, 0);
+    ended.expect(ended.asked(&format!("POST /hook/{hook}")) == 0, "it was not triggered again");
+    ended.expect(ended.seconds > 2.0, "it waited for the job's end");
+    assert_eq!(vm.runs(), 1);
+}
+
+fn killed_before_the_trigger(line: Line) {
+    let mut vm = Vm::new(line, "killed-before");
+    vm.states(&["append"]);
+    for last in ["key.accept", "POST /hook/states/state"] {
+        vm.gate.hold(Some(last));
+        let started = vm.start(&["run"]);
+        vm.await_request(last);
+        started.kill(&vm);
+    }
+    vm.gate.hold(None);
+    vm.run().done().states(2, 0);
+    assert_eq!(vm.runs(), 1);
+}
+
+fn terminated_while_states_run(line: Line) {
+    let mut vm = Vm::new(line, "terminated");
+    let started = vm.states(&["append"]).lingering(30).start(&["run"]);
+    vm.await_file("runs.out");
+    started.running.signal(Signal::SIGTERM).unwrap();
+    let told = std::time::Instant::now();
+    let ended = started.end(&vm);
+    assert!(told.elapsed().as_secs_f64() < 3.0, "{:?}", told.elapsed());
+    ended.failed(61, "interrupted", "states").says("SIGTERM");
+}

@@ -31,39 +31,24 @@ impl Api {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .into();
-        Ok(Api {
-            agent,
-            url: url.to_owned(),
-        })
+        Ok(Api { agent, url: url.to_owned() })
     }
 
     /// Logs in.
     pub fn login(&self, username: &str, password: &str, eauth: &str) -> Result<Session> {
         let body = json!({"username": username, "password": password, "eauth": eauth});
         let answer = self.post("/login", None, &body)?;
-        let token = answer["return"][0]["token"]
-            .as_str()
-            .context("a login without a token")?
-            .to_owned();
-        Ok(Session {
-            api: self.clone(),
-            token,
-        })
+        let token = answer["return"][0]["token"].as_str().context("a login without a token")?.to_owned();
+        Ok(Session { api: self.clone(), token })
     }
 
     fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Result<Value> {
         let url = format!("{}{path}", self.url);
-        let mut request = self
-            .agent
-            .post(&url)
-            .header("Content-Type", "application/json")
-            .header("Accept", "application/json");
+        let mut request = self.agent.post(&url).header("Content-Type", "application/json").header("Accept", "application/json");
         if let Some(token) = token {
             request = request.header("X-Auth-Token", token);
         }
-        let mut response = request
-            .send(body.to_string())
-            .with_context(|| format!("POST {url}"))?;
+        let mut response = request.send(body.to_string()).with_context(|| format!("POST {url}"))?;
         let text = response.body_mut().read_to_string()?;
         if !response.status().is_success() {
             bail!("POST {url}: {}: {text}", response.status());
@@ -97,25 +82,17 @@ impl Session {
 
     /// Runs a function on one minion and waits for it; null if the minion did not answer.
     pub fn local(&self, id: &str, fun: &str, arg: &[&str]) -> Result<Value> {
-        let mut answer = self.low(
-            "local",
-            fun,
-            json!({"tgt": id, "tgt_type": "list", "arg": arg}),
-        )?;
+        let mut answer = self.low("local", fun, json!({"tgt": id, "tgt_type": "list", "arg": arg}))?;
         Ok(answer[id].take())
     }
 
     /// Fires a hook.
     pub fn hook(&self, path: &str, body: &Value) -> Result<Value> {
-        self.api
-            .post(&format!("/hook/{path}"), Some(&self.token), body)
+        self.api.post(&format!("/hook/{path}"), Some(&self.token), body)
     }
 
     fn low(&self, client: &str, fun: &str, arguments: Value) -> Result<Value> {
-        let mut call = Map::from_iter([
-            ("client".to_owned(), client.into()),
-            ("fun".to_owned(), fun.into()),
-        ]);
+        let mut call = Map::from_iter([("client".to_owned(), client.into()), ("fun".to_owned(), fun.into())]);
         if let Value::Object(arguments) = arguments {
             call.extend(arguments);
         }

@@ -62,11 +62,7 @@ impl StandIn {
 
     /// Starts one over TLS.
     pub fn start_tls(authority: &Authority) -> Result<StandIn> {
-        StandIn::serve(Some(
-            authority
-                .issue(&["127.0.0.1", "localhost"], Validity::Current)?
-                .server_config()?,
-        ))
+        StandIn::serve(Some(authority.issue(&["127.0.0.1", "localhost"], Validity::Current)?.server_config()?))
     }
 
     fn serve(tls: Option<Arc<rustls::ServerConfig>>) -> Result<StandIn> {
@@ -117,33 +113,20 @@ impl StandIn {
         for signal in self.signals() {
             // The first failure is the stack's end, and so is the last id that was waited for.
             if signal.status == "FAILURE" {
-                let reason = format!(
-                    "Resource CREATE failed: WaitConditionFailure: resources.w: {}",
-                    signal.reason
-                );
+                let reason = format!("Resource CREATE failed: WaitConditionFailure: resources.w: {}", signal.reason);
                 return ("CREATE_FAILED".to_owned(), reason);
             }
             ids.insert(signal.id);
             if ids.len() >= count {
-                return (
-                    "CREATE_COMPLETE".to_owned(),
-                    "Stack CREATE completed successfully".to_owned(),
-                );
+                return ("CREATE_COMPLETE".to_owned(), "Stack CREATE completed successfully".to_owned());
             }
         }
-        (
-            "CREATE_IN_PROGRESS".to_owned(),
-            "Stack CREATE started".to_owned(),
-        )
+        ("CREATE_IN_PROGRESS".to_owned(), "Stack CREATE started".to_owned())
     }
 
     /// Answers the next n requests with this status, whatever they hold.
     pub fn fail_next(&self, n: usize, status: u16) {
-        self.state
-            .lock()
-            .unwrap()
-            .failing
-            .extend(std::iter::repeat_n(status, n));
+        self.state.lock().unwrap().failing.extend(std::iter::repeat_n(status, n));
     }
 
     /// Leaves the next n requests without an answer.
@@ -167,10 +150,7 @@ impl StandIn {
 impl State {
     fn answer(&mut self, request: &Request) -> Answer {
         let status = self.status_for(request);
-        self.requests.push(Received {
-            request: request.clone(),
-            answered: status,
-        });
+        self.requests.push(Received { request: request.clone(), answered: status });
         match status {
             None => Answer::Hang,
             Some(200) => Answer::json(200, &Value::Null),
@@ -224,10 +204,7 @@ fn is_read_as_json(request: &Request) -> bool {
 
 /// What the engine makes of a body: what is missing is filled in, what is wrong loses the signal.
 fn judge(mut details: Map<String, Value>, number: usize) -> Option<Signal> {
-    if details
-        .keys()
-        .any(|key| !matches!(key.as_str(), "status" | "reason" | "data" | "id"))
-    {
+    if details.keys().any(|key| !matches!(key.as_str(), "status" | "reason" | "data" | "id")) {
         return None;
     }
     let status = details.remove("status").unwrap_or_else(|| "SUCCESS".into());
@@ -236,12 +213,8 @@ fn judge(mut details: Map<String, Value>, number: usize) -> Option<Signal> {
     }
     Some(Signal {
         status: as_python_text(status),
-        reason: details
-            .remove("reason")
-            .map_or_else(|| format!("Signal {number} received"), as_python_text),
-        id: details
-            .remove("id")
-            .map_or_else(|| number.to_string(), as_python_text),
+        reason: details.remove("reason").map_or_else(|| format!("Signal {number} received"), as_python_text),
+        id: details.remove("id").map_or_else(|| number.to_string(), as_python_text),
         data: details.remove("data").unwrap_or_default(),
     })
 }

@@ -28,10 +28,7 @@ pub struct Request {
 impl Request {
     /// The first header of this name (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON; null if it is none.
@@ -69,11 +66,7 @@ impl Answer {
     /// A reply with this text.
     pub fn text(status: u16, content_type: &str, body: &str) -> Answer {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
-        Answer::Reply {
-            status,
-            headers,
-            body: body.as_bytes().to_vec(),
-        }
+        Answer::Reply { status, headers, body: body.as_bytes().to_vec() }
     }
 
     /// The page that salt-api's server makes of an error, whatever the client accepts.
@@ -97,10 +90,7 @@ pub struct Server {
 
 impl Server {
     /// Starts it, with TLS if there is a configuration for it.
-    pub fn start(
-        tls: Option<Arc<ServerConfig>>,
-        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
-    ) -> Result<Server> {
+    pub fn start(tls: Option<Arc<ServerConfig>>, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Result<Server> {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = Listener::start(move |stream| {
             // A client that goes away in the middle is its own affair, and part of some tests.
@@ -167,19 +157,12 @@ fn converse(stream: impl Stream, answer: &impl Fn(&Request) -> Answer) -> io::Re
 
 fn send(stream: &mut BufReader<impl Stream>, answer: Answer) -> io::Result<()> {
     match answer {
-        Answer::Reply {
-            status,
-            headers,
-            body,
-        } => {
+        Answer::Reply { status, headers, body } => {
             let mut head = format!("HTTP/1.1 {status} Stand-in\r\n");
             for (name, value) in headers {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
-            head.push_str(&format!(
-                "Content-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            ));
+            head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()));
             let out = stream.get_mut();
             out.write_all(head.as_bytes())?;
             out.write_all(&body)?;
@@ -204,25 +187,15 @@ fn read_request(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
     let (Some(method), Some(path)) = (words.next(), words.next()) else {
         return Ok(None);
     };
-    let mut request = Request {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        headers: Vec::new(),
-        body: Vec::new(),
-    };
+    let mut request = Request { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() };
     loop {
         let line = read_line(stream)?;
         let Some((name, value)) = line.split_once(':') else {
             break;
         };
-        request
-            .headers
-            .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        request.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let length = request
-        .header("content-length")
-        .and_then(|length| length.parse().ok())
-        .unwrap_or(0);
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     stream.take(length).read_to_end(&mut request.body)?;
     Ok(Some(request))
 }

@@ -25,12 +25,7 @@ pub enum KeyState {
 
 impl KeyState {
     /// All of them.
-    pub const ALL: [KeyState; 4] = [
-        KeyState::Pending,
-        KeyState::Accepted,
-        KeyState::Rejected,
-        KeyState::Denied,
-    ];
+    pub const ALL: [KeyState; 4] = [KeyState::Pending, KeyState::Accepted, KeyState::Rejected, KeyState::Denied];
 
     /// The directory's name under the master's pki, the same in both lines.
     pub fn dir(self) -> PathBuf {
@@ -67,32 +62,15 @@ pub fn new_key_pair(venv: &Venv) -> Result<KeyPair> {
         Duration::from_secs(60),
     )?;
     if made.code != 0 {
-        bail!(
-            "salt-key --gen-keys failed ({}): {}{}",
-            made.code,
-            made.stdout,
-            made.stderr
-        );
+        bail!("salt-key --gen-keys failed ({}): {}{}", made.code, made.stdout, made.stderr);
     }
-    let read = |name: &str| {
-        std::fs::read_to_string(dir.path().join(name)).with_context(|| format!("no {name}"))
-    };
-    Ok(KeyPair {
-        public_pem: read("pair.pub")?,
-        private_pem: read("pair.pem")?,
-    })
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).with_context(|| format!("no {name}"));
+    Ok(KeyPair { public_pem: read("pair.pub")?, private_pem: read("pair.pem")? })
 }
 
 /// The fingerprint of a public key as a minion computes it: over the lines between the PEM's frame.
 pub fn finger(pem: &str) -> String {
-    let body: String = pem
-        .split_inclusive('\n')
-        .filter(|line| !line.starts_with('-') && !line.trim().is_empty())
-        .collect();
-    let bytes: Vec<String> = digest(&SHA256, body.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let body: String = pem.split_inclusive('\n').filter(|line| !line.starts_with('-') && !line.trim().is_empty()).collect();
+    let bytes: Vec<String> = digest(&SHA256, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(":")
 }

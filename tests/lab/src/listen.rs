@@ -37,23 +37,13 @@ impl Listener {
     pub fn start(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Result<Listener> {
         let socket = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on loopback")?;
         let address = socket.local_addr()?;
-        let gate = Arc::new(Gate {
-            state: Mutex::new(State {
-                wanted: Wanted::Open,
-                open: true,
-            }),
-            changed: Condvar::new(),
-        });
+        let gate = Arc::new(Gate { state: Mutex::new(State { wanted: Wanted::Open, open: true }), changed: Condvar::new() });
         let acceptor = thread::spawn({
             let gate = Arc::clone(&gate);
             let handle = Arc::new(handle);
             move || accept(&gate, socket, address, &handle)
         });
-        Ok(Listener {
-            address,
-            gate,
-            acceptor: Some(acceptor),
-        })
+        Ok(Listener { address, gate, acceptor: Some(acceptor) })
     }
 
     /// Where it listens, also while it is down.
@@ -65,10 +55,7 @@ impl Listener {
     pub fn set_down(&self, down: bool) {
         self.want(if down { Wanted::Closed } else { Wanted::Open });
         let state = self.gate.state.lock().unwrap();
-        let reached =
-            self.gate
-                .changed
-                .wait_timeout_while(state, Duration::from_secs(10), |state| state.open == down);
+        let reached = self.gate.changed.wait_timeout_while(state, Duration::from_secs(10), |state| state.open == down);
         let (state, _) = reached.unwrap();
         assert_ne!(state.open, down, "cannot listen on {} again", self.address);
     }
@@ -91,12 +78,7 @@ impl Drop for Listener {
     }
 }
 
-fn accept<H: Fn(TcpStream) + Send + Sync + 'static>(
-    gate: &Gate,
-    mut socket: TcpListener,
-    address: SocketAddr,
-    handle: &Arc<H>,
-) {
+fn accept<H: Fn(TcpStream) + Send + Sync + 'static>(gate: &Gate, mut socket: TcpListener, address: SocketAddr, handle: &Arc<H>) {
     loop {
         let accepted = socket.accept();
         let wanted = gate.state.lock().unwrap().wanted;
@@ -112,10 +94,7 @@ fn accept<H: Fn(TcpStream) + Send + Sync + 'static>(
                 let mut state = gate.state.lock().unwrap();
                 state.open = false;
                 gate.changed.notify_all();
-                let mut state = gate
-                    .changed
-                    .wait_while(state, |state| state.wanted == Wanted::Closed)
-                    .unwrap();
+                let mut state = gate.changed.wait_while(state, |state| state.wanted == Wanted::Closed).unwrap();
                 if state.wanted == Wanted::Ended {
                     return;
                 }

@@ -42,31 +42,19 @@ const STATES: [(&str, &str); 8] = [
     ("fail.sls", include_str!("../states/fail.sls")),
     ("slow.sls", include_str!("../states/slow.sls")),
     ("append.sls", include_str!("../states/append.sls")),
-    (
-        "needs_pillar.sls",
-        include_str!("../states/needs_pillar.sls"),
-    ),
+    ("needs_pillar.sls", include_str!("../states/needs_pillar.sls")),
     ("render.sls", include_str!("../states/render.sls")),
     ("badyaml.sls", include_str!("../states/badyaml.sls")),
 ];
 
-const PILLAR: [(&str, &str); 2] = [
-    ("top.sls", include_str!("../pillar/top.sls")),
-    ("common.sls", include_str!("../pillar/common.sls")),
-];
+const PILLAR: [(&str, &str); 2] = [("top.sls", include_str!("../pillar/top.sls")), ("common.sls", include_str!("../pillar/common.sls"))];
 
 /// The accounts of eauth `file` and what each may do.
 fn permissions() -> [(&'static str, Value); 6] {
     let wheel = |functions: &[&str]| json!([{"@wheel": functions}]);
     [
-        (
-            "boot",
-            wheel(&["key.accept", "key.print", "key.finger", "key.finger_master"]),
-        ),
-        (
-            "bootfinger",
-            wheel(&["key.accept", "key.finger", "key.finger_master"]),
-        ),
+        ("boot", wheel(&["key.accept", "key.print", "key.finger", "key.finger_master"])),
+        ("bootfinger", wheel(&["key.accept", "key.finger", "key.finger_master"])),
         ("nofinger", wheel(&["key.accept", "key.print"])),
         ("onlyaccept", wheel(&["key.accept"])),
         ("noperm", json!([])),
@@ -93,19 +81,11 @@ pub struct MasterOptions {
 impl MasterOptions {
     /// The usual ones.
     pub fn new(line: Line) -> MasterOptions {
-        let clients = [
-            "local",
-            "local_async",
-            "runner",
-            "runner_async",
-            "wheel",
-            "wheel_async",
-        ];
+        let clients = ["local", "local_async", "runner", "runner_async", "wheel", "wheel_async"];
         MasterOptions {
             line,
             netapi_clients: clients.map(str::to_owned).to_vec(),
-            shipped_reactor: Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../../cloud-init/salt-master/reactor/states.sls"),
+            shipped_reactor: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloud-init/salt-master/reactor/states.sls"),
             hooks: BTreeMap::new(),
             pam_user: None,
             config: Map::new(),
@@ -147,11 +127,7 @@ impl Master {
         let venv = salt(options.line)?;
         // Short, because the path of a Unix socket, which lies deep below, may have 107 characters.
         let dir = tempfile::Builder::new().prefix("hsb-").tempdir()?.keep();
-        let guard = Guard::new(
-            CLEAN_UP,
-            dir.to_str()
-                .context("the temporary directory's name is not UTF-8")?,
-        )?;
+        let guard = Guard::new(CLEAN_UP, dir.to_str().context("the temporary directory's name is not UTF-8")?)?;
         let master = Master {
             dir,
             venv,
@@ -169,13 +145,7 @@ impl Master {
 
     fn write_files(&self, options: MasterOptions) -> Result<()> {
         let root = self.root();
-        for dir in [
-            "etc/salt",
-            "srv/salt",
-            "srv/pillar",
-            "srv/reactor",
-            "var/log/salt",
-        ] {
+        for dir in ["etc/salt", "srv/salt", "srv/pillar", "srv/reactor", "var/log/salt"] {
             fs::create_dir_all(root.join(dir))?;
         }
         for (name, text) in STATES {
@@ -186,29 +156,20 @@ impl Master {
         }
         let classic = root.join("srv/reactor/classic.sls");
         fs::write(&classic, include_str!("../reactor/classic.sls"))?;
-        let issued = self
-            .authority
-            .issue(&["127.0.0.1", "localhost"], Validity::Current)?;
+        let issued = self.authority.issue(&["127.0.0.1", "localhost"], Validity::Current)?;
         fs::write(self.tls("server.crt"), &issued.chain_pem)?;
         fs::write(self.tls("server.key"), &issued.key_pem)?;
         fs::write(self.tls("ca.crt"), self.authority.ca_pem())?;
         fs::write(self.users_file(), users_file())?;
         // Salt follows symbolic links, which an environment's python is, to the interpreter behind it, and that one
         // has no Salt. On 3008 every login through PAM fails then.
-        let python = format!(
-            "#!/bin/sh\nexec '{}' \"$@\"\n",
-            self.venv.program("python").display()
-        );
+        let python = format!("#!/bin/sh\nexec '{}' \"$@\"\n", self.venv.program("python").display());
         fs::write(self.pam_python(), python)?;
         fs::set_permissions(self.pam_python(), fs::Permissions::from_mode(0o755))?;
 
         let mut reactor = vec![json!({"salt/netapi/hook/states/state": [classic]})];
         let shipped = BTreeMap::from([("states/shipped".to_owned(), options.shipped_reactor)]);
-        for (hook, sls) in shipped
-            .iter()
-            .filter(|(_, sls)| sls.exists())
-            .chain(&options.hooks)
-        {
+        for (hook, sls) in shipped.iter().filter(|(_, sls)| sls.exists()).chain(&options.hooks) {
             reactor.push(json!({format!("salt/netapi/hook/{hook}"): [sls]}));
         }
         let mut config = self.config(&options.netapi_clients, reactor);
@@ -216,16 +177,10 @@ impl Master {
             let [(_, boot), ..] = permissions();
             config["external_auth"]["pam"] = json!({user: boot});
         }
-        let mut config = config
-            .as_object()
-            .cloned()
-            .context("the configuration is an object")?;
+        let mut config = config.as_object().cloned().context("the configuration is an object")?;
         config.extend(options.config);
         // JSON is YAML.
-        fs::write(
-            root.join("etc/salt/master"),
-            serde_json::to_string_pretty(&config)?,
-        )?;
+        fs::write(root.join("etc/salt/master"), serde_json::to_string_pretty(&config)?)?;
         Ok(())
     }
 
@@ -280,11 +235,7 @@ impl Master {
         }
         let has_api = daemons.api.is_some();
         drop(daemons);
-        if has_api {
-            self.wait_until_ready()
-        } else {
-            Ok(())
-        }
+        if has_api { self.wait_until_ready() } else { Ok(()) }
     }
 
     /// Stops salt-master; salt-api stays.
@@ -314,10 +265,7 @@ impl Master {
     }
 
     fn spawn(&self, program: &str) -> Result<Child> {
-        let out = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log(&format!("{program}.out")))?;
+        let out = fs::OpenOptions::new().create(true).append(true).open(self.log(&format!("{program}.out")))?;
         Command::new(self.venv.program(program))
             .arg("-c")
             .arg(self.root().join("etc/salt"))
@@ -341,9 +289,7 @@ impl Master {
             drop(daemons);
             self.session("admin").ok().map(|_| Ok(()))
         });
-        ready
-            .and_then(|ready| ready)
-            .with_context(|| format!("the master is not ready\n{}", self.log_tail()))
+        ready.and_then(|ready| ready).with_context(|| format!("the master is not ready\n{}", self.log_tail()))
     }
 
     /// An API client, for tests that need their own sessions.
@@ -392,8 +338,7 @@ impl Master {
 
     /// Removes whatever keys there are under this id, through the API so that a running master forgets them too.
     pub fn remove_key(&self, id: &str) -> Result<()> {
-        self.session("admin")?
-            .wheel("key.delete", json!({"match": id}))?;
+        self.session("admin")?.wheel("key.delete", json!({"match": id}))?;
         Ok(())
     }
 
@@ -428,19 +373,10 @@ impl Master {
     /// The end of every log, for a failure's message.
     pub fn log_tail(&self) -> String {
         let mut tail = String::new();
-        for name in [
-            "salt-master.out",
-            "master",
-            "salt-api.out",
-            "api",
-            "api_error",
-        ] {
+        for name in ["salt-master.out", "master", "salt-api.out", "api", "api_error"] {
             let log = fs::read_to_string(self.log(name)).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            tail.push_str(&format!(
-                "--- {name}\n{}\n",
-                lines[lines.len().saturating_sub(25)..].join("\n")
-            ));
+            tail.push_str(&format!("--- {name}\n{}\n", lines[lines.len().saturating_sub(25)..].join("\n")));
         }
         tail
     }
@@ -504,10 +440,7 @@ impl Master {
     }
 
     fn key_file(&self, id: &str, state: KeyState) -> PathBuf {
-        self.root()
-            .join("etc/salt/pki/master")
-            .join(state.dir())
-            .join(id)
+        self.root().join("etc/salt/pki/master").join(state.dir()).join(id)
     }
 }
 
@@ -533,11 +466,7 @@ impl Ports {
             held.extend(TcpListener::bind(("127.0.0.1", port)));
             if let [publish, ret, api] = held.as_slice() {
                 let port = |socket: &TcpListener| socket.local_addr().map(|address| address.port());
-                return Ok(Ports {
-                    publish: port(publish)?,
-                    ret: port(ret)?,
-                    api: port(api)?,
-                });
+                return Ok(Ports { publish: port(publish)?, ret: port(ret)?, api: port(api)? });
             }
         }
         bail!("no free ports on loopback");
@@ -552,11 +481,7 @@ fn users_file() -> String {
     permissions()
         .iter()
         .map(|(user, _)| {
-            let hash: String = digest(&SHA512, password(user).as_bytes())
-                .as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let hash: String = digest(&SHA512, password(user).as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
             format!("{user}:{hash}\n")
         })
         .collect()

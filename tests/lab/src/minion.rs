@@ -46,12 +46,7 @@ impl Root {
             "apply": {"states": ["ok"]},
             "deadline": "90s",
         });
-        Ok(Root {
-            path,
-            id: id.to_owned(),
-            program,
-            base,
-        })
+        Ok(Root { path, id: id.to_owned(), program, base })
     }
 
     /// Where it lies.
@@ -77,16 +72,8 @@ impl Root {
     pub fn write_config(&self, config: &Value) -> Result<PathBuf> {
         let path = self.path.join("etc/heat-salt-bootstrap/config.json");
         let dir = path.parent().context("a file has a directory")?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         serde_json::to_writer_pretty(file, config)?;
         Ok(path)
     }
@@ -102,17 +89,9 @@ impl Root {
         let etc = self.path.join("etc/salt");
         fs::create_dir_all(etc.join("minion.d"))?;
         fs::write(etc.join("minion.d/lab.conf"), config.to_string())?;
-        let started = run(
-            Command::new(&self.program).arg("-d").arg("-c").arg(&etc),
-            Duration::from_secs(60),
-        )?;
+        let started = run(Command::new(&self.program).arg("-d").arg("-c").arg(&etc), Duration::from_secs(60))?;
         if started.code != 0 {
-            bail!(
-                "salt-minion -d failed ({}): {}{}",
-                started.code,
-                started.stdout,
-                started.stderr
-            );
+            bail!("salt-minion -d failed ({}): {}{}", started.code, started.stdout, started.stderr);
         }
         Ok(())
     }
@@ -124,11 +103,7 @@ impl Root {
 
     /// What the pid file says, if there is one. A minion that ends by itself leaves it behind.
     pub fn pid_file(&self) -> Option<i32> {
-        fs::read_to_string(self.path.join("var/run/salt-minion.pid"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.path.join("var/run/salt-minion.pid")).ok()?.trim().parse().ok()
     }
 
     /// Stops the minion as a service manager would.

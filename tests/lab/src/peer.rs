@@ -45,9 +45,7 @@ impl Scripted {
             Certificate::Expired => Some(authority.issue(&here, Validity::Expired)?),
             Certificate::Future => Some(authority.issue(&here, Validity::Future)?),
             Certificate::OtherAuthority => Some(Authority::new()?.issue(&here, Validity::Current)?),
-            Certificate::WrongName => {
-                Some(authority.issue(&["somewhere-else.example"], Validity::Current)?)
-            }
+            Certificate::WrongName => Some(authority.issue(&["somewhere-else.example"], Validity::Current)?),
         };
         let tls = issued.map(|issued| issued.server_config()).transpose()?;
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -62,11 +60,7 @@ impl Scripted {
     }
 
     /// Starts one that gives these answers one after the other, the last one for ever.
-    pub fn in_turn(
-        authority: &Authority,
-        certificate: Certificate,
-        answers: Vec<Answer>,
-    ) -> Result<Scripted> {
+    pub fn in_turn(authority: &Authority, certificate: Certificate, answers: Vec<Answer>) -> Result<Scripted> {
         assert!(!answers.is_empty(), "a script needs an answer");
         let turn = Mutex::new(0);
         Scripted::start(authority, certificate, move |_| {

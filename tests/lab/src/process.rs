@@ -53,12 +53,7 @@ impl Running {
             .with_context(|| format!("cannot run {}", command.get_program().display()))?;
         let stdout = Tap::on(child.stdout.take());
         let stderr = Tap::on(child.stderr.take());
-        Ok(Running {
-            child,
-            started: Instant::now(),
-            stdout,
-            stderr,
-        })
+        Ok(Running { child, started: Instant::now(), stdout, stderr })
     }
 
     /// Its process id, which is that of its group as well.
@@ -73,8 +68,7 @@ impl Running {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(self.pid()), signal)
-            .with_context(|| format!("cannot send {signal} to {}", self.pid()))
+        kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot send {signal} to {}", self.pid()))
     }
 
     /// Waits for its end; kills the process group when the time is up.
@@ -82,9 +76,7 @@ impl Running {
         let left = timeout.saturating_sub(self.started.elapsed());
         let status = until(left, || self.child.try_wait().ok().flatten()).ok();
         let code = match status {
-            Some(status) => status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            Some(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             None => {
                 // The group may have ended by itself a moment ago.
                 let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
@@ -93,12 +85,7 @@ impl Running {
             }
         };
         let seconds = self.started.elapsed().as_secs_f64();
-        Ok(Finished {
-            code,
-            stdout: self.stdout.end(),
-            stderr: self.stderr.end(),
-            seconds,
-        })
+        Ok(Finished { code, stdout: self.stdout.end(), stderr: self.stderr.end(), seconds })
     }
 }
 
@@ -128,9 +115,7 @@ impl Tap {
 
     /// The whole text. A daemon that inherited the pipe keeps it open for ever, so this does not wait for long.
     fn end(self) -> String {
-        let _ = until(Duration::from_secs(1), || {
-            self.reader.is_finished().then_some(())
-        });
+        let _ = until(Duration::from_secs(1), || self.reader.is_finished().then_some(()));
         self.text()
     }
 }

@@ -75,10 +75,7 @@ impl Drop for Proxy {
 impl Wire {
     fn join(self: &Arc<Wire>, client: TcpStream, server: TcpStream) -> std::io::Result<()> {
         let (client_out, server_out) = (client.try_clone()?, server.try_clone()?);
-        self.open
-            .lock()
-            .unwrap()
-            .extend([client.try_clone()?, server.try_clone()?]);
+        self.open.lock().unwrap().extend([client.try_clone()?, server.try_clone()?]);
         let there = Arc::clone(self);
         thread::spawn(move || there.pass(client, server_out));
         self.pass(server, client_out);
@@ -89,11 +86,7 @@ impl Wire {
         let mut buffer = [0; 16384];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
             let stalled = self.stalled.lock().unwrap();
-            drop(
-                self.released
-                    .wait_while(stalled, |stalled| *stalled)
-                    .unwrap(),
-            );
+            drop(self.released.wait_while(stalled, |stalled| *stalled).unwrap());
             if to.write_all(&buffer[..n]).is_err() {
                 break;
             }

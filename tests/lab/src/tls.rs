@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -35,8 +34,7 @@ pub struct Issued {
 impl Issued {
     /// What a server needs in order to show this certificate.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>> {
-        let chain = CertificateDer::pem_slice_iter(self.chain_pem.as_bytes())
-            .collect::<Result<Vec<_>, _>>()?;
+        let chain = CertificateDer::pem_slice_iter(self.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -55,13 +53,10 @@ impl Authority {
     /// A new one; no two are alike.
     pub fn new() -> Result<Authority> {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "heat-salt-bootstrap test CA");
+        params.distinguished_name.push(DnType::CommonName, "heat-salt-bootstrap test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)
-            .context("cannot make a CA")?;
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?).context("cannot make a CA")?;
         Ok(Authority { issuer })
     }
 
@@ -69,9 +64,7 @@ impl Authority {
     pub fn issue(&self, names: &[&str], validity: Validity) -> Result<Issued> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "heat-salt-bootstrap test server");
+        params.distinguished_name.push(DnType::CommonName, "heat-salt-bootstrap test server");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -82,10 +75,7 @@ impl Authority {
         };
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued {
-            chain_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Issued { chain_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
     /// What a client must trust.

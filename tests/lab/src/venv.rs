@@ -60,10 +60,7 @@ pub fn salt(line: Line) -> Result<Venv> {
     if !output.status.success() {
         bail!("{} {line} failed: {}", script.display(), output.status);
     }
-    let dir = String::from_utf8(output.stdout)
-        .context("venv.sh printed a path that is not UTF-8")?
-        .trim_end()
-        .into();
+    let dir = String::from_utf8(output.stdout).context("venv.sh printed a path that is not UTF-8")?.trim_end().into();
     Ok(Venv { dir })
 }
 

@@ -35,8 +35,7 @@ fn from_pending_to_applied(line: Line) {
     clock.tell("master and API ready");
 
     let root = Root::new(&master, "w1").unwrap();
-    root.start_minion(&json!({"acceptance_wait_time": 1, "cache_jobs": true}))
-        .unwrap();
+    root.start_minion(&json!({"acceptance_wait_time": 1, "cache_jobs": true})).unwrap();
     clock.tell("minion started");
     assert_eq!(root.running_pids(), [root.pid_file().unwrap()]);
     let (state, pem) = until(LONG, || master.key_states("w1").pop()).unwrap();
@@ -45,33 +44,17 @@ fn from_pending_to_applied(line: Line) {
 
     let boot = master.session("boot").unwrap();
     let printed = boot.wheel("key.print", json!({"match": "w1"})).unwrap();
-    assert_eq!(
-        printed["minions_pre"]["w1"].as_str().unwrap().trim(),
-        pem.trim()
-    );
+    assert_eq!(printed["minions_pre"]["w1"].as_str().unwrap().trim(), pem.trim());
     let own = boot.wheel("key.finger_master", json!({})).unwrap();
-    assert_eq!(
-        own["local"]["master.pub"],
-        master.public_key_finger().unwrap()
-    );
+    assert_eq!(own["local"]["master.pub"], master.public_key_finger().unwrap());
     // 3008 hashes a minion's whole PEM here, where the minion itself hashes only its body.
     let fingers = boot.wheel("key.finger", json!({"match": "w1"})).unwrap();
-    assert_eq!(
-        fingers["minions_pre"]["w1"] == finger(&pem),
-        line == Line::Lts3006,
-        "{fingers}"
-    );
+    assert_eq!(fingers["minions_pre"]["w1"] == finger(&pem), line == Line::Lts3006, "{fingers}");
 
     let mark = master.mark();
-    assert_eq!(
-        boot.wheel("key.accept", json!({"match": "w1"})).unwrap(),
-        json!({"minions": ["w1"]})
-    );
+    assert_eq!(boot.wheel("key.accept", json!({"match": "w1"})).unwrap(), json!({"minions": ["w1"]}));
     assert_eq!(master.api_requests_since(mark), ["POST /"]);
-    until(LONG, || {
-        (master.local("w1", "test.ping", &[]).ok()? == Value::Bool(true)).then_some(())
-    })
-    .unwrap();
+    until(LONG, || (master.local("w1", "test.ping", &[]).ok()? == Value::Bool(true)).then_some(())).unwrap();
     clock.tell("accepted and answering");
 
     for hook in ["states/state", "lab/extra"] {
@@ -82,53 +65,26 @@ fn from_pending_to_applied(line: Line) {
         clock.tell("state applied");
         assert_eq!(written.trim(), "hello w1 nobody");
         // Otherwise the next run refuses with "state.sls is running".
-        until(LONG, || {
-            master
-                .local("w1", "state.running", &[])
-                .ok()
-                .filter(|list| *list == json!([]))
-        })
-        .unwrap();
+        until(LONG, || master.local("w1", "state.running", &[]).ok().filter(|list| *list == json!([]))).unwrap();
         fs::remove_file(ok).unwrap();
     }
 
     let key = new_key_pair(master.venv()).unwrap();
-    master
-        .place_key("w2", KeyState::Rejected, &key.public_pem)
-        .unwrap();
+    master.place_key("w2", KeyState::Rejected, &key.public_pem).unwrap();
     let printed = boot.wheel("key.print", json!({"match": "w2"})).unwrap();
-    assert_eq!(
-        finger(printed["minions_rejected"]["w2"].as_str().unwrap()),
-        finger(&key.public_pem)
-    );
+    assert_eq!(finger(printed["minions_rejected"]["w2"].as_str().unwrap()), finger(&key.public_pem));
     master.remove_key("w2").unwrap();
     assert!(master.key_states("w2").is_empty());
 
-    for (user, allowed) in [
-        ("noperm", false),
-        ("onlyaccept", false),
-        ("nofinger", true),
-        ("bootfinger", false),
-    ] {
+    for (user, allowed) in [("noperm", false), ("onlyaccept", false), ("nofinger", true), ("bootfinger", false)] {
         let session = master.session(user).unwrap();
-        assert_eq!(
-            session.wheel("key.print", json!({"match": "w1"})).is_ok(),
-            allowed,
-            "{user} and key.print"
-        );
+        assert_eq!(session.wheel("key.print", json!({"match": "w1"})).is_ok(), allowed, "{user} and key.print");
     }
-    master
-        .api()
-        .unwrap()
-        .login(user.name(), user.password(), "pam")
-        .unwrap();
+    master.api().unwrap().login(user.name(), user.password(), "pam").unwrap();
     clock.tell("accounts checked");
 
     master.restart_api().unwrap();
-    assert!(
-        boot.wheel("key.print", json!({"match": "w1"})).is_err(),
-        "a session outlived its salt-api"
-    );
+    assert!(boot.wheel("key.print", json!({"match": "w1"})).is_err(), "a session outlived its salt-api");
     clock.tell("API restarted");
     let pid = master.master_pid().unwrap();
     master.stop_master();
@@ -154,17 +110,10 @@ struct Clock {
 
 impl Clock {
     fn new(line: Line) -> Clock {
-        Clock {
-            line,
-            started: Instant::now(),
-        }
+        Clock { line, started: Instant::now() }
     }
 
     fn tell(&self, what: &str) {
-        println!(
-            "{} {:6.2} s {what}",
-            self.line,
-            self.started.elapsed().as_secs_f64()
-        );
+        println!("{} {:6.2} s {what}", self.line, self.started.elapsed().as_secs_f64());
     }
 }

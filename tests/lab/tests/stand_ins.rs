@@ -20,25 +20,8 @@ const JSON: &str = "application/json";
 fn status(heat: &StandIn, method: &str, token: &str, content_type: &str, body: &str) -> String {
     let done = run(
         Command::new("curl")
-            .args([
-                "-s",
-                "-o",
-                "/dev/null",
-                "-w",
-                "%{http_code}",
-                "-X",
-                method,
-                "-H",
-                "Expect:",
-                "--data-binary",
-                body,
-            ])
-            .args([
-                "-H",
-                &format!("X-Auth-Token: {token}"),
-                "-H",
-                &format!("Content-Type: {content_type}"),
-            ])
+            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "-H", "Expect:", "--data-binary", body])
+            .args(["-H", &format!("X-Auth-Token: {token}"), "-H", &format!("Content-Type: {content_type}")])
             .arg(heat.endpoint()),
         Duration::from_secs(10),
     );
@@ -52,11 +35,7 @@ fn post(heat: &StandIn, body: &str) -> String {
 #[test]
 fn heat_says_200_to_what_it_loses() {
     let heat = StandIn::start().unwrap();
-    for lost in [
-        r#"{"status":"success"}"#,
-        r#"{"status":"SUCCESS","extra":1}"#,
-        r#"{"Status":"SUCCESS"}"#,
-    ] {
+    for lost in [r#"{"status":"success"}"#, r#"{"status":"SUCCESS","extra":1}"#, r#"{"Status":"SUCCESS"}"#] {
         assert_eq!(post(&heat, lost), "200", "{lost}");
     }
     assert_eq!(heat.signals(), []);
@@ -76,22 +55,12 @@ fn heat_takes_what_is_no_object_for_success() {
         ("application/x-www-form-urlencoded", failure),
     ] {
         let heat = StandIn::start().unwrap();
-        assert_eq!(
-            status(&heat, "POST", heat.token(), content_type, body),
-            "200"
-        );
-        assert_eq!(
-            heat.stack_status(1).0,
-            "CREATE_COMPLETE",
-            "{content_type} {body}"
-        );
+        assert_eq!(status(&heat, "POST", heat.token(), content_type, body), "200");
+        assert_eq!(heat.stack_status(1).0, "CREATE_COMPLETE", "{content_type} {body}");
     }
     for content_type in ["", "text/plain", "application/json; charset=utf-8"] {
         let heat = StandIn::start().unwrap();
-        assert_eq!(
-            status(&heat, "POST", heat.token(), content_type, failure),
-            "200"
-        );
+        assert_eq!(status(&heat, "POST", heat.token(), content_type, failure), "200");
         assert_eq!(heat.stack_status(1).0, "CREATE_FAILED", "{content_type}");
     }
 }
@@ -105,11 +74,7 @@ fn heat_refuses_by_status() {
     assert_eq!(status(&heat, "PUT", heat.token(), JSON, "{}"), "405");
     assert_eq!(status(&heat, "GET", "wrong", JSON, ""), "401");
     let big = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(
-        big.path(),
-        format!("{{\"data\":\"{}\"}}", "x".repeat(1_048_576)),
-    )
-    .unwrap();
+    std::fs::write(big.path(), format!("{{\"data\":\"{}\"}}", "x".repeat(1_048_576))).unwrap();
     assert_eq!(post(&heat, &format!("@{}", big.path().display())), "400");
     assert_eq!(heat.signals(), []);
 }
@@ -120,16 +85,10 @@ fn heat_counts_ids_and_never_forgives_a_failure() {
     post(&heat, r#"{"status":"SUCCESS","id":"a"}"#);
     post(&heat, r#"{"status":"SUCCESS","id":"a"}"#);
     assert_eq!(heat.stack_status(2).0, "CREATE_IN_PROGRESS");
-    post(
-        &heat,
-        r#"{"status":"FAILURE","id":"b","reason":"no disk","data":{"x":1}}"#,
-    );
+    post(&heat, r#"{"status":"FAILURE","id":"b","reason":"no disk","data":{"x":1}}"#);
     post(&heat, r#"{"status":"SUCCESS","id":"b"}"#);
     let failed = "Resource CREATE failed: WaitConditionFailure: resources.w: no disk";
-    assert_eq!(
-        heat.stack_status(2),
-        ("CREATE_FAILED".to_owned(), failed.to_owned())
-    );
+    assert_eq!(heat.stack_status(2), ("CREATE_FAILED".to_owned(), failed.to_owned()));
     assert_eq!(heat.stack_status(1).0, "CREATE_COMPLETE");
     assert_eq!(heat.signals()[2].data, json!({"x": 1}));
 }
@@ -139,15 +98,9 @@ fn heat_fails_hangs_and_goes_down_on_demand() {
     let heat = StandIn::start().unwrap();
     heat.fail_next(2, 503);
     heat.hang_next(1);
-    let hung = run(
-        Command::new("curl").args(["-sm", "1", "-d", "{}", &heat.endpoint()]),
-        Duration::from_secs(5),
-    );
+    let hung = run(Command::new("curl").args(["-sm", "1", "-d", "{}", &heat.endpoint()]), Duration::from_secs(5));
     assert_eq!(hung.unwrap().code, 28);
-    assert_eq!(
-        (post(&heat, "{}"), post(&heat, "{}"), post(&heat, "{}")),
-        ("503".into(), "503".into(), "200".into())
-    );
+    assert_eq!((post(&heat, "{}"), post(&heat, "{}"), post(&heat, "{}")), ("503".into(), "503".into(), "200".into()));
     for _ in 0..20 {
         heat.set_down(true);
         assert_eq!(post(&heat, "{}"), "000");
@@ -167,17 +120,10 @@ fn a_peer_shows_the_certificate_it_was_told_to() {
         (Certificate::OtherAuthority, false),
         (Certificate::WrongName, false),
     ] {
-        let peer =
-            Scripted::in_turn(&authority, certificate, vec![Answer::json(200, &answer)]).unwrap();
-        let login = Api::new(&peer.url(), &authority.ca_pem())
-            .unwrap()
-            .login("u", "p", "pam");
+        let peer = Scripted::in_turn(&authority, certificate, vec![Answer::json(200, &answer)]).unwrap();
+        let login = Api::new(&peer.url(), &authority.ca_pem()).unwrap().login("u", "p", "pam");
         assert_eq!(login.is_ok(), trusted, "{certificate:?}");
-        assert_eq!(
-            peer.requests().len(),
-            usize::from(trusted),
-            "{certificate:?}"
-        );
+        assert_eq!(peer.requests().len(), usize::from(trusted), "{certificate:?}");
     }
 }
 
@@ -187,18 +133,12 @@ fn a_peer_answers_in_turn() {
     let answers = vec![
         Answer::cherrypy_error(503, "Salt Master is not available."),
         Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"ret".to_vec()),
-        Answer::After(
-            Duration::from_millis(50),
-            Box::new(Answer::json(200, &json!({"return": [{"token": "t"}]}))),
-        ),
+        Answer::After(Duration::from_millis(50), Box::new(Answer::json(200, &json!({"return": [{"token": "t"}]})))),
     ];
     let peer = Scripted::in_turn(&authority, Certificate::Good, answers).unwrap();
     let api = Api::new(&peer.url(), &authority.ca_pem()).unwrap();
     let error = api.login("u", "p", "pam").err().unwrap().to_string();
-    assert!(
-        error.contains("<p>Salt Master is not available.</p>"),
-        "{error}"
-    );
+    assert!(error.contains("<p>Salt Master is not available.</p>"), "{error}");
     assert!(api.login("u", "p", "pam").is_err());
     assert_eq!(api.login("u", "p", "pam").unwrap().token(), "t");
     assert_eq!(peer.requests()[0].json()["username"], "u");
@@ -207,12 +147,7 @@ fn a_peer_answers_in_turn() {
 #[test]
 fn a_proxy_passes_stalls_cuts_and_refuses() {
     let authority = Authority::new().unwrap();
-    let peer = Scripted::in_turn(
-        &authority,
-        Certificate::Plain,
-        vec![Answer::text(200, "text/plain", "hello")],
-    )
-    .unwrap();
+    let peer = Scripted::in_turn(&authority, Certificate::Plain, vec![Answer::text(200, "text/plain", "hello")]).unwrap();
     let proxy = Proxy::start(peer.address()).unwrap();
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(proxy.address())?;
@@ -232,8 +167,7 @@ fn a_proxy_passes_stalls_cuts_and_refuses() {
     let mut open = TcpStream::connect(proxy.address()).unwrap();
     until(Duration::from_secs(5), || {
         proxy.drop_connections();
-        open.set_read_timeout(Some(Duration::from_millis(20)))
-            .unwrap();
+        open.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         matches!(open.read(&mut [0; 1]), Ok(0)).then_some(())
     })
     .unwrap();
@@ -247,27 +181,14 @@ fn a_proxy_passes_stalls_cuts_and_refuses() {
 #[test]
 fn a_command_is_killed_with_its_children_when_its_time_is_up() {
     let started = Instant::now();
-    let done = run(
-        Command::new("sh").args(["-c", "echo out; echo err >&2; sleep 60 & wait"]),
-        Duration::from_millis(300),
-    );
+    let done = run(Command::new("sh").args(["-c", "echo out; echo err >&2; sleep 60 & wait"]), Duration::from_millis(300));
     let done = done.unwrap();
-    assert_eq!(
-        (done.code, done.stdout.trim(), done.stderr.trim()),
-        (TIMED_OUT, "out", "err")
-    );
+    assert_eq!((done.code, done.stdout.trim(), done.stderr.trim()), (TIMED_OUT, "out", "err"));
     assert!(started.elapsed() < Duration::from_secs(3));
-    let running =
-        Running::start(Command::new("sh").args(["-c", "echo here >&2; exec sleep 60"])).unwrap();
-    until(Duration::from_secs(5), || {
-        running.stderr_so_far().contains("here").then_some(())
-    })
-    .unwrap();
+    let running = Running::start(Command::new("sh").args(["-c", "echo here >&2; exec sleep 60"])).unwrap();
+    until(Duration::from_secs(5), || running.stderr_so_far().contains("here").then_some(())).unwrap();
     running.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert_eq!(
-        running.finish(Duration::from_secs(5)).unwrap().code,
-        128 + 15
-    );
+    assert_eq!(running.finish(Duration::from_secs(5)).unwrap().code, 128 + 15);
 }
 
 #[test]
