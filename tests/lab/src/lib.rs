@@ -14,6 +14,7 @@ pub mod keys;
 pub mod listen;
 pub mod master;
 pub mod minion;
+pub mod openstack;
 pub mod pam;
 pub mod peer;
 pub mod process;

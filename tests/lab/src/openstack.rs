@@ -1,0 +1,324 @@
+//! A real Heat behind a real Keystone, from a private directory on loopback. There is no Nova: stacks hold wait conditions.
+//!
+//! For what only the real one proves: that a signal which was answered with 200 was also counted.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::process::{Guard, run, until};
+
+/// From nothing, on a machine that is busy with other tests; the environment may have to be built first.
+const UP_WITHIN: Duration = Duration::from_secs(900);
+
+/// How a Heat is set up.
+#[derive(Clone, Debug)]
+pub struct HeatOptions {
+    /// How long Keystone's tokens live: those of TOKEN_SIGNAL with them.
+    pub token_expiry: Duration,
+    /// How long Keystone takes the signed URLs of heat-api-cfn, in whole minutes.
+    pub auth_ttl: Duration,
+}
+
+impl Default for HeatOptions {
+    fn default() -> HeatOptions {
+        HeatOptions { token_expiry: Duration::from_secs(3600), auth_ttl: Duration::from_secs(15 * 60) }
+    }
+}
+
+/// A running Heat.
+pub struct Heat {
+    options: HeatOptions,
+    agent: Agent,
+    up: Value,
+    dir: PathBuf,
+    _guard: Guard,
+}
+
+/// One of the services, to be stopped and started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// What answers signals by token.
+    HeatApi,
+    /// What answers signals to signed URLs.
+    HeatApiCfn,
+    /// What judges them.
+    HeatEngine,
+    /// What gives tokens.
+    Keystone,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Service::HeatApi => "heat-api",
+            Service::HeatApiCfn => "heat-api-cfn",
+            Service::HeatEngine => "heat-engine",
+            Service::Keystone => "keystone",
+        }
+    }
+}
+
+impl Heat {
+    /// Starts one as a stock installation has it, and returns when it answers.
+    pub fn start() -> Result<Heat> {
+        Heat::start_with(HeatOptions::default())
+    }
+
+    /// Starts one and returns when it answers.
+    pub fn start_with(options: HeatOptions) -> Result<Heat> {
+        // Short, because the path of a Unix socket may have 107 characters.
+        let dir = tempfile::Builder::new().prefix("hsb-heat-").tempdir()?.keep();
+        // Before anything is started: nothing is left behind whenever this ends.
+        let clean_up = format!("'{}' \"$SUBJECT\"; [ \"$HSB_KEEP\" = 1 ] || rm -rf \"$SUBJECT\"", script("down.sh").display());
+        let guard = Guard::new(&clean_up, dir.to_str().context("a directory with a name in UTF-8")?)?;
+        let agent = Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .into();
+        let mut heat = Heat { options, agent, up: Value::Null, dir, _guard: guard };
+        heat.up()?;
+        Ok(heat)
+    }
+
+    /// Starts what does not run.
+    fn up(&mut self) -> Result<()> {
+        self.up = up(&self.dir, &self.options)?;
+        Ok(())
+    }
+
+    /// Stops one of the services.
+    pub fn stop(&self, service: Service) -> Result<()> {
+        let finished = run(Command::new(script("down.sh")).arg(&self.dir).arg(service.name()), Duration::from_secs(30))?;
+        if finished.code != 0 {
+            bail!("down.sh ended with {}: {}", finished.code, finished.stderr);
+        }
+        Ok(())
+    }
+
+    /// Starts the services that were stopped, and returns when all answer.
+    pub fn restart(&self) -> Result<()> {
+        up(&self.dir, &self.options).map(drop)
+    }
+
+    /// Where a service writes what it does.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Creates a stack of a HOT template, which may be written as JSON, and does not wait for it.
+    pub fn stack_create(&self, name: &str, template: &Value, parameters: Value) -> Result<Stack<'_>> {
+        let login = self.log_in()?;
+        let url = format!("{}/v1/{}/stacks", self.text("heat"), login.project);
+        let body = json!({"stack_name": name, "template": template, "parameters": parameters, "timeout_mins": 10, "disable_rollback": true});
+        let answer = self.ask("POST", &url, &login.token, Some(&body))?;
+        let id = answer["stack"]["id"].as_str().with_context(|| format!("no stack came of it: {answer}"))?;
+        Ok(Stack { heat: self, url: format!("{url}/{name}/{id}"), token: login.token })
+    }
+
+    /// Makes a token worthless before its time, as its expiry does.
+    pub fn revoke(&self, token: &str) -> Result<()> {
+        let url = format!("{}/v3/auth/tokens", self.text("keystone"));
+        let by = self.log_in_as("admin", "admin")?.token;
+        let response = self.agent.delete(&url).header("X-Auth-Token", &by).header("X-Subject-Token", token).call()?;
+        if response.status() != 204 {
+            bail!("DELETE {url}: {}", response.status());
+        }
+        Ok(())
+    }
+
+    fn log_in(&self) -> Result<Login> {
+        self.log_in_as(self.text("user"), self.text("project"))
+    }
+
+    fn log_in_as(&self, user: &str, project: &str) -> Result<Login> {
+        let domain = json!({"id": "default"});
+        let user = json!({"name": user, "password": self.text("password"), "domain": domain});
+        let body = json!({"auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": {"name": project, "domain": domain}},
+        }});
+        let url = format!("{}/v3/auth/tokens", self.text("keystone"));
+        let mut response = self.agent.post(&url).header("Content-Type", "application/json").send(body.to_string())?;
+        let text = response.body_mut().read_to_string()?;
+        let token = response.headers().get("X-Subject-Token").with_context(|| format!("POST {url}: {}: {text}", response.status()))?;
+        let token = token.to_str()?.to_owned();
+        let answer: Value = serde_json::from_str(&text)?;
+        let project = answer["token"]["project"]["id"].as_str().context("a token without a project")?.to_owned();
+        Ok(Login { token, project })
+    }
+
+    fn ask(&self, method: &str, url: &str, token: &str, body: Option<&Value>) -> Result<Value> {
+        let request = match method {
+            "POST" => {
+                let request = self.agent.post(url).header("Content-Type", "application/json");
+                request.header("X-Auth-Token", token).send(body.unwrap_or(&Value::Null).to_string())
+            }
+            "DELETE" => self.agent.delete(url).header("X-Auth-Token", token).call(),
+            _ => self.agent.get(url).header("X-Auth-Token", token).call(),
+        };
+        let mut response = request.with_context(|| format!("{method} {url}"))?;
+        // What a stack says may be long.
+        let text = response.body_mut().with_config().limit(50_000_000).read_to_string()?;
+        if !response.status().is_success() {
+            bail!("{method} {url}: {}: {text}", response.status());
+        }
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).with_context(|| format!("{method} {url}: no JSON: {text}"))
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.up[key].as_str().unwrap_or_default()
+    }
+}
+
+struct Login {
+    token: String,
+    project: String,
+}
+
+/// A stack.
+pub struct Stack<'a> {
+    heat: &'a Heat,
+    url: String,
+    token: String,
+}
+
+impl Stack<'_> {
+    /// Whose it is.
+    pub fn heat(&self) -> &Heat {
+        self.heat
+    }
+
+    /// Its status, such as CREATE_COMPLETE, and the reason.
+    pub fn status(&self) -> Result<(String, String)> {
+        let stack = self.show()?;
+        let text = |key: &str| stack[key].as_str().unwrap_or_default().to_owned();
+        Ok((text("stack_status"), text("stack_status_reason")))
+    }
+
+    /// Waits until it has one of these statuses; returns that and the reason.
+    pub fn wait(&self, statuses: &[&str], timeout: Duration) -> Result<(String, String)> {
+        let mut last = None;
+        let found = until(timeout, || {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = self.status();
+            let is_one = now.as_ref().is_ok_and(|(status, _)| statuses.contains(&status.as_str()));
+            last = Some(now);
+            if is_one { last.take() } else { None }
+        });
+        match found {
+            Ok(found) => found,
+            Err(error) => Err(error.context(format!("the stack is none of {statuses:?}, but {last:?}"))),
+        }
+    }
+
+    /// An attribute of a resource, as soon as the resource is complete or has failed: the stack may still be on its way.
+    pub fn attribute(&self, resource: &str, name: &str) -> Result<Value> {
+        let url = format!("{}/resources/{resource}?with_attr={name}", self.url);
+        let mut last = Value::Null;
+        let found = until(Duration::from_secs(30), || {
+            let answer = self.heat.ask("GET", &url, &self.token, None);
+            last = match answer {
+                Ok(mut answer) => answer["resource"].take(),
+                Err(error) => format!("{error:#}").into(),
+            };
+            if matches!(last["resource_status"].as_str(), Some("CREATE_COMPLETE" | "CREATE_FAILED")) {
+                return Some(last["attributes"][name].clone());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            None
+        });
+        found.with_context(|| format!("{resource} has no attributes: {last}"))
+    }
+
+    /// What `get_resource` gives for a resource: an AWS handle's signed URL.
+    pub fn reference(&self, output: &str) -> Result<Value> {
+        let found = until(Duration::from_secs(30), || {
+            std::thread::sleep(Duration::from_millis(100));
+            self.output(output).ok().filter(|value| value.as_str().is_some_and(|text| text.starts_with("http")))
+        });
+        found.with_context(|| format!("the output {output} is empty"))
+    }
+
+    /// One of its outputs; those are there while the stack is on its way, as far as it has come.
+    pub fn output(&self, name: &str) -> Result<Value> {
+        let url = format!("{}/outputs/{name}", self.url);
+        let mut answer = self.heat.ask("GET", &url, &self.token, None)?;
+        Ok(answer["output"]["output_value"].take())
+    }
+
+    /// The `data` of its wait condition `w`: id to data.
+    pub fn data(&self) -> Result<Value> {
+        let data = self.attribute("w", "data")?;
+        let text = data.as_str().with_context(|| format!("the data is {data}"))?;
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// Deletes it, and waits until it is gone.
+    pub fn delete(&self) -> Result<()> {
+        self.heat.ask("DELETE", &self.url, &self.token, None)?;
+        let gone = || self.status().map_or(Some(()), |(status, _)| (status == "DELETE_COMPLETE").then_some(()));
+        until(Duration::from_secs(60), gone).context("the stack is still there")
+    }
+
+    fn show(&self) -> Result<Value> {
+        let mut answer = self.heat.ask("GET", &format!("{}?resolve_outputs=false", self.url), &self.token, None)?;
+        Ok(answer["stack"].take())
+    }
+}
+
+/// A wait condition `w` behind a handle `h` of this transport. It waits for as many ids as the parameter `count` says.
+pub fn condition(transport: &str) -> Value {
+    json!({
+        "heat_template_version": "2018-08-31",
+        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 120}},
+        "resources": {
+            "h": {"type": "OS::Heat::WaitConditionHandle", "properties": {"signal_transport": transport}},
+            "w": {"type": "OS::Heat::WaitCondition", "properties":
+                {"handle": {"get_resource": "h"}, "count": {"get_param": "count"}, "timeout": {"get_param": "timeout"}}},
+        },
+    })
+}
+
+/// The same with the older kind of handle, whose signed URL is the output `url`.
+pub fn aws_condition() -> Value {
+    json!({
+        "heat_template_version": "2018-08-31",
+        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 120}},
+        "resources": {
+            "h": {"type": "AWS::CloudFormation::WaitConditionHandle"},
+            "w": {"type": "AWS::CloudFormation::WaitCondition", "properties":
+                {"Handle": {"get_resource": "h"}, "Count": {"get_param": "count"}, "Timeout": {"get_param": "timeout"}}},
+        },
+        "outputs": {"url": {"value": {"get_resource": "h"}}},
+    })
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("heat").join(name)
+}
+
+fn up(dir: &Path, options: &HeatOptions) -> Result<Value> {
+    let script = script("up.sh");
+    let mut command = Command::new(&script);
+    command
+        .arg(dir)
+        .env("HEAT_TOKEN_EXPIRY", options.token_expiry.as_secs().to_string())
+        .env("HEAT_AUTH_TTL", options.auth_ttl.as_secs().div_ceil(60).to_string())
+        .stdin(Stdio::null());
+    let finished = run(&mut command, UP_WITHIN)?;
+    if finished.code != 0 {
+        bail!("{} ended with {}:\n{}", script.display(), finished.code, finished.stderr);
+    }
+    let line = finished.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(line).with_context(|| format!("up.sh printed {:?}", finished.stdout))
+}
