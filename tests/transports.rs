@@ -82,6 +82,12 @@ fn heat_signal_logs_in_and_posts() {
 }
 
 #[test]
+fn cfn_signal_of_a_wait_condition_is_put_with_heats_own_keys() {
+    let request = delivered(json!({"alarm_url": "https://HOST/v1/waitcondition/arn%3A1?Signature=x"}));
+    assert_eq!((request.method.as_str(), request.json()), ("PUT", condition()));
+}
+
+#[test]
 fn cfn_signal_posts_to_its_url_as_it_is() {
     let request = delivered(json!({"alarm_url": "https://HOST/v1/signal/arn%3Aopenstack%3Aheat?Timestamp=2026&Signature=a%2Bb%3D"}));
     assert_eq!(

@@ -34,8 +34,13 @@ pub enum Way {
         /// Where the resource is.
         target: Target,
     },
-    /// CFN_SIGNAL: POST to a signed URL of heat-api-cfn. It dies 15 minutes after the handle's creation on a stock Keystone.
-    Cfn(Secret),
+    /// CFN_SIGNAL: a signed URL of heat-api-cfn. It dies 15 minutes after the handle's creation on a stock Keystone.
+    Cfn {
+        /// The URL.
+        url: Secret,
+        /// PUT for a wait condition handle, POST for a deployment: heat-api-cfn routes them apart (`heat/api/cfn/v1/__init__.py`).
+        method: &'static str,
+    },
     /// `AWS::CloudFormation::WaitConditionHandle`: PUT to a signed URL of heat-api-cfn, which dies likewise.
     Aws(Secret),
     /// TEMP_URL_SIGNAL: PUT to a signed URL of Swift.
@@ -95,7 +100,7 @@ impl Handle {
         match self.way {
             Way::Token { .. } => "TOKEN_SIGNAL",
             Way::Heat { .. } => "HEAT_SIGNAL",
-            Way::Cfn(_) => "CFN_SIGNAL",
+            Way::Cfn { .. } => "CFN_SIGNAL",
             Way::Aws(_) => "AWS::CloudFormation::WaitConditionHandle",
             Way::TempUrl(_) => "TEMP_URL_SIGNAL",
             Way::Zaqar { .. } => "ZAQAR_SIGNAL",
@@ -107,7 +112,7 @@ impl Handle {
         let whole = match &self.way {
             Way::Token { endpoint, .. } => endpoint,
             Way::Heat { login, .. } | Way::Zaqar { login, .. } => &login.auth_url,
-            Way::Cfn(url) | Way::Aws(url) | Way::TempUrl(url) => url.expose(),
+            Way::Cfn { url, .. } | Way::Aws(url) | Way::TempUrl(url) => url.expose(),
         };
         whole.split('?').next().unwrap_or_default()
     }
@@ -131,7 +136,7 @@ fn parse_text(text: &str) -> Result<Option<Handle>, String> {
         return token_signal(&endpoint, &token).map(Some);
     }
     if text.starts_with("http://") || text.starts_with("https://") {
-        return presigned(text).map(Some);
+        return presigned(text, Form::AwsCondition).map(Some);
     }
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(keys)) if keys.is_empty() => Ok(None),
@@ -171,8 +176,11 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
         };
         return Ok(Some(Handle { way, form: Form::Condition }));
     }
-    if let Some(url) = of.text("alarm_url").or_else(|| of.text("url")) {
-        return presigned(url).map(Some);
+    if let Some(url) = of.text("alarm_url") {
+        return presigned(url, Form::Condition).map(Some);
+    }
+    if let Some(url) = of.text("url") {
+        return presigned(url, Form::AwsCondition).map(Some);
     }
     Err("holds no handle: endpoint and token, curl_cli, signal, url, or deployment is needed".into())
 }
@@ -182,7 +190,10 @@ fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, Stri
     let of = Keys { keys: inputs, prefix: "deploy_" };
     let way = match of.needed("signal_transport")? {
         "NO_SIGNAL" => return Ok(None),
-        "CFN_SIGNAL" => Way::Cfn(Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?)),
+        "CFN_SIGNAL" => {
+            let method = if of.text("signal_verb") == Some("PUT") { "PUT" } else { "POST" };
+            Way::Cfn { url: Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?), method }
+        }
         "TEMP_URL_SIGNAL" => Way::TempUrl(Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?)),
         "HEAT_SIGNAL" => {
             let target = Target::Resource { stack: of.needed("stack_id")?.to_owned(), resource: of.needed("resource_name")?.to_owned() };
@@ -198,15 +209,18 @@ fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, Stri
     Ok(Some(Handle { way, form: Form::Deployment }))
 }
 
-/// A signed URL says by itself whose it is.
-fn presigned(url: &str) -> Result<Handle, String> {
+/// A signed URL says by itself where it leads, but not what it wants to hear: the URLs of both kinds of wait condition handle look
+/// the same. An OS::Heat one gives it as `alarm_url`, an AWS one as itself.
+fn presigned(url: &str, handle: Form) -> Result<Handle, String> {
     let url = http_url("the URL", url)?;
     let (way, form) = if url.contains("temp_url_sig=") {
         (Way::TempUrl(Secret::new(url)), Form::Condition)
-    } else if url.contains("/waitcondition/") {
+    } else if url.contains("/waitcondition/") && handle == Form::AwsCondition {
         (Way::Aws(Secret::new(url)), Form::AwsCondition)
+    } else if url.contains("/waitcondition/") {
+        (Way::Cfn { url: Secret::new(url), method: "PUT" }, Form::Condition)
     } else if url.contains("/signal/") {
-        (Way::Cfn(Secret::new(url)), Form::Condition)
+        (Way::Cfn { url: Secret::new(url), method: "POST" }, Form::Condition)
     } else {
         return Err("the URL is none that Heat gives: neither /v1/signal/ nor /v1/waitcondition/ nor a temporary URL".into());
     };
@@ -293,16 +307,22 @@ mod tests {
     }
 
     #[test]
-    fn signed_urls_say_whose_they_are() {
-        for (url, transport) in [
-            ("http://h:8000/v1/signal/arn%3Aopenstack%3A1?Timestamp=x&Signature=y", "CFN_SIGNAL"),
-            ("http://h:8000/v1/waitcondition/arn%3Aopenstack%3A1?Signature=y", "AWS::CloudFormation::WaitConditionHandle"),
-            ("https://swift/v1/AUTH_x/c/o?temp_url_sig=a&temp_url_expires=1", "TEMP_URL_SIGNAL"),
+    fn signed_urls_and_how_they_were_given() {
+        let aws = "AWS::CloudFormation::WaitConditionHandle";
+        let wait = "http://h:8000/v1/waitcondition/arn%3Aopenstack%3A1?Timestamp=x&Signature=y";
+        let signal = "http://h:8000/v1/signal/arn%3Aopenstack%3A1?Signature=y";
+        let temporary = "https://swift/v1/AUTH_x/c/o?temp_url_sig=a&temp_url_expires=1";
+        for (form, transport, keys) in [
+            (json!({"alarm_url": wait}), "CFN_SIGNAL", Form::Condition),
+            (json!({"alarm_url": wait}).to_string().into(), "CFN_SIGNAL", Form::Condition),
+            (json!({"alarm_url": signal}), "CFN_SIGNAL", Form::Condition),
+            (json!({"url": wait}), aws, Form::AwsCondition),
+            (json!(wait), aws, Form::AwsCondition),
+            (json!({"alarm_url": temporary}), "TEMP_URL_SIGNAL", Form::Condition),
         ] {
-            for form in [json!(url), json!({"url": url}), json!({"alarm_url": url}), json!({"alarm_url": url}).to_string().into()] {
-                assert_eq!(parsed(&form).transport(), transport, "{form}");
-            }
-            assert!(!format!("{:?} {}", parsed(&json!(url)), parsed(&json!(url)).address()).contains("ignature=y"));
+            let handle = parsed(&form);
+            assert_eq!((handle.transport(), handle.form), (transport, keys), "{form}");
+            assert!(!format!("{handle:?} {}", handle.address()).contains("ignature=y"));
         }
     }
 

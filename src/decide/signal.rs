@@ -53,7 +53,12 @@ impl Message {
             Verdict::Done => Status::Success,
             Verdict::Failed => Status::Failure,
         };
-        Message { status, reason: reason(report), id, data: fitted(report) }
+        Message { status, reason: storable(&reason(report)), id, data: fitted(report) }
+    }
+
+    /// A signal that somebody else decided on.
+    pub fn by_hand(status: Status, reason: &str, id: String) -> Message {
+        Message { status, reason: storable(reason), id, data: Value::String(reason.to_owned()) }
     }
 
     /// The content of the signal in the form that the handle counts.
@@ -112,6 +117,12 @@ fn fitted(report: &Report) -> Value {
     json!(report)
 }
 
+/// A text that every database of Heat's holds. MySQL's usual character set ends at U+FFFF; with a character beyond, the engine cannot
+/// store the stack's state, which then stays as it was until the condition times out, whatever the signal's answer said (measured).
+fn storable(reason: &str) -> String {
+    reason.chars().map(|c| if c > '\u{ffff}' { '?' } else { c }).collect()
+}
+
 fn shortened(mut text: String, most: usize) -> String {
     if text.len() > most {
         let cut = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
@@ -138,7 +149,7 @@ pub fn answer(way: &Way, status: u16, retry_after: Option<Duration>) -> Answer {
     let gone = match way {
         Way::Token { .. } => "the handle's token is wrong or has expired, or the stack is gone; HEAT_SIGNAL does not expire",
         Way::Heat { .. } => "the stack's user may not signal this resource, or the stack is gone",
-        Way::Cfn(_) | Way::Aws(_) => {
+        Way::Cfn { .. } | Way::Aws(_) => {
             "the signed URL has died, which it does 15 minutes after the handle's creation unless Keystone's auth_ttl is raised, or the stack is gone; HEAT_SIGNAL does not expire"
         }
         Way::TempUrl(_) => "the temporary URL has expired, or the stack is gone",
@@ -187,6 +198,12 @@ mod tests {
     }
 
     #[test]
+    fn the_reason_holds_nothing_that_a_database_does_not() {
+        let message = Message::by_hand(Status::Failure, "na\u{ef}ve \u{1f600}", "web-1".into());
+        assert_eq!((message.reason.as_str(), &message.data), ("na\u{ef}ve ?", &json!("na\u{ef}ve \u{1f600}")));
+    }
+
+    #[test]
     fn other_handles_get_other_keys() {
         let message = Message::of(&failed("no such package", 1), "web-1".into());
         let aws = message.content(Form::AwsCondition);
@@ -205,6 +222,6 @@ mod tests {
         assert!(matches!(answer(&token, 401, None), Answer::Never(why) if why.contains("HEAT_SIGNAL")));
         assert!(matches!(answer(&token, 503, Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
         assert!(matches!(answer(&token, 302, None), Answer::Never(_)));
-        assert!(matches!(answer(&Way::Cfn(Secret::new("http://h/")), 403, None), Answer::Never(why) if why.contains("15 minutes")));
+        assert!(matches!(answer(&Way::Aws(Secret::new("http://h/")), 403, None), Answer::Never(why) if why.contains("15 minutes")));
     }
 }

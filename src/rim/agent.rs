@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::{error, info, warn};
 
 use super::cli::{Cli, Common, SignalStatus, Verb, Work};
@@ -193,12 +193,7 @@ fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, commo
         SignalStatus::Failure => Status::Failure,
     };
     let id = signal.id.clone().unwrap_or_else(|| found.minion_id());
-    let message = Message {
-        status,
-        reason: reason.unwrap_or("signalled by hand").to_owned(),
-        id,
-        data: Value::String(reason.unwrap_or_default().to_owned()),
-    };
+    let message = Message::by_hand(status, reason.unwrap_or("signalled by hand"), id);
     heat::tell(&signal, &message, &patience)
 }
 

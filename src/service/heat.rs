@@ -33,7 +33,7 @@ pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(
             Way::Token { endpoint, token } => {
                 teller.send("POST", endpoint, &content.to_string(), &[("X-Auth-Token", token.expose())], TIMEOUT)
             }
-            Way::Cfn(url) => teller.send("POST", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Way::Cfn { url, method } => teller.send(method, url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
             Way::Aws(url) => teller.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
             Way::TempUrl(url) => teller.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
             Way::Heat { login, target } => {
@@ -124,7 +124,7 @@ fn needed_ca(signal: &Signal) -> Option<&str> {
         // The catalog may lead elsewhere than the first address.
         Way::Zaqar { .. } | Way::Heat { target: Target::Resource { .. }, .. } => true,
         Way::Heat { target: Target::Url(url), .. } => url.starts_with("https://") || handle.address().starts_with("https://"),
-        Way::Token { .. } | Way::Cfn(_) | Way::Aws(_) | Way::TempUrl(_) => handle.address().starts_with("https://"),
+        Way::Token { .. } | Way::Cfn { .. } | Way::Aws(_) | Way::TempUrl(_) => handle.address().starts_with("https://"),
     };
     match &signal.ca {
         None if !encrypted(&signal.handle) => Some(""),
