@@ -76,12 +76,8 @@ impl Heat {
         // Before anything is started: nothing is left behind whenever this ends.
         let clean_up = format!("'{}' \"$SUBJECT\"; [ \"$HSB_KEEP\" = 1 ] || rm -rf \"$SUBJECT\"", script("down.sh").display());
         let guard = Guard::new(&clean_up, dir.to_str().context("a directory with a name in UTF-8")?)?;
-        let agent = Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .build()
-            .into();
+        let agent =
+            Agent::config_builder().proxy(None).http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
         let mut heat = Heat { options, agent, up: Value::Null, dir, _guard: guard };
         heat.up()?;
         Ok(heat)
@@ -116,7 +112,8 @@ impl Heat {
     pub fn stack_create(&self, name: &str, template: &Value, parameters: Value) -> Result<Stack<'_>> {
         let login = self.log_in()?;
         let url = format!("{}/v1/{}/stacks", self.text("heat"), login.project);
-        let body = json!({"stack_name": name, "template": template, "parameters": parameters, "timeout_mins": 10, "disable_rollback": true});
+        let body =
+            json!({"stack_name": name, "template": template, "parameters": parameters, "timeout_mins": 10, "disable_rollback": true});
         let answer = self.ask("POST", &url, &login.token, Some(&body))?;
         let id = answer["stack"]["id"].as_str().with_context(|| format!("no stack came of it: {answer}"))?;
         Ok(Stack { heat: self, url: format!("{url}/{name}/{id}"), token: login.token })

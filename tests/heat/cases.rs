@@ -1,0 +1,251 @@
+//! The cases: each makes a stack, lets the agent signal, and looks at the stack.
+
+use std::thread;
+use std::time::Duration;
+
+use lab::openstack::{Service, Stack, aws_condition, condition};
+use serde_json::{Value, json};
+
+use crate::fixture::{Vm, alone, assert_complete, assert_failed, attribute, shared, token_handle};
+
+/// By name.
+pub const CASES: &[(&str, fn())] = &[
+    ("token::success", token_success),
+    ("token::failure", token_failure),
+    ("token::curl_cli", token_curl_cli),
+    ("token::worthless", token_worthless),
+    ("token::stack_deleted", stack_deleted),
+    ("token::ids_count_once", ids_count_once),
+    ("token::failure_stands", failure_stands),
+    ("token::long_text", long_text),
+    ("token::any_characters", any_characters),
+    ("token::astral_characters", astral_characters),
+    ("token::broken_config", broken_config),
+    ("token::heat_away", heat_away),
+    ("heat::success", || with_signal_attribute("HEAT_SIGNAL", "heat-success", true)),
+    ("heat::failure", || with_signal_attribute("HEAT_SIGNAL", "heat-failure", false)),
+    ("heat::stack_deleted", heat_stack_deleted),
+    ("heat::heat_away", keystone_away),
+    ("cfn::success", || with_signal_attribute("CFN_SIGNAL", "cfn-success", true)),
+    ("cfn::failure", || with_signal_attribute("CFN_SIGNAL", "cfn-failure", false)),
+    ("aws::success", aws_success),
+    ("aws::failure", aws_failure),
+    ("none::no_signal", no_signal),
+];
+
+const FAILED: &str = "Resource CREATE failed: WaitConditionFailure: resources.w: ";
+
+/// Creates a stack, and does something with it while it waits.
+fn with_stack(name: &str, template: &Value, parameters: Value, case: impl FnOnce(&Stack)) {
+    let heat = shared();
+    case(&heat.as_ref().unwrap().stack_create(name, template, parameters).unwrap());
+}
+
+fn with_token(name: &str, case: impl FnOnce(&Stack)) {
+    with_stack(name, &condition("TOKEN_SIGNAL"), json!({}), case);
+}
+
+fn token_success() {
+    with_token("token-success", |stack| {
+        Vm::new("vm-1", token_handle(stack)).succeed("seven states applied");
+        assert_complete(stack);
+        assert_eq!(stack.data().unwrap(), json!({"vm-1": "seven states applied"}));
+    });
+}
+
+fn token_failure() {
+    with_token("token-failure", |stack| {
+        Vm::new("vm-1", token_handle(stack)).fail("state-failed: two of seven");
+        assert_eq!(assert_failed(stack), format!("{FAILED}state-failed: two of seven"));
+    });
+}
+
+fn token_curl_cli() {
+    with_token("token-curl-cli", |stack| {
+        Vm::new("vm-1", attribute(stack, "curl_cli")).succeed("by curl_cli");
+        assert_complete(stack);
+        assert_eq!(stack.data().unwrap(), json!({"vm-1": "by curl_cli"}));
+    });
+}
+
+/// A token that has expired is answered as one that was revoked.
+fn token_worthless() {
+    with_token("token-worthless", |stack| {
+        let handle = token_handle(stack);
+        stack.heat().revoke(handle["token"].as_str().unwrap()).unwrap();
+        let told = Vm::new("vm-1", handle).agent(&["signal", "--status", "success"], 70);
+        assert!(told.stderr.contains("401") && told.stderr.contains("expired"), "{}", told.stderr);
+        assert!(told.seconds < 20.0, "nothing is gained by trying again: {:.1} s", told.seconds);
+        assert_eq!(stack.status().unwrap().0, "CREATE_IN_PROGRESS");
+    });
+}
+
+fn stack_deleted() {
+    with_token("token-deleted", |stack| {
+        let handle = token_handle(stack);
+        stack.delete().unwrap();
+        let told = Vm::new("vm-1", handle).agent(&["signal", "--status", "success"], 70);
+        assert!(told.stderr.contains("stack is gone"), "{}", told.stderr);
+    });
+}
+
+fn ids_count_once() {
+    with_stack("ids-count-once", &condition("TOKEN_SIGNAL"), json!({"count": 2}), |stack| {
+        let handle = token_handle(stack);
+        let one = Vm::new("vm-1", handle.clone());
+        for reason in ["first", "second", "third"] {
+            one.succeed(reason);
+        }
+        // Longer than a signal takes to become the stack's end.
+        thread::sleep(Duration::from_secs(5));
+        assert_eq!(stack.status().unwrap().0, "CREATE_IN_PROGRESS");
+        Vm::new("vm-2", handle).succeed("the other");
+        assert_complete(stack);
+        assert_eq!(stack.data().unwrap(), json!({"vm-1": "third", "vm-2": "the other"}));
+    });
+}
+
+fn failure_stands() {
+    with_token("failure-stands", |stack| {
+        let vm = Vm::new("vm-1", token_handle(stack));
+        vm.fail("it broke");
+        // Until the engine has looked, which it does every second, a second signal under the same id replaces the first.
+        assert_eq!(assert_failed(stack), format!("{FAILED}it broke"));
+        vm.succeed("no, it did not");
+        thread::sleep(Duration::from_secs(3));
+        assert_eq!(stack.status().unwrap(), ("CREATE_FAILED".to_owned(), format!("{FAILED}it broke")));
+    });
+}
+
+/// A report of 300 kB: all of it is in the data, and the beginning of it in the stack's status.
+fn long_text() {
+    with_token("long-text", |stack| {
+        let vm = Vm::new("vm-1", token_handle(stack));
+        let text = format!("beginning {} end", "rendering failed; ".repeat(17_000));
+        // It takes a run to have a report, and this one is not told to Heat.
+        let silent = Vm::new("vm-1", Value::Null);
+        silent.agent(&["run"], 10);
+        let mut report = silent.report();
+        report["message"] = json!(text);
+        vm.keep_report(&report);
+        vm.agent(&["signal"], 0);
+        let reason = assert_failed(stack);
+        assert!(reason.starts_with(&format!("{FAILED}config: beginning rendering failed")) && reason.ends_with("[...]"), "{reason}");
+        assert_eq!(stack.data().unwrap()["vm-1"]["message"], json!(text));
+    });
+}
+
+fn any_characters() {
+    with_token("any-characters", |stack| {
+        let reason = "Größe \"1\" \\ 'zwei'\n\t漢字 ﷽ \u{7f} & <b> %s {0} $x";
+        Vm::new("vm-1", token_handle(stack)).fail(reason);
+        assert_eq!(assert_failed(stack), format!("{FAILED}{reason}"));
+    });
+}
+
+/// Heat's database is commonly in MySQL's `utf8`, which ends at U+FFFF. A status reason with more than that cannot be
+/// written, and the stack then stays in progress for ever; what is data may hold anything.
+fn astral_characters() {
+    with_token("astral-data", |stack| {
+        Vm::new("vm-1", token_handle(stack)).succeed("a crab 🦀 in the log");
+        assert_complete(stack);
+        assert_eq!(stack.data().unwrap(), json!({"vm-1": "a crab 🦀 in the log"}));
+    });
+    with_token("astral-reason", |stack| {
+        Vm::new("vm-1", token_handle(stack)).fail("a crab 🦀 in the log");
+        let reason = assert_failed(stack);
+        assert!(reason.starts_with(&format!("{FAILED}a crab ")) && reason.ends_with(" in the log"), "{reason}");
+    });
+}
+
+fn broken_config() {
+    with_token("broken-config", |stack| {
+        let vm = Vm::new("vm-1", token_handle(stack));
+        vm.agent(&["run"], 10);
+        let reason = assert_failed(stack);
+        assert!(reason.starts_with(&format!("{FAILED}config: ")), "{reason}");
+        let mut report = vm.report();
+        assert_eq!(report["signal"].take(), json!({"transport": "TOKEN_SIGNAL", "delivered": true}));
+        let data = stack.data().unwrap();
+        assert_eq!(data["vm-1"]["reason"], "config");
+        assert_eq!(data["vm-1"]["bootstrap_id"], report["bootstrap_id"]);
+        assert_eq!(data["vm-1"]["message"], report["message"]);
+    });
+}
+
+/// heat-api is away for some seconds when the agent wants to tell it something.
+fn heat_away() {
+    while_away("heat-away", "TOKEN_SIGNAL", Service::HeatApi, token_handle);
+}
+
+fn keystone_away() {
+    while_away("keystone-away", "HEAT_SIGNAL", Service::Keystone, |stack| attribute(stack, "signal"));
+}
+
+fn while_away(name: &str, transport: &str, service: Service, handle: fn(&Stack) -> Value) {
+    let heat = alone();
+    let heat = heat.as_ref().unwrap();
+    let stack = heat.stack_create(name, &condition(transport), json!({})).unwrap();
+    let vm = Vm::new("vm-1", handle(&stack));
+    heat.stop(service).unwrap();
+    let agent = vm.start(&["signal", "--status", "success", "--reason", "late"]);
+    thread::sleep(Duration::from_secs(3));
+    heat.restart().unwrap();
+    let told = agent.finish(Duration::from_secs(60)).unwrap();
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(told.seconds > 3.0, "{:.1} s", told.seconds);
+    assert_complete(&stack);
+}
+
+/// The transports whose handles are told by their attribute `signal`, as it is.
+fn with_signal_attribute(transport: &str, name: &str, success: bool) {
+    with_stack(name, &condition(transport), json!({}), |stack| {
+        let vm = Vm::new("vm-1", attribute(stack, "signal"));
+        if success {
+            vm.succeed("went well");
+            assert_complete(stack);
+            assert_eq!(stack.data().unwrap(), json!({"vm-1": "went well"}));
+        } else {
+            vm.fail("went badly");
+            assert_eq!(assert_failed(stack), format!("{FAILED}went badly"));
+        }
+    });
+}
+
+fn heat_stack_deleted() {
+    with_stack("heat-deleted", &condition("HEAT_SIGNAL"), json!({}), |stack| {
+        let handle = attribute(stack, "signal");
+        stack.delete().unwrap();
+        let told = Vm::new("vm-1", handle).agent(&["signal", "--status", "success"], 70);
+        assert!(told.stderr.contains("stack is gone"), "{}", told.stderr);
+    });
+}
+
+fn aws_success() {
+    with_stack("aws-success", &aws_condition(), json!({}), |stack| {
+        Vm::new("vm-1", json!({"url": stack.reference("url").unwrap()})).succeed("went well");
+        assert_complete(stack);
+        let data: Value = serde_json::from_str(stack.attribute("w", "Data").unwrap().as_str().unwrap()).unwrap();
+        // This kind of handle wants data that is a text, so the agent sends JSON in one.
+        assert_eq!(data, json!({"vm-1": "\"went well\""}));
+    });
+}
+
+fn aws_failure() {
+    with_stack("aws-failure", &aws_condition(), json!({}), |stack| {
+        Vm::new("vm-1", json!({"url": stack.reference("url").unwrap()})).fail("went badly");
+        assert_eq!(assert_failed(stack), format!("{FAILED}went badly"));
+    });
+}
+
+/// Nobody is to be told, and nobody is: such a condition is met from the beginning.
+fn no_signal() {
+    with_stack("no-signal", &condition("NO_SIGNAL"), json!({}), |stack| {
+        let vm = Vm::new("vm-1", attribute(stack, "signal"));
+        let told = vm.agent(&["run"], 10);
+        assert!(!told.stderr.contains("signal"), "{}", told.stderr);
+        assert_eq!(vm.report()["signal"], Value::Null);
+        assert_complete(stack);
+        assert_eq!(stack.data().unwrap(), json!({}));
+    });
+}

@@ -1,0 +1,121 @@
+//! What the cases share: one Heat, and VMs that run the agent.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use lab::openstack::{Heat, Stack};
+use lab::process::{Finished, Running};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longer than anything takes that happens at all.
+pub const LONG: Duration = Duration::from_secs(90);
+
+static HEAT: RwLock<Option<Heat>> = RwLock::new(None);
+
+/// Starts the Heat of all cases.
+pub fn start() {
+    let begun = Instant::now();
+    let heat = Heat::start().unwrap_or_else(|error| panic!("no Heat: {error:#}"));
+    eprintln!("Heat is up after {:.1} s", begun.elapsed().as_secs_f64());
+    *HEAT.write().unwrap() = Some(heat);
+}
+
+/// Stops it. Statics are never dropped.
+pub fn stop() {
+    drop(HEAT.write().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// The Heat, for a case that leaves it running.
+pub fn shared() -> RwLockReadGuard<'static, Option<Heat>> {
+    HEAT.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The Heat, for a case that no other may run beside.
+pub fn alone() -> RwLockWriteGuard<'static, Option<Heat>> {
+    HEAT.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A VM that the agent runs on, with nothing of Salt.
+pub struct Vm {
+    root: TempDir,
+}
+
+impl Vm {
+    /// One whose configuration tells nothing but its id and whom to signal: `run` refuses it.
+    pub fn new(id: &str, signal: Value) -> Vm {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("etc/heat-salt-bootstrap");
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("config.json");
+        fs::write(&file, json!({"minion": {"id": id}, "signal": signal}).to_string()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        Vm { root }
+    }
+
+    /// Starts the agent.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
+        command.args(arguments).arg("--root").arg(self.root.path());
+        Running::start(&mut command).unwrap()
+    }
+
+    /// Runs the agent, and expects this exit code.
+    pub fn agent(&self, arguments: &[&str], code: i32) -> Finished {
+        let finished = self.start(arguments).finish(LONG).unwrap();
+        assert_eq!(finished.code, code, "{arguments:?}: {}", finished.stderr);
+        finished
+    }
+
+    /// Signals success; the reason is the data too.
+    pub fn succeed(&self, reason: &str) {
+        self.agent(&["signal", "--status", "success", "--reason", reason], 0);
+    }
+
+    /// Signals failure.
+    pub fn fail(&self, reason: &str) {
+        self.agent(&["signal", "--status", "failure", "--reason", reason], 0);
+    }
+
+    /// What the agent keeps of its last run.
+    pub fn report(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.report_file()).unwrap()).unwrap()
+    }
+
+    /// Replaces that.
+    pub fn keep_report(&self, report: &Value) {
+        fs::create_dir_all(self.report_file().parent().unwrap()).unwrap();
+        fs::write(self.report_file(), report.to_string()).unwrap();
+    }
+
+    fn report_file(&self) -> PathBuf {
+        self.root.path().join("var/lib/heat-salt-bootstrap/report.json")
+    }
+}
+
+/// The endpoint and token of a stack's TOKEN_SIGNAL handle, as a template hands them over.
+pub fn token_handle(stack: &Stack) -> Value {
+    json!({"endpoint": attribute(stack, "endpoint"), "token": attribute(stack, "token")})
+}
+
+/// An attribute of a stack's handle.
+pub fn attribute(stack: &Stack, name: &str) -> Value {
+    stack.attribute("h", name).unwrap()
+}
+
+/// The stack's end: COMPLETE.
+pub fn assert_complete(stack: &Stack) {
+    let (status, reason) = stack.wait(&["CREATE_COMPLETE", "CREATE_FAILED"], LONG).unwrap();
+    assert_eq!(status, "CREATE_COMPLETE", "{reason}");
+}
+
+/// The stack's end: FAILED; the reason.
+pub fn assert_failed(stack: &Stack) -> String {
+    let (status, reason) = stack.wait(&["CREATE_COMPLETE", "CREATE_FAILED"], LONG).unwrap();
+    assert_eq!(status, "CREATE_FAILED", "{reason}");
+    reason
+}
