@@ -60,7 +60,8 @@ until_so() {
     shift 2
     until "$@" >"$dir/log/wait.out" 2>&1; do
         if [ $SECONDS -ge $end ] || { [ -s "$dir/run/$name.pid" ] && ! runs "$name"; }; then
-            tail -n 20 "$dir/log/$name.out" "$dir/log/wait.out" >&2 || true
+            # The logs may not be there yet; what matters is said in the next line.
+            tail -n 20 "$dir/log/$name.out" "$dir/log/wait.out" >&2 || :
             die "$name is not ready"
         fi
         sleep 0.1
