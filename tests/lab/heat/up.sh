@@ -51,6 +51,8 @@ runs() { # NAME
 start() { # NAME COMMAND...: leaves it running in a session of its own
     local name=$1
     shift
+    # That of an earlier one would say that this one has ended.
+    rm -f "$dir/run/$name.pid"
     # shellcheck disable=SC2016  # it is for the inner shell
     setsid sh -c 'echo $$ >"$0"; exec "$@"' "$dir/run/$name.pid" "$@" >>"$dir/log/$name.out" 2>&1 </dev/null &
 }
