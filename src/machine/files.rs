@@ -109,10 +109,15 @@ fn try_write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Is this the content of the file?
+pub fn holds(path: &Path, content: &[u8]) -> bool {
+    read(path, content.len() as u64).is_ok_and(|there| there == content)
+}
+
 /// Makes sure that a file has this content and mode; says whether it had to be changed.
 pub fn ensure(path: &Path, content: &[u8], mode: u32) -> Result<bool, Failure> {
     let there = fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o7777 == mode);
-    if there && read(path, content.len() as u64).is_ok_and(|old| old == content) {
+    if there && holds(path, content) {
         return Ok(false);
     }
     write(path, content, mode)?;

@@ -101,8 +101,7 @@ impl Patience {
             let pause =
                 not_before.map_or_else(|| backoff(tries, random()), |span| span.max(FIRST_PAUSE) + random_part(FIRST_PAUSE, random()));
             if pause >= self.remaining() {
-                let seconds = self.attempts() - 1 + tries;
-                debug!("{what}: giving up after {seconds} tries");
+                debug!("{what}: giving up after {tries} tries");
                 return Err(failure.fact("attempts", tries.to_string()));
             }
             self.attempts.fetch_add(1, Ordering::Relaxed);

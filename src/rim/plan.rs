@@ -6,7 +6,7 @@ use crate::decide::fingerprint::Fingerprint;
 use crate::decide::minion_config::DropIn;
 use crate::decide::settings::{Accept, Settings, Trust};
 use crate::machine::command;
-use crate::machine::files::Root;
+use crate::machine::files::{self, Root};
 use crate::service::minion::daemon;
 use crate::service::minion::place::{MAIN_FILE, Place};
 use crate::service::packages::Program;
@@ -28,7 +28,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store) -> Value {
         "masters": settings.minion.masters,
         "master_finger": pinned.as_ref().map_or("to be asked of salt-api over verified TLS", Fingerprint::as_str),
         "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
-        "files": files(root, settings, &place, pinned.as_ref()),
+        "files": planned_files(root, settings, &place, pinned.as_ref()),
         "start": format!("{manner:?}").to_lowercase(),
         "running": running,
         "commands": daemon::commands(manner, &program, &place, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
@@ -39,21 +39,21 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store) -> Value {
     })
 }
 
-fn files(root: &Root, settings: &Settings, place: &Place, master: Option<&Fingerprint>) -> Value {
+fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option<&Fingerprint>) -> Value {
     let minion = &settings.minion;
     let masked = |options: &Map<String, Value>| masked(&Value::Object(options.clone())).as_object().cloned().unwrap_or_default();
     let (config, grains) = (masked(&minion.config), masked(&minion.grains));
     let shown =
         DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }
             .render();
-    let changes = master.is_none_or(|master| !daemon::is(&place.drop_in, &place.drop_in_text(root, settings, master)));
+    let changes = master.is_none_or(|master| !files::holds(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes()));
     let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
     if let Some(path) = place.missing_main_file(settings) {
         files.push(json!({"path": path, "mode": "0644", "changes": true, "content": MAIN_FILE}));
     }
     if let Some(path) = &place.tmpfiles {
         let text = place.tmpfiles_text();
-        files.push(json!({"path": path, "mode": "0644", "changes": !daemon::is(path, &text), "content": text}));
+        files.push(json!({"path": path, "mode": "0644", "changes": !files::holds(path, text.as_bytes()), "content": text}));
     }
     Value::Array(files)
 }

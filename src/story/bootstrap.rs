@@ -8,6 +8,7 @@ use super::journal::Did;
 use super::scene::{Links, Scene};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::settings::{Accept, Trust};
+use crate::machine::files;
 use crate::machine::patience::Patience;
 use crate::service::minion::connection;
 use crate::service::minion::daemon::{self, Minion};
@@ -79,7 +80,7 @@ fn in_place(scene: &Scene) -> Option<Option<States>> {
         Trust::Given(finger) => finger.clone(),
         Trust::AskApi => place.pinned_master()?,
     };
-    let configured = daemon::is(&place.drop_in, &place.drop_in_text(root, settings, &master))
+    let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, &master).as_bytes())
         && place.check_master(&master).is_ok()
         && !store.owes_restart();
     let minion = Minion::found(place);

@@ -108,7 +108,7 @@ pub fn ensure(
         changed |= files::ensure(&path, MAIN_FILE.as_bytes(), 0o644)?;
     }
     let text = place.drop_in_text(root, settings, master);
-    if !is(&place.drop_in, &text) {
+    if !files::holds(&place.drop_in, text.as_bytes()) {
         // Said before it is written: a run that is killed in between leaves the debt behind.
         store.owe_restart()?;
         changed |= files::ensure(&place.drop_in, text.as_bytes(), 0o600)?;
@@ -119,7 +119,7 @@ pub fn ensure(
     }
     let running = running(&place);
     if running.is_some() && !store.owes_restart() {
-        return Ok((Minion { place, starting: None, replaced: None, absent_since: None, log_began: 0 }, changed));
+        return Ok((Minion::found(place), changed));
     }
     let manner = manner(settings.minion.start, root);
     if let (Some(pid), Manner::Direct) = (running, manner) {
@@ -204,11 +204,6 @@ impl Minion {
 pub fn running(place: &Place) -> Option<i32> {
     let pid: i32 = files::read_text(&place.pidfile, 32).ok()?.trim().parse().ok()?;
     (process::runs(pid) && process::command_line(pid).contains("salt-minion")).then_some(pid)
-}
-
-/// Is this the content of the file?
-pub fn is(path: &Path, text: &str) -> bool {
-    files::read(path, text.len() as u64).is_ok_and(|there| there == text.as_bytes())
 }
 
 fn stop(pid: i32, patience: &Patience) -> Result<(), Failure> {
