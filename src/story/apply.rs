@@ -130,7 +130,10 @@ fn trigger(
 ) -> Result<Jid, Failure> {
     let body = hook_body(apply, scene.settings.minion.id.as_str(), bootstrap_id);
     for firing in 1..=FIRINGS {
-        session.hook(&apply.hook, &body, patience)?;
+        if let Some(jid) = session.hook(&apply.hook, &body, patience, || watch.look())? {
+            warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
+            return Ok(jid);
+        }
         // What is left is shared among the firings that are left.
         let share = REACTION_PATIENCE.min(patience.remaining() / (FIRINGS - firing + 1));
         if let Some(jid) = watch.find(&patience.slice(share))? {

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use lab::api::Session;
 use lab::http::Answer;
 use lab::keys::KeyState;
 use lab::master::{Master, MasterOptions};
@@ -11,6 +12,7 @@ use lab::tls::Authority;
 use lab::venv::Line;
 use serde_json::Value;
 use std::sync::Arc;
+use std::thread;
 
 use crate::Case;
 use crate::fixture::{Vm, alone};
@@ -32,6 +34,7 @@ pub const CASES: &[Case] = &[
     ("master_given", master_given),
     ("pam", pam),
     ("api_restarted", api_restarted),
+    ("event_socket_broken", event_socket_broken),
     ("master_away_while_accepting", master_away_while_accepting),
     ("master_away_while_states_run", master_away_while_states_run),
 ];
@@ -208,4 +211,29 @@ fn master_away_while_states_run(line: Line) {
         ended.expect(ended.seconds > 5.0, "the states took their time");
         assert_eq!(vm.runs(), 1);
     });
+}
+
+/// Many VMs that trigger at the same moment leave a salt-api 3008 with more than one thread in a state in which it answers
+/// each hook with 500 and yet fires it, with the next one. The states run, and that is what counts.
+fn event_socket_broken(line: Line) {
+    let mut options = MasterOptions::new(line);
+    options.api_threads = 10;
+    let master = Arc::new(Master::start_with(options).unwrap());
+    let fire = |session: &Session| session.hook("nobody/listens", &Value::Null).is_ok();
+    let herd: Vec<Session> = (0..8).map(|_| master.session("admin").unwrap()).collect();
+    thread::scope(|scope| {
+        for session in &herd {
+            scope.spawn(move || (0..20).filter(|_| !fire(session)).count());
+        }
+    });
+    let broken = !fire(&herd[0]);
+    assert_eq!(broken, line == Line::Lts3008, "is it still so that 3008 breaks, and 3006 does not?");
+
+    let mut vm = Vm::on(&master, "broken-socket");
+    let ended = vm.states(&["append"]).run();
+    ended.done().states(2, 0);
+    if broken {
+        ended.expect(ended.asked("POST /hook/states/state") > 1, "the first one went out with the second");
+        ended.expect(ended.stderr.contains("did not answer states/state well, but the job is here"), "the log says it");
+    }
 }

@@ -270,7 +270,9 @@ impl Vm {
         secrets.extend(self.config["api"]["password"].as_str().map(str::to_owned));
         let mut places = self.tree();
         let own = self.path("etc/heat-salt-bootstrap");
-        places.retain(|path, _| !path.starts_with(&own));
+        // Salt keeps the jobs that wait or run, and their pillar with them: root's own, and gone when they are.
+        let jobs = ["proc", "queues"].map(|dir| self.path("var/cache/salt/minion").join(dir));
+        places.retain(|path, _| !path.starts_with(&own) && !jobs.iter().any(|dir| path.starts_with(dir)));
         places.insert("stdout".into(), finished.stdout.clone().into_bytes());
         places.insert("stderr".into(), finished.stderr.clone().into_bytes());
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {

@@ -69,13 +69,32 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Fires a hook.
-    pub fn hook(&mut self, hook: &HookPath, body: &Value, patience: &Patience) -> Result<(), Failure> {
+    /// Fires a hook. A try that was not answered well may have put its event on the bus all the same: `came_through` is
+    /// asked before the next one, and what it finds is returned.
+    ///
+    /// The event socket of a salt-api 3008 (`MasterEvent.fire_event` below `SyncWrapper`) breaks for good when two of its
+    /// threads use it at the same moment: from then on each hook is answered with 500, and its event goes out with the
+    /// next one.
+    pub fn hook<T>(
+        &mut self,
+        hook: &HookPath,
+        body: &Value,
+        patience: &Patience,
+        mut came_through: impl FnMut() -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
         let (path, body) = (format!("hook/{}", hook.as_str()), body.to_string());
-        self.call(&path, patience, |session, timeout| {
+        let mut asked_before = false;
+        let fired = self.call(&path, patience, |session, timeout| {
+            let seen = if asked_before { came_through() } else { None };
+            if seen.is_some() {
+                return Ok(seen);
+            }
+            asked_before = true;
             let reply = session.post(&path, &body, true, timeout.min(HOOK_TIMEOUT))?;
-            salt_api::hook_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(&path, refusal))
-        })
+            salt_api::hook_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(&path, refusal))?;
+            Ok(None)
+        });
+        fired.or_else(|failure| came_through().map(Some).ok_or(failure))
     }
 
     /// A call that needs the session: if the session has died, a new one is opened, once.
@@ -135,6 +154,7 @@ impl<'a> Session<'a> {
             Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
             Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
             Refusal::Nonsense(said) => fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}")),
+            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint("The event socket of a salt-api 3008 breaks when two hooks come at the same moment: restart salt-api, and set thread_pool: 1 below rest_cherrypy."), None),
             Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), None),
         })
     }
