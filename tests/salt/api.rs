@@ -216,10 +216,8 @@ fn master_away_while_states_run(line: Line) {
 /// Many VMs that trigger at the same moment leave a salt-api 3008 with more than one thread in a state in which it answers
 /// each hook with 500 and yet fires it, with the next one. The states run, and that is what counts.
 fn event_socket_broken(line: Line) {
-    let mut options = MasterOptions::new(line);
-    options.api_threads = 10;
-    let master = Arc::new(Master::start_with(options).unwrap());
-    let fire = |session: &Session| session.hook("nobody/listens", &Value::Null).is_ok();
+    let master = Arc::new(Master::start(line).unwrap());
+    let fire = |session: &Session| session.hook_at_once("nobody/listens", &Value::Null).is_ok();
     let herd: Vec<Session> = (0..8).map(|_| master.session("admin").unwrap()).collect();
     thread::scope(|scope| {
         for session in &herd {

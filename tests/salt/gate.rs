@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lab::api::one_hook;
 use lab::http::{Answer, Request};
 use lab::master::Master;
 use lab::peer::{Certificate, Scripted};
@@ -45,6 +46,7 @@ impl Gate {
                     return Answer::Hang;
                 }
                 drop(seen);
+                let _alone = request.path.starts_with("/hook/").then(one_hook);
                 // As a server that is being killed: the connection ends without a word.
                 let Some((status, content_type, body)) = upstream.ask(request) else {
                     return Answer::Raw(Vec::new());

@@ -20,7 +20,7 @@ const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30
 /// A hook only puts an event on the bus.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A logout is a courtesy: the session would die by itself.
-const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The session. One TLS connection is kept for all of it.
 pub struct Session<'a> {

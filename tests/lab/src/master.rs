@@ -72,9 +72,6 @@ pub struct MasterOptions {
     pub shipped_reactor: PathBuf,
     /// Further hooks, path to SLS file: `heat-salt-bootstrap/enroll` and its like.
     pub hooks: BTreeMap<String, PathBuf>,
-    /// `thread_pool` of salt-api. With more than one, two hooks at the same moment break the event socket of a 3008 for
-    /// good, so one is what the project tells real masters to take.
-    pub api_threads: usize,
     /// A system user who may log in through PAM and do what `boot` may.
     pub pam_user: Option<String>,
     /// Further options of the master, which win over the lab's own.
@@ -90,7 +87,6 @@ impl MasterOptions {
             netapi_clients: clients.map(str::to_owned).to_vec(),
             shipped_reactor: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloud-init/salt-master/reactor/states.sls"),
             hooks: BTreeMap::new(),
-            api_threads: 1,
             pam_user: None,
             config: Map::new(),
         }
@@ -177,7 +173,7 @@ impl Master {
         for (hook, sls) in shipped.iter().filter(|(_, sls)| sls.exists()).chain(&options.hooks) {
             reactor.push(json!({format!("salt/netapi/hook/{hook}"): [sls]}));
         }
-        let mut config = self.config(&options.netapi_clients, options.api_threads, reactor);
+        let mut config = self.config(&options.netapi_clients, reactor);
         if let Some(user) = options.pam_user {
             let [(_, boot), ..] = permissions();
             config["external_auth"]["pam"] = json!({user: boot});
@@ -189,7 +185,7 @@ impl Master {
         Ok(())
     }
 
-    fn config(&self, netapi_clients: &[String], api_threads: usize, reactor: Vec<Value>) -> Value {
+    fn config(&self, netapi_clients: &[String], reactor: Vec<Value>) -> Value {
         let root = self.root();
         let mut file_eauth = json!({
             "^filename": self.users_file(),
@@ -222,7 +218,6 @@ impl Master {
             "rest_cherrypy": {
                 "host": "127.0.0.1",
                 "port": self.ports.api,
-                "thread_pool": api_threads,
                 "ssl_crt": self.tls("server.crt"),
                 "ssl_key": self.tls("server.key"),
                 "ssl_chain": self.tls("ca.crt"),
