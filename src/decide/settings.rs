@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use super::fingerprint::Fingerprint;
 use super::handle::Handle;
+use super::system::Format;
+use super::wish::Wish;
 use crate::words::names::{HookPath, MinionId, StateName};
 use crate::words::secret::Secret;
 
@@ -75,19 +77,40 @@ pub enum Start {
 pub struct Install {
     /// Where the program comes from.
     pub source: Source,
-    /// The version that has to be there: whole, or the beginning of it ("3006").
-    pub version: Option<String>,
+    /// The version that has to be there.
+    pub version: Option<Wish>,
 }
 
 /// Where the minion's program comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// From a package repository.
-    Repository,
+    Repository {
+        /// Its URL; the Salt project's own if absent.
+        url: Option<String>,
+        /// The key that signs it.
+        key: SigningKey,
+    },
     /// From one package file.
-    Package,
+    Package {
+        /// Where it is, by https.
+        url: String,
+        /// What it is: .rpm or .deb.
+        format: Format,
+        /// The SHA-256 of its content, in lower-case hexadecimal.
+        sha256: String,
+    },
     /// It is there already.
     Preinstalled,
+}
+
+/// The public key of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SigningKey {
+    /// Armoured, in the configuration or in a file that it names.
+    Given(String),
+    /// To be fetched over verified TLS.
+    At(String),
 }
 
 /// The `api` section.

@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::fingerprint::{Fingerprint, PublicKey};
 use super::fragments::Merged;
 use super::handle;
+use super::install_reader::install;
 use super::minion_config::RESERVED;
 use super::section::{Complaints, Section};
-use super::settings::{Accept, Api, Apply, Install, Minion, Settings, Signal, Source, Start, Trust};
+use super::settings::{Accept, Api, Apply, Minion, Settings, Signal, Start, Trust};
 use super::span;
 use crate::words::names::{HookPath, MinionId, StateName};
 use crate::words::secret::Secret;
@@ -40,7 +41,7 @@ impl Settings {
             let apply = apply(&top);
             let api = api(&top, refs);
             let minion = minion(&top, refs, api.is_some());
-            let install = install(&top);
+            let install = install(&top, refs);
             let signal = signal(&top, refs, &complaints);
             let deadline = deadline(&top);
             refuse_the_unbuilt(&top);
@@ -126,25 +127,6 @@ fn default_id(section: &Section, refs: &dyn References) -> Option<MinionId> {
     MinionId::parse(&name)
         .map_err(|why| section.complain("id", format!("is missing, and the host name cannot serve in its place: {why}")))
         .ok()
-}
-
-fn install(top: &Section) -> Option<Install> {
-    let section = top.section("install");
-    let source = section
-        .choice("source", &[("repository", Source::Repository), ("package", Source::Package), ("preinstalled", Source::Preinstalled)]);
-    let version = section.text("version").map(str::to_owned);
-    if let Some(version) = version.as_deref().filter(|version| !version.starts_with(|c: char| c.is_ascii_digit())) {
-        section.complain("version", format!("{version:?} is no version: write 3006.27, or 3006 for the newest of that line"));
-    }
-    let repository = section.section("repository");
-    for key in ["url", "gpg_key", "gpg_key_url"] {
-        repository.text(key);
-    }
-    repository.finish();
-    section.text("package_url");
-    section.text("sha256");
-    section.finish();
-    Some(Install { source: source.unwrap_or(Source::Repository), version })
 }
 
 fn api(top: &Section, refs: &dyn References) -> Option<Api> {

@@ -1,6 +1,7 @@
 //! Commands of the system: a cleared environment, a process group of their own, a deadline, and the
 //! ends of what they printed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -79,6 +80,19 @@ pub struct Running {
 
 /// Starts a command and does not wait for it.
 pub fn start(argv: &[&str]) -> Result<Running, Failure> {
+    start_with(argv, &[])
+}
+
+/// The settings for proxies that this program was started with, for commands that talk to the world. They may hold a password,
+/// and go from environment to environment.
+pub fn proxies() -> Vec<(String, OsString)> {
+    let known = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
+    let names = known.into_iter().flat_map(|name| [name.to_owned(), name.to_uppercase()]);
+    names.filter_map(|name| std::env::var_os(&name).filter(|value| !value.is_empty()).map(|value| (name, value))).collect()
+}
+
+/// Starts a command with more in its environment than others get.
+pub fn start_with(argv: &[&str], environment: &[(String, OsString)]) -> Result<Running, Failure> {
     let command = argv.join(" ");
     let failed = |error: std::io::Error| Failure::new(Kind::LocalSystem, format!("cannot run `{command}`: {error}"));
     // Memory files, not pipes: a daemon that inherits a pipe keeps its reader waiting for ever.
@@ -89,6 +103,7 @@ pub fn start(argv: &[&str]) -> Result<Running, Failure> {
         .args(&argv[1..])
         .env_clear()
         .envs([("PATH", PATH), ("LC_ALL", "C"), ("HOME", "/root")])
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())
@@ -132,6 +147,23 @@ impl Running {
                 self.kill();
                 Err(failure)
             }
+        }
+    }
+
+    /// Waits for its end; at the end of patience, or when we are told to stop, it is left running: half a transaction of a package
+    /// manager is worse than none. The failure names its pid.
+    pub fn finish_or_leave(mut self, patience: &Patience) -> Result<Finished, Failure> {
+        let pid = self.child.id();
+        let left = |failure: Failure| {
+            failure.hint(format!("It was not killed: see whether process {pid} has ended, and run again.")).fact("pid", pid.to_string())
+        };
+        match patience.poll(Duration::from_millis(20), || self.poll()) {
+            Ok(Some(finished)) => Ok(finished),
+            Ok(None) => {
+                Err(left(Failure::new(Kind::OutOfTime, format!("`{}` did not end in time and goes on as process {pid}", self.command)))
+                    .fact("output", end_of(&mut self.stdout)))
+            }
+            Err(failure) => Err(left(failure)),
         }
     }
 

@@ -3,13 +3,16 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::CertificateError;
 use tracing::debug;
+use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, http};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Proxy, http};
 
 use crate::words::version::{PROGRAM, VERSION};
 
@@ -113,7 +116,44 @@ impl fmt::Display for Distrust {
     }
 }
 
+/// Where a download goes: everything that comes is handed on in pieces.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>;
+
 impl Client {
+    /// A client for public things: it trusts the system's CAs and goes through the proxy that the environment names
+    /// (`https_proxy`, `no_proxy`), and follows redirects, as mirrors send them. It carries no credentials.
+    pub fn for_downloads() -> Client {
+        // Without a store of CAs http:// still works, and https:// says why not.
+        let roots = system_certificates().unwrap_or_default();
+        let agent = configured(roots).proxy(Proxy::try_from_env()).max_redirects(5).max_redirects_will_error(true).build().new_agent();
+        Client { agent }
+    }
+
+    /// Fetches what is there and hands it on piece by piece; returns the status and how long the server asks to be left alone. Only
+    /// what comes with status 200 is handed on. `most` bytes at most.
+    pub fn download(&self, url: &str, timeout: Duration, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), Trouble> {
+        let request = Request { method: "GET", url, headers: &[], body: b"", timeout };
+        let fetched = self.try_download(&request, most, sink);
+        debug!("GET {}: {fetched:?}", url.split('?').next().unwrap_or_default());
+        fetched.map_err(|error| trouble(&error, &request))
+    }
+
+    fn try_download(&self, request: &Request, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), ureq::Error> {
+        let mut response = self.agent.get(request.url).config().timeout_global(Some(request.timeout)).build().call()?;
+        let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        if status == 200 {
+            let mut body = response.body_mut().with_config().limit(most).reader();
+            let mut piece = vec![0; 64 * 1024];
+            loop {
+                match body.read(&mut piece)? {
+                    0 => break,
+                    length => sink(&piece[..length])?,
+                }
+            }
+        }
+        Ok((status, retry_after))
+    }
+
     /// A client that trusts the certificates in `ca` (PEM) only, or the system's if there is none.
     /// The error is a sentence.
     pub fn trusting(ca: Option<&str>) -> Result<Client, String> {
@@ -121,23 +161,8 @@ impl Client {
             Some(pem) => certificates(pem),
             None => system_certificates()?,
         };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .max_idle_age(MOST_IDLE)
-            // Requests that carry credentials go straight to their peer unless somebody says otherwise.
-            .proxy(None)
-            .user_agent(format!("{PROGRAM}/{VERSION}"))
-            .build()
-            .new_agent();
+        // Requests that carry credentials go straight to their peer unless somebody says otherwise.
+        let agent = configured(roots).proxy(None).max_redirects(0).max_redirects_will_error(false).build().new_agent();
         Ok(Client { agent })
     }
 
@@ -166,9 +191,27 @@ impl Client {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(MOST_BODY).read_to_vec()?;
         let headers = std::mem::take(response.headers_mut());
-        let retry_after = headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = retry_after(&headers);
         Ok(Reply { status, body, retry_after, headers })
     }
+}
+
+fn configured(roots: Vec<Certificate<'static>>) -> ConfigBuilder<AgentScope> {
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(roots)))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        .max_idle_age(MOST_IDLE)
+        .user_agent(format!("{PROGRAM}/{VERSION}"))
+}
+
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs)
 }
 
 fn certificates(pem: &str) -> Vec<Certificate<'static>> {

@@ -5,6 +5,7 @@ pub mod command;
 pub mod files;
 pub mod http;
 pub mod interrupt;
+pub mod locks;
 pub mod patience;
 pub mod process;
 pub mod sockets;

@@ -19,7 +19,7 @@ pub fn runs(pid: i32) -> bool {
 /// The command line of a process, its words joined by spaces; empty if there is none.
 pub fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ")
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
 }
 
 /// The process that started this one.

@@ -1,6 +1,7 @@
 //! The verbs. This is the one place that reports and that picks the exit code.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::cli::{Cli, Common, SignalStatus, Verb, Work};
 use super::{logging, plan, show, supervisor};
 use crate::decide::settings::Signal;
 use crate::decide::signal::{Message, Status};
-use crate::machine::files::{Lock, Root};
+use crate::machine::files::{self, Lock, Root};
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
 use crate::service::minion::jobs;
@@ -25,6 +26,8 @@ use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
 use crate::words::report::{self, Report, Verdict};
 
+/// An os-release is some hundred bytes.
+const MOST_OS_RELEASE: u64 = 64 * 1024;
 /// How long it is tried to tell Heat of a configuration that cannot even say how long.
 const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
 /// After a signal the service manager waits 90 s by default; Heat gets a part of that.
@@ -53,7 +56,7 @@ pub fn main(cli: &Cli) -> u8 {
         Verb::Accept(work) => perform("accept", Links { accept: true, ..none }, work, &root, &cli.common),
         Verb::Apply(work) => perform("apply", Links { apply: true, ..none }, work, &root, &cli.common),
         Verb::Signal { status, reason } => ended(signal(*status, reason.as_deref(), &root, &cli.common)),
-        Verb::Plan { json } => ended(show_plan(*json, &root, &cli.common)),
+        Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, &cli.common)),
         Verb::Status { json } => ended(status(*json, &root)),
         Verb::Explain { code } => ended(explain(code.as_deref())),
     }
@@ -197,9 +200,13 @@ fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, commo
     heat::tell(&signal, &message, &patience)
 }
 
-fn show_plan(as_json: bool, root: &Root, common: &Common) -> Result<(), Failure> {
+fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Common) -> Result<(), Failure> {
     let settings = config::find(root, common.config.as_deref(), &common.settings.overrides()).settings()?;
-    let plan = plan::plan(root, &settings, &Store::below(root));
+    let os_release = os_release.map(|path| {
+        files::read_text(path, MOST_OS_RELEASE)
+            .map_err(|error| Failure::new(Kind::Usage, format!("--os-release {}: {error}", path.display())))
+    });
+    let plan = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
     print(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) });
     Ok(())
 }

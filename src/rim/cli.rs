@@ -159,6 +159,9 @@ pub enum Verb {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Plan the installation for the machine that has this os-release
+        #[arg(long, value_name = "FILE")]
+        os_release: Option<PathBuf>,
     },
     /// Show the last report for a person
     Status {

@@ -9,11 +9,11 @@ use crate::machine::command;
 use crate::machine::files::{self, Root};
 use crate::service::minion::daemon;
 use crate::service::minion::place::{MAIN_FILE, Place};
-use crate::service::packages::Program;
+use crate::service::packages::{self, Program};
 use crate::service::store::Store;
 
 /// The plan as JSON: files, commands, requests, in the order in which they would come.
-pub fn plan(root: &Root, settings: &Settings, store: &Store) -> Value {
+pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> Value {
     let place = Place::of(root, settings);
     let pinned = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
@@ -28,6 +28,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store) -> Value {
         "masters": settings.minion.masters,
         "master_finger": pinned.as_ref().map_or("to be asked of salt-api over verified TLS", Fingerprint::as_str),
         "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
+        "install": packages::plan::plan(&settings.install, &settings.minion.program, os_release),
         "files": planned_files(root, settings, &place, pinned.as_ref()),
         "start": format!("{manner:?}").to_lowercase(),
         "running": running,
@@ -120,6 +121,7 @@ pub fn shown(plan: &Value) -> String {
             missing => format!("Program: {} is NOT installed", missing["missing"].as_str().unwrap_or_default()),
         },
     ];
+    out.extend(installation(&plan["install"]));
     for file in plan["files"].as_array().into_iter().flatten() {
         let change = if file["changes"].as_bool() == Some(true) { "would be written" } else { "is as it should be" };
         out.push(format!(
@@ -145,6 +147,24 @@ pub fn shown(plan: &Value) -> String {
     });
     out.push(format!("Report: {}; deadline {} s", text("report"), text("deadline_seconds")));
     out.join("\n") + "\n"
+}
+
+fn installation(install: &Value) -> Vec<String> {
+    if let Some(problem) = install["problem"].as_str() {
+        return vec![format!("Installation: {problem}")];
+    }
+    let Some(manager) = install["manager"].as_str() else { return Vec::new() };
+    let mut out = vec![format!("\nInstallation on {} by {manager}:", install["system"].as_str().unwrap_or_default())];
+    for file in install["files"].as_array().into_iter().flatten() {
+        if let Some(url) = file["fetched"].as_str() {
+            out.push(format!("  FILE is fetched from {url}, and its SHA-256 compared"));
+            continue;
+        }
+        out.push(format!("  File {} (mode {}):", file["path"].as_str().unwrap_or_default(), file["mode"].as_str().unwrap_or_default()));
+        out.extend(file["content"].as_str().unwrap_or_default().lines().map(|line| format!("      {line}")));
+    }
+    out.extend(lines(&install["commands"]));
+    out
 }
 
 fn lines(list: &Value) -> impl Iterator<Item = String> {

@@ -7,6 +7,7 @@ use super::apply;
 use super::journal::Did;
 use super::scene::{Links, Scene};
 use crate::decide::fingerprint::Fingerprint;
+use crate::decide::package_command::Step;
 use crate::decide::settings::{Accept, Trust};
 use crate::machine::files;
 use crate::machine::patience::Patience;
@@ -35,7 +36,14 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     let master = master(scene, session.as_mut())?;
     let mut minion = if links.install {
         let program = journal.step("install", patience, |patience| {
-            packages::ensure(&settings.install, &settings.minion.program, patience).map(Did::nothing)
+            let prepare = |step| {
+                if step == Step::Replace {
+                    store.owe_restart()?;
+                }
+                daemon::prepare(root, settings, &master)
+            };
+            let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, patience);
+            ensured.map(|(program, changed)| Did::so(program, changed))
         })?;
         journal.step("configure", patience, |patience| {
             daemon::ensure(root, settings, &program, &master, store, patience).map(|(minion, changed)| Did::so(minion, changed))
@@ -74,7 +82,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
 
 /// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.
 fn in_place(scene: &Scene) -> Option<Option<States>> {
-    let Scene { settings, root, store, .. } = *scene;
+    let Scene { settings, root, store, patience, .. } = *scene;
     let place = Place::of(root, settings);
     let master = match &settings.minion.trust {
         Trust::Given(finger) => finger.clone(),
@@ -87,6 +95,8 @@ fn in_place(scene: &Scene) -> Option<Option<States>> {
     if !configured || connection::look(&minion).is_none() {
         return None;
     }
+    // What cannot be found out here, the step finds out and tells.
+    packages::present(&settings.install, &settings.minion.program, patience).ok().flatten()?;
     match &settings.apply {
         Some(wanted) => apply::held_before(scene, wanted),
         None => Some(None),

@@ -86,6 +86,15 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
     }
 }
 
+/// Configures a minion whose package is about to be installed and may start it at once, so that it never runs under another name
+/// or meets another master. Nothing has to be restarted for it: what runs by then is the caller's business.
+pub fn prepare(root: &Root, settings: &Settings, master: &Fingerprint) -> Result<(), Failure> {
+    let place = Place::of(root, settings);
+    place.check_master(master)?;
+    files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
+    files::ensure(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes(), 0o600).map(|_| ())
+}
+
 /// Makes sure that the minion is configured and runs with this configuration. Says whether
 /// anything had to change. Does not wait for the minion to come up.
 pub fn ensure(

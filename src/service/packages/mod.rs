@@ -1,0 +1,139 @@
+//! The package that holds the minion's program: is it there, is it the wanted version, and if not, how it gets there.
+
+pub mod plan;
+mod source;
+mod transaction;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::info;
+
+use self::transaction::Transaction;
+use crate::decide::package_command::{self, Step};
+use crate::decide::settings::{Install, Source};
+use crate::decide::system::{Format, Manager, OsRelease, System};
+use crate::machine::command;
+use crate::machine::files::{self, Root};
+use crate::machine::patience::Patience;
+use crate::words::failure::{Failure, Kind};
+
+/// os-release(5): the first that is there counts.
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+const MOST_BYTES: u64 = 64 * 1024;
+
+/// The minion's program, found.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// Looks whether the program is there in the wanted version, and changes nothing.
+pub fn present(install: &Install, program: &str, patience: &Patience) -> Result<Option<Program>, Failure> {
+    let Some(path) = command::find(program) else { return Ok(None) };
+    let Some(wish) = &install.version else { return Ok(Some(Program { path })) };
+    let found = version(&path, patience)?;
+    Ok(wish.is_met_by(&found).then_some(Program { path }))
+}
+
+/// Makes sure that the program is there in the wanted version; says whether it had to be installed. `prepare` is called before a
+/// package is, since many start the minion at once: by then it has to be configured.
+pub fn ensure(
+    install: &Install,
+    program: &str,
+    root: &Root,
+    prepare: impl FnOnce(Step) -> Result<(), Failure>,
+    patience: &Patience,
+) -> Result<(Program, bool), Failure> {
+    if let Some(program) = present(install, program, patience)? {
+        return Ok((program, false));
+    }
+    let there = command::find(program);
+    if install.source == Source::Preinstalled {
+        return Err(not_as_wanted(install, program, there.as_deref(), patience));
+    }
+    if !root.is_machine() {
+        return Err(Failure::new(
+            Kind::UnsupportedSystem,
+            format!("packages can be installed into / only, not below {}", root.dir().display()),
+        )
+        .hint("With --root set install.source to \"preinstalled\"."));
+    }
+    let system = system().map_err(unsupported)?;
+    let step = match &there {
+        Some(path) => {
+            let found = version(path, patience)?;
+            info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
+            Step::Replace
+        }
+        None => {
+            info!("installing salt-minion ({}) by {}", wanted(install), system.manager.program());
+            Step::New
+        }
+    };
+    let transaction = Transaction::by(system.manager, patience);
+    match &install.source {
+        Source::Repository { url, key } => source::from_repository(&transaction, &system, url.as_deref(), key, install, step, prepare)?,
+        Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, step, prepare)?,
+        Source::Preinstalled => {}
+    }
+    let installed = present(install, program, patience)?;
+    installed.map(|program| (program, true)).ok_or_else(|| not_as_wanted(install, program, command::find(program).as_deref(), patience))
+}
+
+/// The system that this machine is; the error says what was seen instead.
+fn system() -> Result<System, String> {
+    let text = OS_RELEASE.iter().find_map(|path| files::read_text(Path::new(path), MOST_BYTES).ok()).unwrap_or_default();
+    System::of(OsRelease::parse(&text), |program| command::find(program).is_some())
+}
+
+fn unsupported(seen: String) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {seen}"))
+}
+
+fn wanted(install: &Install) -> String {
+    install.version.as_ref().map_or_else(|| "any version".to_owned(), ToString::to_string)
+}
+
+/// The version of the program. The package database knows it at once; the program itself, where no package brought it, takes a
+/// second.
+fn version(path: &Path, patience: &Patience) -> Result<String, Failure> {
+    for (format, tool) in [(Format::Deb, "dpkg-query"), (Format::Rpm, Manager::Rpm.program())] {
+        if command::find(tool).is_none() {
+            continue;
+        }
+        let asked = package_command::installed(format);
+        let finished = command::run(&borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
+        let known = finished.success().then(|| package_command::installed_version(format, &finished.stdout)).flatten();
+        if let Some(version) = known.filter(|_| path.starts_with("/usr/bin")) {
+            return Ok(version.to_owned());
+        }
+    }
+    let finished = command::run(&[&path.to_string_lossy(), "--version"], &patience.slice(Duration::from_secs(60)))?;
+    if !finished.success() {
+        return Err(finished.failure(Kind::PackageFailed));
+    }
+    // "salt-minion 3006.27 (Sulfur)"
+    Ok(finished.stdout.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
+}
+
+fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, patience: &Patience) -> Failure {
+    let preinstalled = install.source == Source::Preinstalled;
+    let Some(path) = there else {
+        let how = if preinstalled { "although install.source says preinstalled" } else { "although its package was" };
+        return Failure::new(Kind::PackageFailed, format!("{program:?} is not installed, {how}")).hint(format!(
+            "Install salt-minion into the image, or give its path in minion.program; it was looked for in {}.",
+            command::PATH
+        ));
+    };
+    match version(path, patience) {
+        Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
+            .fact("found", found),
+        Err(failure) => failure,
+    }
+}
+
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,58 @@
+//! What an installation would do, for this machine or for another one.
+
+use serde_json::{Value, json};
+
+use super::system;
+use crate::decide::package_command::{self, Step};
+use crate::decide::repository::Repository;
+use crate::decide::settings::{Install, SigningKey, Source};
+use crate::decide::system::{Format, OsRelease, System};
+use crate::machine::command;
+
+/// The plan as JSON: the system, the files, the commands. `os_release` is the text of another machine's.
+pub fn plan(install: &Install, program: &str, os_release: Option<&str>) -> Value {
+    if os_release.is_none() && command::find(program).is_some() {
+        let version = install.version.as_ref().map(ToString::to_string);
+        return json!({"program": "is there", "version": version, "note": "installs only if the version is another"});
+    }
+    let system = os_release.map_or_else(system, |text| System::usual(OsRelease::parse(text)));
+    match system {
+        Ok(system) => steps(install, &system),
+        Err(seen) => json!({"problem": format!("salt-minion cannot be installed there: {seen}")}),
+    }
+}
+
+fn steps(install: &Install, system: &System) -> Value {
+    let manager = system.manager;
+    let (files, commands) = match &install.source {
+        Source::Preinstalled => {
+            return json!({"system": system.release.to_string(), "problem": "salt-minion is not there, and install.source says preinstalled"});
+        }
+        Source::Package { url, format, .. } => {
+            let name = match format {
+                Format::Rpm => "FILE.rpm",
+                Format::Deb => "FILE.deb",
+            };
+            (vec![json!({"fetched": url})], vec![package_command::install_file(manager, name)])
+        }
+        Source::Repository { url, key } => {
+            let repository = Repository::at(url.as_deref(), install.version.as_ref(), system);
+            let armoured = match key {
+                SigningKey::Given(armoured) => armoured.clone(),
+                SigningKey::At(url) => format!("(the key that {url} gives)"),
+            };
+            let files = repository.files(manager, &armoured);
+            let files = files.into_iter().map(|file| json!({"path": file.path, "mode": "0644", "content": file.text})).collect();
+            let whole = package_command::wants_whole_version(manager);
+            let version = whole.then(|| repository.wish.as_ref().map_or_else(|| "NEWEST".to_owned(), |wish| format!("NEWEST-OF-{wish}")));
+            let commands = [
+                package_command::refresh(manager),
+                whole.then(|| package_command::list(manager)).flatten(),
+                package_command::install(manager, repository.wish.as_ref(), version.as_deref(), Step::New),
+            ];
+            (files, commands.into_iter().flatten().collect())
+        }
+    };
+    let commands: Vec<String> = commands.iter().map(|words| words.join(" ")).collect();
+    json!({"system": system.release.to_string(), "manager": manager.program(), "files": files, "commands": commands})
+}
