@@ -8,7 +8,7 @@ export HSB_CACHE := $(CACHE)
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
 # Nothing may raise it unnoticed. The aim is 2,200,000.
-MOST_BYTES := 2600000
+MOST_BYTES := 2550000
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
@@ -23,7 +23,7 @@ ROUNDS ?= 5
 PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-quick static check-static demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench venvs venv-3006 venv-3008 clean
+.PHONY: help build build-quick static check-static demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench venvs venv-3006 venv-3008 clean test-install bench-install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -59,9 +59,9 @@ build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
 test: ## everything (root; some 15 minutes, and once as long for the Salts)
-	@$(PREFLIGHT) quick salt services
+	@$(PREFLIGHT) quick salt services install
 	@$(MAKE) --no-print-directory test-quick venvs
-	@$(MAKE) --no-print-directory test-salt test-services
+	@$(MAKE) --no-print-directory test-salt test-services test-install
 
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
@@ -77,6 +77,10 @@ test-services: ## under a real systemd and a real init script
 	@$(PREFLIGHT) services
 	cargo test --locked --test services
 
+test-install: static ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
+	@$(PREFLIGHT) install
+	HSB_AGENT=$(abspath $(STATIC)) cargo test --locked --test install
+
 # Apart from `test`, since it wants a message broker and a database of the machine; up.sh names what is missing.
 test-heat: ## every signal transport against a real Heat with Keystone (Debian: rabbitmq-server mariadb-server)
 	@$(PREFLIGHT) build
@@ -91,6 +95,10 @@ lint: ## that clippy finds nothing
 # Without shellcheck nothing is checked here; preflight says so, and in CI refuses.
 scripts: ## that shellcheck finds nothing
 	! command -v shellcheck >/dev/null || shellcheck --external-sources .ci/run $$(find tests -name '*.sh')
+
+bench-install: static ## the time of `install` beside the package manager's own, by hand
+	@$(PREFLIGHT) install
+	@tests/install/bench.sh $(STATIC)
 
 bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008)
 	@$(PREFLIGHT) bench

@@ -56,6 +56,32 @@ fn the_password_comes_from_a_file_a_credential_or_standard_input() {
 }
 
 #[test]
+fn the_installation_is_planned_for_another_machine() {
+    let mut config = config();
+    config["api"]["password"] = json!(SECRET);
+    config["install"] = json!({"version": "3006", "repository": {"url": "https://mirror.example/salt"}});
+    let root = root(&config);
+    let release = root.path().join("os-release");
+    for (text, words) in [
+        (
+            "ID=rocky\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.5\n",
+            ["/etc/yum.repos.d/heat-salt-bootstrap.repo", "dnf --assumeyes install"],
+        ),
+        ("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=24.04\n", ["URIs: https://mirror.example/salt", "apt-get --quiet update"]),
+        ("ID=opensuse-leap\nVERSION_ID=15.6\n", ["/etc/zypp/repos.d/heat-salt-bootstrap.repo", "zypper --non-interactive install"]),
+        ("ID=plan9\n", ["cannot be installed there", "ID=plan9"]),
+    ] {
+        fs::write(&release, text).unwrap();
+        let shown = plan(root.path(), &["--os-release", release.to_str().unwrap()], None, "");
+        for word in words {
+            assert!(shown.status.success() && self::text(&shown).contains(word), "{word} in {}", self::text(&shown));
+        }
+    }
+    let missing = plan(root.path(), &["--os-release", "/no/such/file"], None, "");
+    assert!(missing.status.code() == Some(11) && text(&missing).contains("/no/such/file"), "{}", text(&missing));
+}
+
+#[test]
 fn it_shows_what_would_be_done_and_no_secret() {
     let root = root(&config());
     let files = || walk(root.path());

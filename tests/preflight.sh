@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
-# usage: preflight.sh [--ci] PART...   the parts: build, static, quick, salt, services, bench
+# usage: preflight.sh [--ci] PART...   the parts: build, static, quick, salt, services, install, bench
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,6 +57,16 @@ services() {
     command -v update-rc.d >/dev/null || need chkconfig "or update-rc.d [init-system-helpers]"
 }
 
+# Roots of distributions, and repositories to install from.
+install() {
+    services
+    need mmdebstrap "which builds roots of Debian's releases [mmdebstrap]"
+    need rpmbuild "which makes packages [rpm]"
+    need createrepo_c "which makes repositories of them [createrepo-c]"
+    need apt-ftparchive "which makes repositories of Debian's packages [apt-utils]"
+    need gpg "which signs them [gnupg]"
+}
+
 bench() {
     salt
     need curl "for the script that the agent is compared with [curl]"
@@ -78,9 +88,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | salt | services | bench | static) "$part" ;;
+    build | quick | salt | services | install | bench | static) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|quick|salt|services|bench..." >&2
+        echo "usage: preflight.sh [--ci] build|static|quick|salt|services|install|bench..." >&2
         exit 2
         ;;
     esac

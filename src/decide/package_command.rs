@@ -92,7 +92,12 @@ pub fn install(manager: Manager, wish: Option<&Wish>, version: Option<&str>, ste
         }
         Manager::Zypper => {
             let spec = version.map_or_else(|| PACKAGE.to_owned(), |version| named("=", version));
-            Some(words(&["zypper", "--non-interactive", "install", "--oldpackage", "--auto-agree-with-licenses", &spec]))
+            let mut command = words(&["zypper", "--non-interactive", "install", "--oldpackage", "--auto-agree-with-licenses", &spec]);
+            if let (Step::Replace, Some(version)) = (step, version) {
+                // It asks before it takes another version of what this one depends on, unless that is named too.
+                command.push(format!("salt={version}"));
+            }
+            Some(command)
         }
         Manager::AptGet => {
             let spec = version.map_or_else(|| PACKAGE.to_owned(), |version| named("=", version));
@@ -140,7 +145,7 @@ fn apt_get(what: &str) -> Words {
 
 /// Finishes what a dpkg that was killed has begun.
 pub fn repair() -> Words {
-    words(&["dpkg", "--force-confdef", "--force-confold", "--configure", "--all"])
+    words(&["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])
 }
 
 /// Asks the package database for the version that is installed.

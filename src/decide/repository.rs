@@ -88,7 +88,7 @@ impl Repository {
             u8::from(self.signed_metadata)
         );
         if zypper {
-            text.push_str("autorefresh=1\ntype=rpm-md\n");
+            text.push_str("autorefresh=1\ntype=rpm-md\npkg_gpgcheck=1\n");
             return text;
         }
         text.push_str("skip_if_unavailable=0\n");

@@ -40,7 +40,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
                 if step == Step::Replace {
                     store.owe_restart()?;
                 }
-                daemon::prepare(root, settings, &master)
+                daemon::prepare(root, settings, &master, patience)
             };
             let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, patience);
             ensured.map(|(program, changed)| Did::so(program, changed))

@@ -88,11 +88,12 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
 
 /// Configures a minion whose package is about to be installed and may start it at once, so that it never runs under another name
 /// or meets another master. Nothing has to be restarted for it: what runs by then is the caller's business.
-pub fn prepare(root: &Root, settings: &Settings, master: &Fingerprint) -> Result<(), Failure> {
+pub fn prepare(root: &Root, settings: &Settings, master: &Fingerprint, patience: &Patience) -> Result<(), Failure> {
     let place = Place::of(root, settings);
     place.check_master(master)?;
     files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
-    files::ensure(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes(), 0o600).map(|_| ())
+    files::ensure(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes(), 0o600)?;
+    restore_contexts(root, &place, patience)
 }
 
 /// Makes sure that the minion is configured and runs with this configuration. Says whether
@@ -126,6 +127,9 @@ pub fn ensure(
         files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
         changed |= files::ensure(path, place.tmpfiles_text().as_bytes(), 0o644)?;
     }
+    if changed {
+        restore_contexts(root, &place, patience)?;
+    }
     let running = running(&place);
     if running.is_some() && !store.owes_restart() {
         return Ok((Minion::found(place), changed));
@@ -147,6 +151,17 @@ pub fn ensure(
     let log_began = files::length(&place.log_file);
     let starting = command::start(&borrowed(last))?;
     Ok((Minion { place, starting: Some(starting), replaced: running, absent_since: None, log_began }, true))
+}
+
+/// Under SELinux a file that is renamed into place keeps the label of where it was written; where there is none, this does nothing.
+fn restore_contexts(root: &Root, place: &Place, patience: &Patience) -> Result<(), Failure> {
+    let Some(restorecon) = command::find("restorecon").filter(|_| root.is_machine()) else { return Ok(()) };
+    let (restorecon, config_dir) = (restorecon.to_string_lossy(), place.config_dir.to_string_lossy());
+    let finished = command::run(&[&restorecon, "-R", &config_dir], &patience.slice(Duration::from_secs(30)))?;
+    if !finished.success() {
+        warn!("{}", finished.failure(Kind::LocalSystem).message);
+    }
+    Ok(())
 }
 
 impl Minion {

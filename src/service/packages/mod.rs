@@ -21,6 +21,8 @@ use crate::words::failure::{Failure, Kind};
 /// os-release(5): the first that is there counts.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 const MOST_BYTES: u64 = 64 * 1024;
+/// Where packages put programs.
+const PACKAGED: &str = "/usr/bin";
 
 /// The minion's program, found.
 #[derive(Debug, Clone)]
@@ -29,9 +31,13 @@ pub struct Program {
     pub path: PathBuf,
 }
 
-/// Looks whether the program is there in the wanted version, and changes nothing.
+/// Looks whether the program is there in the wanted version, and changes nothing. One whose package should have brought it counts
+/// only if the package is whole: a package manager that was killed leaves files behind.
 pub fn present(install: &Install, program: &str, patience: &Patience) -> Result<Option<Program>, Failure> {
     let Some(path) = command::find(program) else { return Ok(None) };
+    if install.source != Source::Preinstalled && path.starts_with(PACKAGED) && package_version(patience)?.is_none() {
+        return Ok(None);
+    }
     let Some(wish) = &install.version else { return Ok(Some(Program { path })) };
     let found = version(&path, patience)?;
     Ok(wish.is_met_by(&found).then_some(Program { path }))
@@ -61,13 +67,16 @@ pub fn ensure(
         .hint("With --root set install.source to \"preinstalled\"."));
     }
     let system = system().map_err(unsupported)?;
-    let step = match &there {
-        Some(path) => {
-            let found = version(path, patience)?;
+    let step = match (&there, package_version(patience)?) {
+        (_, Some(found)) => {
             info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
             Step::Replace
         }
-        None => {
+        (Some(path), None) => {
+            info!("{} is there, but no package has brought it: installing {}", path.display(), wanted(install));
+            Step::Replace
+        }
+        (None, None) => {
             info!("installing salt-minion ({}) by {}", wanted(install), system.manager.program());
             Step::New
         }
@@ -99,16 +108,10 @@ fn wanted(install: &Install) -> String {
 /// The version of the program. The package database knows it at once; the program itself, where no package brought it, takes a
 /// second.
 fn version(path: &Path, patience: &Patience) -> Result<String, Failure> {
-    for (format, tool) in [(Format::Deb, "dpkg-query"), (Format::Rpm, Manager::Rpm.program())] {
-        if command::find(tool).is_none() {
-            continue;
-        }
-        let asked = package_command::installed(format);
-        let finished = command::run(&borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
-        let known = finished.success().then(|| package_command::installed_version(format, &finished.stdout)).flatten();
-        if let Some(version) = known.filter(|_| path.starts_with("/usr/bin")) {
-            return Ok(version.to_owned());
-        }
+    if path.starts_with(PACKAGED)
+        && let Some(version) = package_version(patience)?
+    {
+        return Ok(version);
     }
     let finished = command::run(&[&path.to_string_lossy(), "--version"], &patience.slice(Duration::from_secs(60)))?;
     if !finished.success() {
@@ -116,6 +119,22 @@ fn version(path: &Path, patience: &Patience) -> Result<String, Failure> {
     }
     // "salt-minion 3006.27 (Sulfur)"
     Ok(finished.stdout.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
+}
+
+/// The version of the package that is installed, by the databases that are there.
+fn package_version(patience: &Patience) -> Result<Option<String>, Failure> {
+    for (format, tool) in [(Format::Deb, "dpkg-query"), (Format::Rpm, Manager::Rpm.program())] {
+        if command::find(tool).is_none() {
+            continue;
+        }
+        let asked = package_command::installed(format);
+        let finished = command::run(&borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
+        let known = finished.success().then(|| package_command::installed_version(format, &finished.stdout)).flatten();
+        if known.is_some() {
+            return Ok(known.map(str::to_owned));
+        }
+    }
+    Ok(None)
 }
 
 fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, patience: &Patience) -> Failure {

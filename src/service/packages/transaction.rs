@@ -40,9 +40,11 @@ impl<'a> Transaction<'a> {
     /// Runs a command of it until it succeeds or fails for good. `judge` may find fault with one that exited with 0.
     pub fn run(&self, words: &Words, judge: impl Fn(&Finished) -> Option<String>) -> Result<Finished, Failure> {
         let mut repaired = false;
-        self.patience.retry(&words.join(" "), |_| {
+        let mut last: Option<Failure> = None;
+        self.patience.retry(self.manager.program(), |_| {
             loop {
-                let finished = self.once(words).map_err(Miss::Final)?;
+                // Why it failed before says more than that time ran out while it was tried again.
+                let finished = self.once(words).map_err(|failure| Miss::Final(in_vain(last.take(), failure)))?;
                 let fault = judge(&finished);
                 if finished.success() && fault.is_none() {
                     return Ok(finished);
@@ -55,7 +57,11 @@ impl<'a> Transaction<'a> {
                     continue;
                 }
                 let failure = explained(&finished, reason, fault);
-                return Err(if reason.may_pass() { Miss::Passing(failure, None) } else { Miss::Final(failure) });
+                if !reason.may_pass() {
+                    return Err(Miss::Final(failure));
+                }
+                last = Some(failure.clone());
+                return Err(Miss::Passing(failure, None));
             }
         })
     }
@@ -104,6 +110,13 @@ impl<'a> Transaction<'a> {
         warn!("an earlier dpkg was cut off: finishing what it began");
         let finished = self.once(&package_command::repair())?;
         if finished.success() { Ok(()) } else { Err(finished.failure(Kind::PackageFailed)) }
+    }
+}
+
+fn in_vain(before: Option<Failure>, failure: Failure) -> Failure {
+    match before {
+        Some(before) if failure.kind == Kind::OutOfTime => before.fact("then", failure.message),
+        _ => failure,
     }
 }
 

@@ -1,0 +1,378 @@
+//! One case after the other, for each package manager that it makes sense for.
+
+use std::fs;
+use std::time::Duration;
+
+use lab::tls::Authority;
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::vm::{Mirror, Mood, Vm, file};
+
+/// A package manager and where it is at home.
+#[derive(Clone, Copy)]
+struct Flavour {
+    name: &'static str,
+    root: &'static str,
+    /// The directory of the repositories.
+    format: &'static str,
+    /// What has to go away before, so that it is this one's turn.
+    without: &'static str,
+    /// The lock that its library takes.
+    lock: &'static str,
+}
+
+const DNF: Flavour = Flavour { name: "dnf", root: "el", format: "rpm", without: "true", lock: "/var/lib/rpm/.rpm.lock" };
+const ZYPPER: Flavour = Flavour { name: "zypper", without: "rm -f /usr/bin/dnf*", ..DNF };
+const RPM: Flavour = Flavour { name: "rpm", without: "rm -f /usr/bin/dnf* /usr/bin/zypper", ..DNF };
+const APT: Flavour = Flavour { name: "apt", root: "bookworm", format: "deb", without: "true", lock: "/var/lib/dpkg/lock-frontend" };
+const DPKG: Flavour = Flavour { name: "dpkg", without: "rm -f /usr/bin/apt-get", ..APT };
+const BULLSEYE: Flavour = Flavour { name: "apt-bullseye", root: "bullseye", ..APT };
+const TRIXIE: Flavour = Flavour { name: "apt-trixie", root: "trixie", ..APT };
+
+const WITH_REPOSITORIES: [Flavour; 3] = [DNF, ZYPPER, APT];
+const ALL: [Flavour; 5] = [DNF, ZYPPER, RPM, APT, DPKG];
+
+pub fn all() -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    let mut add = |name: &str, flavours: &[Flavour], case: fn(Flavour)| {
+        for flavour in flavours.iter().copied() {
+            cases.push((format!("{}::{name}", flavour.name), Box::new(move || case(flavour))));
+        }
+    };
+    add("newest_of_a_line", &[DNF, ZYPPER, APT, BULLSEYE, TRIXIE], newest_of_a_line);
+    add("pinned_to_an_older_one", &WITH_REPOSITORIES, pinned_to_an_older_one);
+    add("no_such_version", &WITH_REPOSITORIES, no_such_version);
+    add("another_version_is_there", &WITH_REPOSITORIES, another_version_is_there);
+    add("wrong_key", &WITH_REPOSITORIES, wrong_key);
+    add("unsigned", &WITH_REPOSITORIES, unsigned);
+    add("metadata_of_another", &[DNF, ZYPPER, APT], metadata_of_another);
+    add("metadata_not_signed_at_all", &[DNF], metadata_not_signed_at_all);
+    add("content_does_not_fit_its_index", &[APT], content_does_not_fit_its_index);
+    add("down", &WITH_REPOSITORIES, down);
+    add("not_found", &WITH_REPOSITORIES, not_found);
+    add("half_a_package_once", &WITH_REPOSITORIES, half_a_package_once);
+    add("slow", &[DNF, APT], slow);
+    add("locked_for_a_while", &WITH_REPOSITORIES, locked_for_a_while);
+    add("locked_for_ever", &WITH_REPOSITORIES, locked_for_ever);
+    add("disk_full", &[DNF, APT], disk_full);
+    add("by_way_of_a_proxy", &[DNF, APT], by_way_of_a_proxy);
+    add("dpkg_was_cut_off", &[APT], dpkg_was_cut_off);
+    add("killed_in_mid_run", &[DNF, APT], killed_in_mid_run);
+    add("stale_lists", &[APT], stale_lists);
+    add("a_file", &ALL, a_file);
+    add("a_file_with_another_checksum", &[DNF, APT], a_file_with_another_checksum);
+    add("a_file_of_an_unknown_authority", &[APT], a_file_of_an_unknown_authority);
+    add("no_repositories", &[RPM, DPKG], no_repositories);
+    add("not_root", &[APT], not_root);
+    add("unknown_system", &[APT], unknown_system);
+    add("contexts_are_restored", &[DNF], contexts_are_restored);
+    cases
+}
+
+fn key(name: &str) -> String {
+    String::from_utf8(file(name)).unwrap()
+}
+
+/// The `install` section for a repository of ours.
+fn from(mirror: &Mirror, flavour: Flavour, repository: &str, version: &str) -> Value {
+    let url = mirror.url(&format!("{}/{repository}", flavour.format));
+    json!({"version": version, "repository": {"url": url, "gpg_key": key("key.asc")}})
+}
+
+fn machine(flavour: Flavour, install: &Value) -> Vm {
+    let vm = Vm::new(flavour.root, install);
+    assert_eq!(vm.sh(flavour.without).code, 0);
+    vm
+}
+
+/// Nobody may ever have started the minion under another name than ours.
+#[track_caller]
+fn only_as_itself(vm: &Vm) {
+    let started = vm.text("var/log/started-as");
+    assert!(!started.is_empty() && started.lines().all(|line| line.contains("web-1")), "started as {started:?}");
+}
+
+fn newest_of_a_line(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    // The second run has to find the minion of the first.
+    let story = vm.install_after("heat-salt-bootstrap install && cp /var/lib/heat-salt-bootstrap/report.json /first || exit 1");
+    let first: Value = serde_json::from_str(&vm.text("first")).unwrap_or_default();
+    let changed = |report: &Value| report["steps"].as_array().unwrap().iter().filter(|step| step["changed"] == true).count();
+    story.done(false);
+    story.expect(changed(&first) > 0 && changed(&story.report) == 0, "the first run changes, the second does not");
+    assert_eq!(vm.version(), "3006.27");
+    only_as_itself(&vm);
+    assert_eq!(vm.text("var/log/started-as").lines().count(), 1, "it is started once");
+}
+
+fn pinned_to_an_older_one(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006.26"));
+    vm.install().done(true);
+    assert_eq!(vm.version(), "3006.26");
+    if flavour.name != "zypper" {
+        // The file that was written keeps a later upgrade from leaving the version.
+        let upgrade = if flavour.name == "dnf" { "dnf -y upgrade" } else { "apt-get update && apt-get -y upgrade" };
+        assert_eq!(vm.sh(upgrade).code, 0);
+        assert_eq!(vm.version(), "3006.26");
+    }
+}
+
+fn no_such_version(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006.99"));
+    vm.install().failed(20, "package-failed", &["no salt-minion 3006.99", "3006.27"]);
+    assert_eq!(vm.version(), "");
+}
+
+fn another_version_is_there(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006.26"));
+    vm.install().done(true);
+    for (there, wanted) in [("3006.26", "3006.27"), ("3006.27", "3008.5"), ("3008.5", "3006.27")] {
+        vm.set("/install/version", json!(wanted));
+        let ended = vm.install();
+        ended
+            .done(true)
+            .expect(ended.stderr.contains(&format!("salt-minion {there} is there, {wanted} is wanted")), "what is done, and why");
+        assert_eq!(vm.version(), wanted);
+    }
+    let asked = mirror.asked().len();
+    vm.set("/install/version", json!("3006"));
+    vm.install().done(false);
+    assert_eq!(mirror.asked().len(), asked, "what is there is not looked for");
+    only_as_itself(&vm);
+}
+
+fn wrong_key(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.set("/install/repository/gpg_key", json!(key("other-key.asc")));
+    vm.install().failed(22, "package-untrusted", &["gpg_key"]);
+    assert_eq!(vm.version(), "");
+}
+
+fn unsigned(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let repository = if flavour.format == "rpm" { "unsigned-packages" } else { "unsigned" };
+    let vm = machine(flavour, &from(&mirror, flavour, repository, "3006"));
+    vm.install().failed(22, "package-untrusted", &["do not turn the check off"]);
+    assert_eq!(vm.version(), "");
+}
+
+fn metadata_of_another(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let repository = if flavour.format == "rpm" { "other-key-metadata" } else { "other-key" };
+    let vm = machine(flavour, &from(&mirror, flavour, repository, "3006"));
+    vm.install().failed(22, "package-untrusted", &[]);
+    assert_eq!(vm.version(), "");
+}
+
+/// As many RPM repositories are: then the packages' own signatures count, and they are looked at.
+fn metadata_not_signed_at_all(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "unsigned-metadata", "3006"));
+    let ended = vm.install();
+    ended.done(true).expect(ended.stderr.contains("signs its packages only"), "it is said");
+    assert!(vm.text("etc/yum.repos.d/heat-salt-bootstrap.repo").contains("\ngpgcheck=1\nrepo_gpgcheck=0\n"));
+}
+
+/// The index is signed, so whoever changed the content is not who signed: that is a matter of trust.
+fn content_does_not_fit_its_index(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "bad-hash", "3006"));
+    vm.install().failed(22, "package-untrusted", &[]);
+    assert_eq!(vm.version(), "");
+}
+
+fn down(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.set("/deadline", json!("15s"));
+    mirror.set_down(true);
+    vm.install().failed(21, "repository-unreachable", &["trying again"]);
+    mirror.set_down(false);
+    vm.install().done(true);
+}
+
+fn not_found(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "nothing-here", "3006"));
+    vm.set("/deadline", json!("15s"));
+    vm.install().failed(21, "repository-unreachable", &["install.repository.url"]);
+}
+
+fn half_a_package_once(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    mirror.be(Mood::Halves(1));
+    vm.install().done(true);
+    assert_eq!(vm.version(), "3006.27");
+    let packages = mirror.asked().iter().filter(|path| path.ends_with(".rpm") || path.ends_with(".deb")).count();
+    assert!(packages > 2, "one of the two was asked for again: {packages}");
+}
+
+fn slow(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    mirror.be(Mood::Slow(Duration::from_secs(1)));
+    vm.install().done(true);
+}
+
+/// Holds the lock as package managers do, for so many seconds.
+fn holding(lock: &str, seconds: u32) -> String {
+    let program = format!(
+        "import fcntl, os, time\nos.makedirs(os.path.dirname('{lock}'), exist_ok=True)\nfile = open('{lock}', 'w')\nfcntl.lockf(file, fcntl.LOCK_EX)\nopen('/held', 'w')\ntime.sleep({seconds})"
+    );
+    format!("rm -f /held; python3 -c \"{program}\" &\nuntil [ -e /held ]; do sleep 0.1; done")
+}
+
+fn locked_for_a_while(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    let ended = vm.install_after(&holding(flavour.lock, 5));
+    ended.done(true);
+    for word in ["waiting for another package manager: process ", "python3", flavour.lock, "the lock is free after"] {
+        ended.expect(ended.stderr.contains(word), word);
+    }
+}
+
+fn locked_for_ever(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.set("/deadline", json!("8s"));
+    let ended = vm.install_after(&holding(flavour.lock, 100));
+    ended.failed(25, "package-locked", &["python3", flavour.lock]);
+    assert_eq!(vm.version(), "");
+}
+
+fn disk_full(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    let ended = vm.install_after("mount -t tmpfs -o size=4k tmpfs /usr/bin/../lib/systemd/system && dd if=/dev/zero of=/usr/lib/systemd/system/fill bs=1k count=8 2>/dev/null || true");
+    ended.failed(20, "package-failed", &["Make room"]);
+}
+
+/// The name of the repository resolves nowhere: only the proxy, which here is the server itself, knows it.
+fn by_way_of_a_proxy(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    mirror.be(Mood::ProxyOnly);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.set("/install/repository/url", json!(format!("http://salt.test/{}/good", flavour.format)));
+    // Everything else goes its usual way.
+    let proxy = mirror.url("");
+    let ended = vm.install_after(&format!("export http_proxy={} no_proxy=debian.org", proxy.trim_end_matches('/')));
+    ended.done(true);
+    assert!(mirror.asked().iter().any(|asked| asked.starts_with("http://salt.test/")), "{:?}", mirror.asked());
+}
+
+fn dpkg_was_cut_off(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    // What a dpkg that is killed leaves behind: a journal that nobody has merged.
+    let ended = vm.install_after(
+        "mkdir -p /var/lib/dpkg/updates && sed -n '/^Package: base-files$/,/^$/p' /var/lib/dpkg/status >/var/lib/dpkg/updates/0001",
+    );
+    ended.done(true).expect(ended.stderr.contains("an earlier dpkg was cut off"), "it is said");
+    assert_eq!(vm.version(), "3006.27");
+}
+
+/// The package manager dies while its package is half there. It may be done before it is hit; then it is tried on another machine.
+fn killed_in_mid_run(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let killer =
+        "(until [ -e /usr/bin/salt-minion ] || [ -e /usr/bin/salt-minion.dpkg-new ]; do :; done; pkill -KILL 'dnf|dpkg|apt-get') &";
+    for _ in 0..5 {
+        let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+        let first = vm.install_after(killer);
+        if first.code == 0 {
+            continue;
+        }
+        first.failed(20, "package-failed", &["killed by signal 9"]);
+        let second = vm.install();
+        second.expect(second.code == 0, "it goes on");
+        assert_eq!(vm.version(), "3006.27");
+        only_as_itself(&vm);
+        return;
+    }
+    panic!("the package manager was never hit");
+}
+
+/// An image whose lists name versions that the mirror no longer has.
+fn stale_lists(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.install().done(true);
+    let stale = "apt-get -y purge salt-minion salt-common >/dev/null && sed -i 's/3006.27/3006.20/' /var/lib/apt/lists/*good*Packages && rm /var/lib/apt/lists/*good*InRelease";
+    vm.install_after(stale).done(true);
+    assert_eq!(vm.version(), "3006.27");
+}
+
+/// A machine that installs one file from an https server, and that server.
+fn with_a_file(flavour: Flavour) -> (Vm, Mirror, Authority) {
+    let authority = Authority::new().unwrap();
+    let mirror = Mirror::start(Some(&authority));
+    let path =
+        if flavour.format == "rpm" { "rpm/single/salt-minion-3006.27-0.noarch.rpm" } else { "deb/single/salt-minion_3006.27_all.deb" };
+    let sha256: String = digest(&SHA256, &file(path)).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let vm = machine(flavour, &json!({"source": "package", "package_url": mirror.url(path), "sha256": sha256}));
+    (vm, mirror, authority)
+}
+
+fn a_file(flavour: Flavour) {
+    let (vm, mirror, authority) = with_a_file(flavour);
+    vm.trust(&authority);
+    mirror.be(Mood::Halves(1));
+    let ended = vm.install();
+    ended.done(true).expect(ended.stderr.contains("trying again"), "half a file is fetched again");
+    assert_eq!(vm.version(), "3006.27");
+    only_as_itself(&vm);
+    assert_eq!(fs::read_dir(vm.path("var/cache/heat-salt-bootstrap")).unwrap().count(), 0, "the file is gone");
+}
+
+fn a_file_with_another_checksum(flavour: Flavour) {
+    let (vm, _mirror, authority) = with_a_file(flavour);
+    vm.trust(&authority);
+    vm.set("/install/sha256", json!("ab".repeat(32)));
+    vm.install().failed(22, "package-untrusted", &["SHA-256", &"ab".repeat(32)]);
+    assert_eq!(vm.version(), "");
+    assert_eq!(fs::read_dir(vm.path("var/cache/heat-salt-bootstrap")).unwrap().count(), 0, "the file is gone");
+}
+
+fn a_file_of_an_unknown_authority(flavour: Flavour) {
+    let (vm, _mirror, _) = with_a_file(flavour);
+    vm.install().failed(21, "repository-unreachable", &["unknown CA"]);
+}
+
+fn no_repositories(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.install().failed(23, "unsupported-system", &[&format!("there is only {}", flavour.name), "package_url"]);
+}
+
+fn not_root(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    let finished = vm.sh("setpriv --reuid=65534 --regid=65534 --clear-groups heat-salt-bootstrap install");
+    assert_eq!(finished.code, 12, "{}", finished.stderr);
+    assert!(mirror.asked().is_empty());
+}
+
+fn unknown_system(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    let ended = vm.install_after("rm /etc/os-release; printf 'ID=plan9\\nVERSION_ID=4\\n' >/etc/os-release");
+    ended.failed(23, "unsupported-system", &["ID=plan9", "apt-get"]);
+    assert!(mirror.asked().is_empty());
+}
+
+/// There is no SELinux here: a stand-in for its tool says whether it would have been called.
+fn contexts_are_restored(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.install_after("printf '#!/bin/sh\\necho \"$@\" >>/restored\\n' >/usr/sbin/restorecon; chmod 755 /usr/sbin/restorecon").done(true);
+    assert!(vm.text("restored").contains("-R /etc/salt"), "{:?}", vm.text("restored"));
+}
