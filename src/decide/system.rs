@@ -143,6 +143,9 @@ impl Manager {
     pub const ALL: [Manager; 7] =
         [Manager::Dnf5, Manager::Dnf, Manager::Yum, Manager::Zypper, Manager::AptGet, Manager::Rpm, Manager::Dpkg];
 
+    /// The programs whose locks are files with a pid, and what hides behind them.
+    pub const BY_PID: [&str; 4] = ["dnf", "yum", "zyp", "packagekit"];
+
     /// The name of its program.
     pub const fn program(self) -> &'static str {
         match self {

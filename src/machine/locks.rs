@@ -31,12 +31,16 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Finds somebody who holds one of these files. What cannot be looked at is held by nobody.
-pub fn holder(files: &[&str]) -> Option<Holder> {
+/// Finds somebody who holds one of these files. What cannot be looked at is held by nobody. A pid that a killed program left in its
+/// file may belong to another one since, after a boot above all: it counts only if that is one of `programs`.
+pub fn holder(files: &[&str], programs: &[&str]) -> Option<Holder> {
     files.iter().find_map(|file| {
         let path = Path::new(file);
-        let pid = if file.ends_with(".pid") { alive(path) } else { locked(path) }?;
-        Some(Holder { file: (*file).to_owned(), pid, command: process::command_line(pid) })
+        let by_pid = file.ends_with(".pid");
+        let pid = if by_pid { alive(path) } else { locked(path) }?;
+        let command = process::command_line(pid);
+        let plausible = !by_pid || programs.iter().any(|program| command.contains(program));
+        plausible.then(|| Holder { file: (*file).to_owned(), pid, command })
     })
 }
 
@@ -68,9 +72,11 @@ mod tests {
         let mut dead = Command::new("true").spawn().unwrap();
         dead.wait().unwrap();
         std::fs::write(&path, dead.id().to_string()).unwrap();
-        assert_eq!(holder(&[name]), None);
+        let own = std::env::args().next().unwrap();
+        assert_eq!(holder(&[name], &[&own]), None);
         std::fs::write(&path, std::process::id().to_string()).unwrap();
-        let found = holder(&["/no/such/file", name]).unwrap();
+        assert_eq!(holder(&[name], &["yum"]), None, "another program has that pid");
+        let found = holder(&["/no/such/file", name], &["yum", &own]).unwrap();
         assert_eq!((found.pid, found.file.as_str()), (std::process::id() as i32, name));
         assert!(found.to_string().contains("holds"), "{found}");
     }
@@ -78,7 +84,7 @@ mod tests {
     #[test]
     fn a_free_file_is_held_by_nobody() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(holder(&[file.path().to_str().unwrap()]), None);
+        assert_eq!(holder(&[file.path().to_str().unwrap()], &[]), None);
     }
 
     /// An open file description's lock has no process: it is a holder all the same.
@@ -88,7 +94,7 @@ mod tests {
         let other = nix::fcntl::open(file.path(), OFlag::O_RDWR, nix::sys::stat::Mode::empty()).unwrap();
         let lock = libc::flock { l_type: libc::F_WRLCK as _, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
         fcntl(other.as_fd(), FcntlArg::F_OFD_SETLK(&lock)).unwrap();
-        let found = holder(&[file.path().to_str().unwrap()]).unwrap();
+        let found = holder(&[file.path().to_str().unwrap()], &[]).unwrap();
         assert_eq!(found.pid, 0);
     }
 }

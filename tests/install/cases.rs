@@ -53,7 +53,10 @@ pub fn all() -> Vec<Case> {
     add("down", &WITH_REPOSITORIES, down);
     add("not_found", &WITH_REPOSITORIES, not_found);
     add("half_a_package_once", &WITH_REPOSITORIES, half_a_package_once);
+    // zypper itself tries for longer than such a case should take.
+    add("half_a_package_for_ever", &[DNF, APT], half_a_package_for_ever);
     add("slow", &[DNF, APT], slow);
+    add("key_from_elsewhere", &[DNF, APT], key_from_elsewhere);
     add("locked_for_a_while", &WITH_REPOSITORIES, locked_for_a_while);
     add("locked_for_ever", &WITH_REPOSITORIES, locked_for_ever);
     add("disk_full", &[DNF, APT], disk_full);
@@ -215,6 +218,34 @@ fn half_a_package_once(flavour: Flavour) {
     assert!(packages > 2, "one of the two was asked for again: {packages}");
 }
 
+fn half_a_package_for_ever(flavour: Flavour) {
+    let mirror = Mirror::start(None);
+    let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
+    vm.set("/deadline", json!("15s"));
+    mirror.be(Mood::Halves(u32::MAX));
+    vm.install().failed(21, "repository-unreachable", &["trying again"]);
+    assert_eq!(vm.version(), "");
+}
+
+/// In a file, or to be fetched over verified TLS.
+fn key_from_elsewhere(flavour: Flavour) {
+    let authority = Authority::new().unwrap();
+    let (mirror, keys) = (Mirror::start(None), Mirror::start(Some(&authority)));
+    let url = mirror.url(&format!("{}/good", flavour.format));
+    let vm = machine(flavour, &json!({"version": "3006", "repository": {"url": url, "gpg_key_url": keys.url("key.asc")}}));
+    vm.install().failed(21, "repository-unreachable", &["key.asc", "unknown CA"]);
+    vm.trust(&authority);
+    vm.install().done(true);
+    let from_file = json!({"version": "3006.26", "repository": {"url": url, "gpg_key_file": "/etc/the-key"}});
+    let vm = machine(flavour, &from_file);
+    fs::write(vm.path("etc/the-key"), "no key").unwrap();
+    vm.install().failed(10, "config", &["install.repository.gpg_key_file", "BEGIN PGP PUBLIC KEY BLOCK"]);
+    fs::write(vm.path("etc/the-key"), key("other-key.asc")).unwrap();
+    vm.install().failed(22, "package-untrusted", &[]);
+    fs::write(vm.path("etc/the-key"), key("key.asc")).unwrap();
+    vm.install().done(true);
+}
+
 fn slow(flavour: Flavour) {
     let mirror = Mirror::start(None);
     let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
@@ -262,9 +293,8 @@ fn by_way_of_a_proxy(flavour: Flavour) {
     mirror.be(Mood::ProxyOnly);
     let vm = machine(flavour, &from(&mirror, flavour, "good", "3006"));
     vm.set("/install/repository/url", json!(format!("http://salt.test/{}/good", flavour.format)));
-    // Everything else goes its usual way.
     let proxy = mirror.url("");
-    let ended = vm.install_after(&format!("export http_proxy={} no_proxy=debian.org", proxy.trim_end_matches('/')));
+    let ended = vm.install_after(&format!("export http_proxy={}", proxy.trim_end_matches('/')));
     ended.done(true);
     assert!(mirror.asked().iter().any(|asked| asked.starts_with("http://salt.test/")), "{:?}", mirror.asked());
 }

@@ -33,6 +33,9 @@ rm -rf "$root.new"
 echo "roots.sh: building $root" >&2
 mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root.new" ${mirror:+"$mirror"} >&2 9>&-
 
+# Nothing is installed but from the tests' own repositories.
+rm -rf "$root.new/etc/apt/sources.list" "$root.new"/etc/apt/sources.list.d/*
+
 if [ "$name" = el ]; then
     # An agent that called one of these by mistake has to fail.
     rm -f "$root.new"/usr/bin/{apt,apt-get,apt-cache,apt-key,dpkg,dpkg-query,dpkg-deb}

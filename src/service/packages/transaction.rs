@@ -83,7 +83,7 @@ impl<'a> Transaction<'a> {
         let begun = Instant::now();
         let mut seen: Option<Holder> = None;
         let free = self.patience.poll(LOOK, || {
-            let holder = locks::holder(self.manager.locks());
+            let holder = locks::holder(self.manager.locks(), &Manager::BY_PID);
             if let Some(holder) = holder.as_ref().filter(|holder| seen.as_ref() != Some(holder)) {
                 info!("waiting for another package manager: {holder}");
             }
