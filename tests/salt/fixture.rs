@@ -463,6 +463,12 @@ impl Ended {
         self.requests.iter().filter(|one| *one == request).count()
     }
 
+    /// How often the agent meant to trigger the states. On a busy machine Salt loses a job that is published to a minion
+    /// which has only just connected; the agent then fires its hook again, and says so.
+    pub fn triggered(&self, hook: &str) -> usize {
+        self.asked(&format!("POST /hook/{hook}")) - self.stderr.matches("no job came of the hook").count()
+    }
+
     /// The last thing that was asked at the gate.
     #[track_caller]
     pub fn asked_last(&self, request: &str) {

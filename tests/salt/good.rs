@@ -83,7 +83,8 @@ fn second_run(line: Line) {
     let mut vm = Vm::new(line, "second-run");
     vm.states(&["append"]).run().done();
     let first = vm.report();
-    let minion = vm.root.running_pids();
+    let minion = vm.root.pid_file();
+    assert!(minion.is_some(), "the minion runs");
 
     let again = vm.run();
     again.done().says("nothing had to change").states(2, 0);
@@ -102,14 +103,14 @@ fn second_run(line: Line) {
     changed.done().states(4, 0);
     changed.expect(changed.changed() == ["states"], "only the states changed");
     assert_eq!(vm.runs(), 3);
-    assert_eq!(vm.root.running_pids(), minion, "the minion was restarted");
+    assert_eq!(vm.root.pid_file(), minion, "the minion was restarted");
 
     vm.set("minion/config/mine_interval", 61);
     let reconfigured = vm.run();
     reconfigured.done();
     reconfigured.expect(reconfigured.changed() == ["configure"], "the minion was configured anew");
     assert_eq!(vm.runs(), 3, "the states hold as before");
-    assert_ne!(vm.root.running_pids(), minion, "the minion still runs as before");
+    assert_ne!(vm.root.pid_file(), minion, "the minion still runs as before");
 }
 
 fn link_by_link(line: Line) {

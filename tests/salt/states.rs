@@ -49,7 +49,7 @@ fn not_rendered(line: Line, id: &str, state: &str, says: &str) {
     let ended = vm.states(&[state]).run();
     ended.failed(52, "state-not-rendered", "states").says(state).says(says);
     ended.expect(ended.report["states"].is_null(), "no state ran");
-    ended.expect(ended.asked("POST /hook/states/state") == 1, "it was triggered once");
+    ended.expect(ended.triggered("states/state") == 1, "it was triggered once");
     assert!(!vm.path("ok.out").exists());
 }
 
@@ -88,7 +88,7 @@ fn another_run_in_the_way(line: Line) {
     occupy(&vm);
     let ended = vm.run();
     ended.done().states(2, 0);
-    ended.expect(ended.asked("POST /hook/states/state") == 2, "once refused, once more");
+    ended.expect(ended.triggered("states/state") == 2, "once refused, once more");
     assert_eq!(vm.runs(), 1);
 }
 
@@ -98,7 +98,7 @@ fn another_run_queued(line: Line) {
     occupy(&vm);
     let ended = vm.run();
     ended.done().states(2, 0);
-    ended.expect(ended.asked("POST /hook/states/shipped") == 1, "it was triggered once");
+    ended.expect(ended.triggered("states/shipped") == 1, "it was triggered once");
     assert_eq!(vm.runs(), 1);
 }
 
