@@ -3,13 +3,14 @@
 
 mod boot;
 mod cases;
+mod fetch;
 mod vm;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = cases::all().into_iter().chain(boot::all()).map(|(name, case)| {
+    let trials = cases::all().into_iter().chain(fetch::all()).chain(boot::all()).map(|(name, case)| {
         Trial::test(name, move || {
             case();
             Ok(())

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds, once, a root of a distribution to install into, and prints its path.
 #
-# usage: roots.sh bookworm|bullseye|trixie|el
+# usage: roots.sh bookworm|bullseye|trixie|el|cloud
 #        el: what Enterprise Linux looks like to an installer: dnf, zypper, rpm and Rocky's os-release on a Debian tree without
 #        apt and dpkg. It has no SELinux and no packages of its own.
+#        cloud: a bookworm with cloud-init, curl, wget and busybox, as the images of a cloud are.
 # env:   HSB_CACHE  where roots are kept (default: ~/.cache/heat-salt-bootstrap)
 set -euo pipefail
 
-name=${1:?usage: roots.sh bookworm|bullseye|trixie|el}
+name=${1:?usage: roots.sh bookworm|bullseye|trixie|el|cloud}
 cache=${HSB_CACHE:-$HOME/.cache/heat-salt-bootstrap}
 root=$cache/root-$name-$(sha256sum "${BASH_SOURCE[0]}" | cut -c1-12)
 mkdir -p "$cache"
@@ -26,6 +27,7 @@ suite=$name
 packages=systemd,systemd-sysv,dbus,procps,ca-certificates,python3
 case $name in
 el) suite=bookworm packages=$packages,dnf,zypper,rpm ;;
+cloud) suite=bookworm packages=$packages,cloud-init,curl,wget,busybox ;;
 bullseye | trixie) packages=${packages%,python3} ;;
 esac
 

@@ -22,7 +22,7 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// What ships, so that it runs in roots with an older libc than this machine's; `make test-install` names it.
-fn agent() -> PathBuf {
+pub fn agent() -> PathBuf {
     std::env::var_os("HSB_AGENT").expect("HSB_AGENT names the static program: run `make test-install`").into()
 }
 

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use ring::digest::{SHA512, digest};
 use serde_json::{Map, Value, json};
 
@@ -268,8 +270,7 @@ impl Master {
     fn end(&self, program: &str, child: Option<Child>) {
         let Some(mut child) = child else { return };
         end_daemons(program, &self.root(), Duration::from_secs(10));
-        // It is gone by now; this only takes it off the process table.
-        let _ = child.wait();
+        reap(&mut child);
     }
 
     fn spawn(&self, program: &str) -> Result<Child> {
@@ -457,11 +458,19 @@ impl Drop for Master {
         end_daemons("salt-", &self.dir, Duration::ZERO);
         let Daemons { master, api } = std::mem::take(&mut *self.daemons.lock().unwrap());
         for mut child in [master, api].into_iter().flatten() {
-            // It was killed a moment ago; this only takes it off the process table.
-            let _ = child.wait();
+            reap(&mut child);
         }
         // The guard, dropped next, removes the directory.
     }
+}
+
+/// Takes a daemon that has ended off the process table, and ends what it left behind: Salt 3008's EventPublisher outlives its
+/// master now and then, under a command line that says nothing of whose it is.
+fn reap(child: &mut Child) {
+    let group = Pid::from_raw(child.id().cast_signed());
+    // As a rule there is nothing left.
+    let _ = killpg(group, Signal::SIGKILL);
+    let _ = child.wait();
 }
 
 impl Ports {
