@@ -8,7 +8,7 @@ export HSB_CACHE := $(CACHE)
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
 # Nothing may raise it unnoticed. The aim is 2,200,000.
-MOST_BYTES := 2550000
+MOST_BYTES := 2600000
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
@@ -65,7 +65,7 @@ test: ## everything (root; some 15 minutes, and once as long for the Salts)
 
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
-	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports
+	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports --test telling
 	cargo test --locked --package lab --test stand_ins
 
 test-salt: ## against real Salt of both lines
@@ -94,7 +94,7 @@ lint: ## that clippy finds nothing
 
 # Without shellcheck nothing is checked here; preflight says so, and in CI refuses.
 scripts: ## that shellcheck finds nothing
-	! command -v shellcheck >/dev/null || shellcheck --external-sources .ci/run $$(find tests -name '*.sh')
+	! command -v shellcheck >/dev/null || shellcheck --external-sources .ci/run cloud-init/fetch.sh $$(find tests -name '*.sh')
 
 bench-install: static ## the time of `install` beside the package manager's own, by hand
 	@$(PREFLIGHT) install

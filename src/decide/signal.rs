@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::handle::{Form, Way};
@@ -15,7 +16,8 @@ const MOST_DATA: usize = 900_000;
 const MOST_REASON: usize = 4_000;
 
 /// The two words that Heat counts; any other is lost without a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Status {
     /// The condition is met.
     Success,
@@ -34,7 +36,7 @@ impl Status {
 }
 
 /// What one signal says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// Which of the two.
     pub status: Status,
@@ -143,10 +145,9 @@ pub enum Answer {
     Never(String),
 }
 
-/// Reads the answer to a signal. heat-api-cfn answers 500 to a body that it cannot use, after a minute; ours is one that it can,
-/// so a 500 is the engine's trouble and may pass.
-pub fn answer(way: &Way, status: u16, retry_after: Option<Duration>) -> Answer {
-    let gone = match way {
+/// What a status that ends all hope means, for this transport.
+fn gone(way: &Way) -> &'static str {
+    match way {
         Way::Token { .. } => "the handle's token is wrong or has expired, or the stack is gone; HEAT_SIGNAL does not expire",
         Way::Heat { .. } => "the stack's user may not signal this resource, or the stack is gone",
         Way::Cfn { .. } | Way::Aws(_) => {
@@ -154,12 +155,31 @@ pub fn answer(way: &Way, status: u16, retry_after: Option<Duration>) -> Answer {
         }
         Way::TempUrl(_) => "the temporary URL has expired, or the stack is gone",
         Way::Zaqar { .. } => "the stack's user may not write to the queue, or the stack is gone",
-    };
+    }
+}
+
+/// Reads the answer to a signal. heat-api-cfn answers 500 to a body that it cannot use, after a minute; ours is one that it can,
+/// so a 500 is the engine's trouble and may pass.
+pub fn answer(way: &Way, status: u16, retry_after: Option<Duration>) -> Answer {
     match status {
         200..=299 => Answer::Taken,
-        401 | 403 | 404 | 410 => Answer::Never(format!("Heat answered {status}: {gone}")),
+        401 | 403 | 404 | 410 => Answer::Never(format!("Heat answered {status}: {}", gone(way))),
         408 | 425 | 429 | 500..=599 => Answer::Later(format!("Heat answered {status}"), retry_after),
         _ => Answer::Never(format!("Heat answered {status}, which is no answer to a signal: is the handle's URL right?")),
+    }
+}
+
+/// What an answer to a question says that is asked instead of signalling, and counts as no signal: a sentence, good or bad.
+///
+/// heat-api has only POST at the signal's URL, and looks at the token first: 405 is the answer to a good one (measured). Swift
+/// takes HEAD with whatever a temporary URL is signed for; before there is a signal, there is no object.
+pub fn probe_answer(way: &Way, status: u16) -> Result<&'static str, String> {
+    match (way, status) {
+        (Way::Token { .. } | Way::Heat { .. }, 405) | (Way::TempUrl(_), 200..=299 | 404) => Ok("would take a signal"),
+        (Way::Cfn { .. } | Way::Aws(_), 100..=499) => Ok("answers; whether the signed URL is still good, only a signal can tell"),
+        (Way::Zaqar { .. }, 200..=299) => Ok("Keystone knows the stack's user, and the catalog the queue's endpoint"),
+        (_, 401 | 403 | 404 | 410) => Err(format!("Heat answered {status}: {}", gone(way))),
+        _ => Err(format!("Heat answered {status}, which is no answer of its own: is the handle's URL right?")),
     }
 }
 
@@ -213,6 +233,25 @@ mod tests {
         assert_eq!(deployment["deploy_status_code"], 51);
         let held = Report::done(Circumstances::default(), "fine".into());
         assert_eq!(Message::of(&held, "web-1".into()).content(Form::Deployment)["deploy_status_code"], 0);
+    }
+
+    #[test]
+    fn questions_that_are_no_signals() {
+        let token = Way::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
+        assert!(probe_answer(&token, 405).is_ok());
+        for (status, says) in [(401, "expired"), (200, "is the handle's URL right"), (502, "502")] {
+            assert!(probe_answer(&token, status).unwrap_err().contains(says), "{status}");
+        }
+        assert!(probe_answer(&Way::TempUrl(Secret::new("http://h/")), 404).is_ok());
+        assert!(probe_answer(&Way::Aws(Secret::new("http://h/")), 500).is_err());
+    }
+
+    #[test]
+    fn a_message_is_kept_as_it_is() {
+        let message = Message::of(&failed("no such package", 1), "web-1".into());
+        let kept = serde_json::to_string(&message).unwrap();
+        assert!(kept.contains(r#""status":"FAILURE""#), "{kept}");
+        assert_eq!(serde_json::from_str::<Message>(&kept).unwrap(), message);
     }
 
     #[test]

@@ -8,28 +8,27 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{error, info, warn};
 
-use super::cli::{Cli, Common, SignalStatus, Verb, Work};
-use super::{logging, plan, show, supervisor};
+use super::cli::{Cli, Common, Verb, Work};
+use super::{check, logging, plan, show, supervisor, telling, templates};
 use crate::decide::settings::Signal;
-use crate::decide::signal::{Message, Status};
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
+use crate::service::config;
 use crate::service::minion::jobs;
 use crate::service::minion::place::Place;
 use crate::service::store::Store;
-use crate::service::{config, heat};
 use crate::story::bootstrap::bootstrap;
 use crate::story::journal::Journal;
 use crate::story::scene::{Links, Scene};
 use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
-use crate::words::report::{self, Report, Verdict};
+use crate::words::report::{Report, Verdict};
 
 /// An os-release is some hundred bytes.
 const MOST_OS_RELEASE: u64 = 64 * 1024;
 /// How long it is tried to tell Heat of a configuration that cannot even say how long.
-const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
+pub const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
 /// After a signal the service manager waits 90 s by default; Heat gets a part of that.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
@@ -55,7 +54,9 @@ pub fn main(cli: &Cli) -> u8 {
         Verb::Install(work) => perform("install", Links { install: true, ..none }, work, &root, &cli.common),
         Verb::Accept(work) => perform("accept", Links { accept: true, ..none }, work, &root, &cli.common),
         Verb::Apply(work) => perform("apply", Links { apply: true, ..none }, work, &root, &cli.common),
-        Verb::Signal { status, reason } => ended(signal(*status, reason.as_deref(), &root, &cli.common)),
+        Verb::Signal(wish) => ended(telling::signal(wish, &root, &cli.common)),
+        Verb::Check => check::check(&root, &cli.common),
+        Verb::Template { name } => ended(template(name.as_deref())),
         Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, &cli.common)),
         Verb::Status { json } => ended(status(*json, &root)),
         Verb::Explain { code } => ended(explain(code.as_deref())),
@@ -124,7 +125,7 @@ fn conclude(journal: &Journal, result: Result<String, Failure>, signal: Option<&
     }
     if let Some(signal) = signal {
         let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
-        tell(signal, &mut report, deadline);
+        telling::tell(signal, &mut report, store, deadline);
         if let Err(failure) = store.keep_report(&report) {
             error!("{failure}");
         }
@@ -139,65 +140,6 @@ fn conclude(journal: &Journal, result: Result<String, Failure>, signal: Option<&
         }
     }
     report
-}
-
-/// Tells Heat and notes in the report how that went. Work that is done stays done if Heat was not
-/// told, but the exit code says so.
-fn tell(signal: &Signal, report: &mut Report, deadline: Deadline) {
-    let id = signal.id.clone().unwrap_or_else(|| report.minion_id.clone());
-    report.signal = None;
-    let message = Message::of(report, id);
-    // What interrupted the work does not interrupt the report of it.
-    let told = heat::tell(signal, &message, &Patience::until(deadline, Interrupt::default()));
-    report.signal = Some(report::Signal {
-        transport: signal.handle.transport().to_owned(),
-        delivered: told.is_ok(),
-        error: told.as_ref().err().map(|failure| failure.message.clone()),
-    });
-    if let Err(failure) = told {
-        error!("{failure}");
-        if report.verdict == Verdict::Done {
-            report.code = failure.kind.code();
-            report.reason = failure.kind.reason().to_owned();
-            report.hint = Some(failure.hint.unwrap_or_else(|| failure.kind.advice().to_owned()));
-        }
-    }
-}
-
-/// Sends the last report again, or a status that somebody else decided on.
-fn signal(status: Option<SignalStatus>, reason: Option<&str>, root: &Root, common: &Common) -> Result<(), Failure> {
-    let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
-    let Some(signal) = found.signal() else {
-        found.settings()?;
-        return Err(Failure::new(Kind::Config, "the configuration has no signal: there is no Heat to tell")
-            .hint("Give the wait condition handle's attributes in `signal`."));
-    };
-    let deadline = Deadline::after(WITHOUT_SETTINGS);
-    let store = Store::below(root);
-    let patience = Patience::until(deadline, Interrupt::default());
-    let Some(status) = status else {
-        let _only_one = store.lock(&patience)?;
-        let mut report = last_report(&store)?;
-        if report.verdict == Verdict::Done {
-            // What was wrong with it is that Heat had not been told.
-            report.code = Kind::Done.code();
-            report.reason = Kind::Done.reason().to_owned();
-            report.hint = None;
-        }
-        tell(&signal, &mut report, deadline);
-        store.keep_report(&report)?;
-        return match report.signal {
-            Some(report::Signal { error: Some(why), .. }) => Err(Failure::new(Kind::SignalUndelivered, why)),
-            _ => Ok(()),
-        };
-    };
-    let status = match status {
-        SignalStatus::Success => Status::Success,
-        SignalStatus::Failure => Status::Failure,
-    };
-    let id = signal.id.clone().unwrap_or_else(|| found.minion_id());
-    let message = Message::by_hand(status, reason.unwrap_or("signalled by hand"), id);
-    heat::tell(&signal, &message, &patience)
 }
 
 fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Common) -> Result<(), Failure> {
@@ -217,7 +159,8 @@ fn status(as_json: bool, root: &Root) -> Result<(), Failure> {
     Ok(())
 }
 
-fn last_report(store: &Store) -> Result<Report, Failure> {
+/// The last report; an error where there is none.
+pub fn last_report(store: &Store) -> Result<Report, Failure> {
     let path = store.report_path();
     store.report().ok_or_else(|| {
         Failure::new(
@@ -240,6 +183,19 @@ fn explain(code: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn template(name: Option<&str>) -> Result<(), Failure> {
+    let text = match name {
+        None => templates::list(),
+        Some(name) => templates::named(name)
+            .ok_or_else(|| {
+                Failure::new(Kind::Usage, format!("there is no template {name:?}")).hint("`heat-salt-bootstrap template` lists them all.")
+            })?
+            .to_owned(),
+    };
+    print(&text);
+    Ok(())
+}
+
 fn allowed(root: &Root) -> Result<(), Failure> {
     if root.is_machine() && !nix::unistd::geteuid().is_root() {
         return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may"));
@@ -254,14 +210,15 @@ fn ended(result: Result<(), Failure>) -> u8 {
     }
 }
 
-fn complain(failure: &Failure) -> u8 {
+/// Says on standard error what is wrong and what to do; returns the exit code.
+pub fn complain(failure: &Failure) -> u8 {
     error!("{failure}");
     error!("what to do: {}", failure.hint.as_deref().unwrap_or(failure.kind.advice()));
     failure.kind.code()
 }
 
 /// Results go to standard output. A reader that has gone away (`| head`) is no failure.
-fn print(text: &str) {
+pub fn print(text: &str) {
     if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
         warn!("standard output: {error}");
     }

@@ -145,15 +145,8 @@ pub enum Verb {
     Accept(Work),
     /// One link: trigger the states and wait for their real result
     Apply(Work),
-    /// Send the last report, or a status of your own, to Heat
-    Signal {
-        /// Send this instead of the last report
-        #[arg(long, value_enum)]
-        status: Option<SignalStatus>,
-        /// Why, for Heat to show
-        #[arg(long, value_name = "TEXT", requires = "status")]
-        reason: Option<String>,
-    },
+    /// Send what Heat has not taken yet, else the last report, or a status of your own
+    Signal(Wish),
     /// Show what run would do, with secrets masked; change nothing
     Plan {
         /// As JSON
@@ -163,6 +156,8 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         os_release: Option<PathBuf>,
     },
+    /// Look at what run depends on and say what is wrong; change nothing
+    Check,
     /// Show the last report for a person
     Status {
         /// As it is
@@ -174,6 +169,25 @@ pub enum Verb {
         /// Such as 42 or key-conflict; all of them if left out
         code: Option<String>,
     },
+    /// Print a template for Heat or cloud-init, or a file for the Salt master, of this version
+    Template {
+        /// Such as server.yaml; a list of them if left out
+        name: Option<String>,
+    },
+}
+
+/// What `signal` is to send.
+#[derive(Debug, Args)]
+pub struct Wish {
+    /// Send this instead of the last report
+    #[arg(long, value_enum)]
+    pub status: Option<SignalStatus>,
+    /// Why, for Heat to show
+    #[arg(long, value_name = "TEXT", requires = "status")]
+    pub reason: Option<String>,
+    /// Only what could not be delivered before, if there is something
+    #[arg(long, conflicts_with = "status")]
+    pub kept: bool,
 }
 
 /// Options of the verbs that do something.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::info;
 
 use crate::decide::handle::{Handle, Keystone, Target, Way};
 use crate::decide::keystone;
 use crate::decide::settings::Signal;
-use crate::decide::signal::{Answer, Message, answer};
+use crate::decide::signal::{Answer, Message, answer, probe_answer};
 use crate::machine::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::machine::patience::{Miss, Patience};
 use crate::words::failure::{Failure, Kind};
@@ -21,43 +21,62 @@ const CFN_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a message stays in a Zaqar queue, in seconds. Heat reads it within one.
 const ZAQAR_TTL: u32 = 3600;
 
+/// Why Heat was not told.
+#[derive(Debug)]
+pub struct Untold {
+    /// The reason.
+    pub failure: Failure,
+    /// Nothing is gained by telling it later.
+    pub for_good: bool,
+}
+
 /// Sends a signal until Heat has taken it, has refused it for good, or the time is up.
-pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Failure> {
+pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Untold> {
+    let client = Client::trusting(needed_ca(signal))
+        .map_err(|why| Untold { failure: undelivered(format!("Heat cannot be told: {why}")), for_good: false })?;
+    let content = message.content(signal.handle.form);
+    let teller = Teller { client: &client, patience };
+    let mut for_good = false;
+    let told = patience.retry("signal", |_| teller.tell(signal, &content).inspect_err(|miss| for_good = matches!(miss, Miss::Final(_))));
+    told.map_err(|failure| Untold { failure, for_good })?;
+    info!("told Heat {} as {} ({})", message.status.as_str(), message.id, signal.handle.transport());
+    Ok(())
+}
+
+/// Asks whether a signal would be taken, without giving one: Heat counts nothing of this.
+pub fn probe(signal: &Signal, patience: &Patience) -> Result<String, Failure> {
     let handle = &signal.handle;
-    let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be told: {why}")))?;
-    let content = message.content(handle.form);
-    patience.retry("signal", |_| {
+    let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be asked: {why}")))?;
+    let said = patience.retry("probe", |_| {
         let teller = Teller { client: &client, patience };
-        let reply = match &handle.way {
-            // A form's Content-Type, or a body that does not begin with {, would count as SUCCESS.
-            Way::Token { endpoint, token } => {
-                teller.send("POST", endpoint, &content.to_string(), &[("X-Auth-Token", token.expose())], TIMEOUT)
-            }
-            Way::Cfn { url, method } => teller.send(method, url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
-            Way::Aws(url) => teller.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
-            Way::TempUrl(url) => teller.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
+        let ask = |method, url: &str, headers: &[(&str, &str)]| teller.send(method, url, "", headers, TIMEOUT).map(|reply| reply.status);
+        let status = match &handle.way {
+            Way::Token { endpoint, token } => ask("GET", endpoint, &[("X-Auth-Token", token.expose())])?,
+            // The signature is for the signal's own method. The service itself can be asked.
+            Way::Cfn { url, .. } | Way::Aws(url) => ask("GET", top_of(url.expose()), &[])?,
+            Way::TempUrl(url) => ask("HEAD", url.expose(), &[])?,
             Way::Heat { login, target } => {
                 let access = teller.log_in(login)?;
-                let url = access.url_of(login, target)?;
-                teller.send("POST", &url, &content.to_string(), &[("X-Auth-Token", access.token.expose())], TIMEOUT)
+                ask("GET", &access.url_of(login, target)?, &[("X-Auth-Token", access.token.expose())])?
             }
-            Way::Zaqar { login, queue } => {
+            Way::Zaqar { login, .. } => {
                 let access = teller.log_in(login)?;
-                let url = format!("{}/v2/queues/{queue}/messages", access.endpoint(login, "messaging")?);
-                let body = json!({"messages": [{"ttl": ZAQAR_TTL, "body": content}]}).to_string();
-                // Zaqar wants every client to name itself by a UUID, so that it need not read its own messages.
-                let headers = [("X-Auth-Token", access.token.expose()), ("Client-ID", "7f3a5b0e-6a1d-4c8e-9d2b-5e4f3a2b1c0d")];
-                teller.send("POST", &url, &body, &headers, TIMEOUT)
+                access.endpoint(login, "messaging").map(|_| 200)?
             }
-        }?;
-        match answer(&handle.way, reply.status, reply.retry_after) {
-            Answer::Taken => Ok(()),
-            Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
-            Answer::Never(why) => Err(Miss::Final(undelivered(why))),
+        };
+        match probe_answer(&handle.way, status) {
+            Ok(said) => Ok(said),
+            Err(why) if matches!(status, 408 | 429 | 500..=599) => Err(Miss::Passing(undelivered(why), None)),
+            Err(why) => Err(Miss::Final(undelivered(why))),
         }
     })?;
-    info!("told Heat {} as {} ({})", message.status.as_str(), message.id, handle.transport());
-    Ok(())
+    Ok(format!("{} at {}: {said}", handle.transport(), handle.address()))
+}
+
+/// `http://host:port/` of a URL.
+fn top_of(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    url[host..].find('/').map_or(url, |end| &url[..=host + end])
 }
 
 struct Teller<'a> {
@@ -72,6 +91,38 @@ struct Access {
 }
 
 impl Teller<'_> {
+    /// One try.
+    fn tell(&self, signal: &Signal, content: &Value) -> Result<(), Miss> {
+        let handle = &signal.handle;
+        let reply = match &handle.way {
+            // A form's Content-Type, or a body that does not begin with {, would count as SUCCESS.
+            Way::Token { endpoint, token } => {
+                self.send("POST", endpoint, &content.to_string(), &[("X-Auth-Token", token.expose())], TIMEOUT)
+            }
+            Way::Cfn { url, method } => self.send(method, url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Way::Aws(url) => self.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Way::TempUrl(url) => self.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
+            Way::Heat { login, target } => {
+                let access = self.log_in(login)?;
+                let url = access.url_of(login, target)?;
+                self.send("POST", &url, &content.to_string(), &[("X-Auth-Token", access.token.expose())], TIMEOUT)
+            }
+            Way::Zaqar { login, queue } => {
+                let access = self.log_in(login)?;
+                let url = format!("{}/v2/queues/{queue}/messages", access.endpoint(login, "messaging")?);
+                let body = json!({"messages": [{"ttl": ZAQAR_TTL, "body": content}]}).to_string();
+                // Zaqar wants every client to name itself by a UUID, so that it need not read its own messages.
+                let headers = [("X-Auth-Token", access.token.expose()), ("Client-ID", "7f3a5b0e-6a1d-4c8e-9d2b-5e4f3a2b1c0d")];
+                self.send("POST", &url, &body, &headers, TIMEOUT)
+            }
+        }?;
+        match answer(&handle.way, reply.status, reply.retry_after) {
+            Answer::Taken => Ok(()),
+            Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
+            Answer::Never(why) => Err(Miss::Final(undelivered(why))),
+        }
+    }
+
     fn send(&self, method: &'static str, url: &str, body: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Reply, Miss> {
         let plain = [("Content-Type", "application/json"), ("Accept", "application/json")];
         let headers: Vec<(&str, &str)> = plain.iter().chain(headers).copied().collect();

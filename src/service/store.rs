@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::decide::signal::Message;
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::patience::Patience;
 use crate::words::failure::{Failure, Kind};
@@ -39,6 +40,19 @@ pub struct Memory {
     pub before: Vec<Jid>,
     /// How far it came.
     pub phase: Phase,
+}
+
+/// A signal that Heat has not taken yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The form of this document; 1.
+    pub schema: u32,
+    /// The instance that owes it.
+    pub instance: Option<String>,
+    /// The address of the handle it is for. Another stack's is another.
+    pub address: String,
+    /// What Heat is to be told.
+    pub message: Message,
 }
 
 /// How far a bootstrap came.
@@ -110,6 +124,24 @@ impl Store {
     /// Remembers.
     pub fn keep_memory(&self, memory: &Memory) -> Result<(), Failure> {
         self.save("bootstrap.json", memory)
+    }
+
+    /// Keeps a signal that could not be delivered. It is told later, and only the last one.
+    pub fn owe_signal(&self, address: &str, message: &Message) -> Result<(), Failure> {
+        self.prepare()?;
+        let owed = Owed { schema: 1, instance: self.instance(), address: address.to_owned(), message: message.clone() };
+        self.save("signal.json", &owed)
+    }
+
+    /// The signal that this instance owes to the handle at this address.
+    pub fn owed_signal(&self, address: &str) -> Option<Message> {
+        let owed: Owed = self.load("signal.json")?;
+        (owed.schema == 1 && owed.instance == self.instance() && owed.address == address).then_some(owed.message)
+    }
+
+    /// Heat has been told.
+    pub fn paid_signal(&self) -> Result<(), Failure> {
+        files::remove(&self.dir.join("signal.json"))
     }
 
     /// The minion runs with an older configuration than the one that is about to be written.

@@ -48,11 +48,16 @@ pub struct Vm {
 impl Vm {
     /// One whose configuration tells nothing but its id and whom to signal: `run` refuses it.
     pub fn new(id: &str, signal: Value) -> Vm {
+        Vm::with(&json!({"minion": {"id": id}, "signal": signal}))
+    }
+
+    /// One with this configuration.
+    pub fn with(config: &Value) -> Vm {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("etc/heat-salt-bootstrap");
         fs::create_dir_all(&dir).unwrap();
         let file = dir.join("config.json");
-        fs::write(&file, json!({"minion": {"id": id}, "signal": signal}).to_string()).unwrap();
+        fs::write(&file, config.to_string()).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         Vm { root }
     }

@@ -2,8 +2,10 @@
 //!
 //! `cargo test --test heat` needs MariaDB's and RabbitMQ's programs beside what the other tests need.
 
+mod boot;
 mod cases;
 mod fixture;
+mod templates;
 
 use std::process::ExitCode;
 
@@ -21,7 +23,8 @@ fn main() -> ExitCode {
             Ok(())
         }
     };
-    let trials: Vec<Trial> = cases::CASES.iter().map(|&(name, case)| Trial::test(name, run(case))).collect();
+    let trials: Vec<Trial> =
+        cases::CASES.iter().chain(templates::CASES).chain(boot::CASES).map(|&(name, case)| Trial::test(name, run(case))).collect();
     if !arguments.list {
         fixture::start();
     }

@@ -7,7 +7,7 @@ use lab::venv::Line;
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::vm::{Mirror, Vm, file};
+use lab::vm::{Mirror, Vm, file};
 
 pub fn all() -> Vec<Case> {
     vec![

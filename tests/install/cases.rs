@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::vm::{Mirror, Mood, Vm, file};
+use lab::vm::{Mirror, Mood, Vm, file};
 
 /// A package manager and where it is at home.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::vm::{Vm, agent};
+use lab::vm::{Vm, agent};
 
 /// What it takes to be left with one of the tools.
 const TOOLS: [(&str, &str); 3] =

@@ -4,7 +4,6 @@
 mod boot;
 mod cases;
 mod fetch;
-mod vm;
 
 use libtest_mimic::{Arguments, Trial};
 

@@ -4,6 +4,7 @@
 # usage: vm.sh up ROOT DIR         mounts DIR/tree
 #        vm.sh run DIR SCRIPT      runs a piece of shell in it, without any init; what it leaves running ends with it
 #        vm.sh boot DIR BIND...    boots it under systemd; /opt/story runs, and then it powers off
+#        vm.sh cloud DIR BIND...   boots it under systemd with cloud-init; /opt/story runs when that has ended, and then it powers off
 #        vm.sh down DIR            unmounts everything and removes it
 set -euo pipefail
 verb=$1 dir=${!#}
@@ -22,35 +23,53 @@ run)
     dir=$2
     exec unshare --mount --pid --fork --kill-child --mount-proc="$dir/tree/proc" chroot "$dir/tree" /bin/sh -c "$3"
     ;;
-boot)
+boot | cloud)
     dir=$2
     shift 2
     tree=$dir/tree
+    units=$tree/etc/systemd/system
     umount "$tree/dev"
     : >"$tree/etc/machine-id"
-    cat >"$tree/etc/systemd/system/story.service" <<'EOT'
+    cat >"$units/story.service" <<'EOT'
 [Unit]
-Description=The agent's story
+Description=What is to happen
+After=cloud-final.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh /opt/story
 ExecStopPost=/bin/systemctl --no-block poweroff
 TimeoutStartSec=240
 EOT
-    cat >"$tree/etc/systemd/system/story.target" <<'EOT'
+    for unit in systemd-{timesyncd,networkd,resolved,udevd,udev-trigger}.service console-getty.service e2scrub_reap.service \
+        timers.target sockets.target machines.target; do
+        ln -sf /dev/null "$units/$unit"
+    done
+    if [ "$verb" = boot ]; then
+        target=story.target
+        cat >"$units/story.target" <<'EOT'
 [Unit]
 Description=Only what the story needs
 Requires=basic.target story.service
 After=basic.target
 AllowIsolate=yes
 EOT
-    for unit in systemd-{timesyncd,networkd,resolved,udevd,udev-trigger}.service console-getty.service e2scrub_reap.service \
-        timers.target sockets.target machines.target; do
-        ln -sf /dev/null "$tree/etc/systemd/system/$unit"
-    done
+    else
+        target=multi-user.target
+        mkdir -p "$units/cloud-init.target.wants"
+        ln -s ../story.service "$units/cloud-init.target.wants/story.service"
+        # What it is given lies in the seed directory. The stock lists of modules take 10 s longer, for things that are no concern here.
+        echo 'datasource: ConfigDrive' >"$tree/etc/cloud/ds-identify.cfg"
+        cat >"$tree/etc/cloud/cloud.cfg.d/99_lab.cfg" <<'EOT'
+datasource_list: [ConfigDrive]
+network: {config: disabled}
+cloud_init_modules: [bootcmd, write-files]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [scripts-user]
+EOT
+    fi
     # nspawn says with which status the machine ended; what counts is what the story wrote.
     timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine="hsb-$$" "${@/#/--bind-ro=}" \
-        --directory="$tree" --console=pipe systemd.unit=story.target </dev/null >"$dir/console" 2>&1 || true
+        --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1 || true
     ;;
 down)
     for mounted in "$dir/tree/dev" "$dir/tree" "$dir"; do

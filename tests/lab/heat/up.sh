@@ -37,12 +37,14 @@ venv=$("$here/../venv.sh" heat)
 
 # A Python program that renames itself would write over its environment, where the mark is.
 export SPT_NOENV=1
+# The plug-ins lie in the source tree.
+export PYTHONDONTWRITEBYTECODE=1
 export PATH=$venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONWARNINGS=ignore
 unset PYTHONPATH PYTHONHOME http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 password=Lab-heat-Secret
 region=RegionOne
 umask 077
-mkdir -p "$dir"/{run,log,home/.heat,rabbit,plugins,keystone}
+mkdir -p "$dir"/{run,log,home/.heat,rabbit,servers,keystone}
 
 runs() { # NAME
     local pid
@@ -185,7 +187,7 @@ if [ ! -e "$dir/run/accounts.done" ]; then
     touch "$dir/run/accounts.done"
 fi
 
-# ---- Heat
+# ---- Heat. The plug-ins stand for Nova and Neutron.
 account() { # the heat service's own account, for a section of its configuration
     cat <<C
 auth_type = password
@@ -220,7 +222,7 @@ stack_domain_admin_password = $password
 num_engine_workers = 1
 environment_dir = $venv/etc/heat/environment.d
 template_dir = $venv/etc/heat/templates
-plugin_dirs = $dir/plugins
+plugin_dirs = $here/plugins
 [database]
 connection = mysql+pymysql://lab:$password@localhost/heat?unix_socket=$dir/run/mariadb.sock
 [paste_deploy]

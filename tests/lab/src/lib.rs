@@ -21,3 +21,4 @@ pub mod process;
 pub mod proxy;
 pub mod tls;
 pub mod venv;
+pub mod vm;

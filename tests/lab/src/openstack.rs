@@ -1,13 +1,15 @@
-//! A real Heat behind a real Keystone, from a private directory on loopback. There is no Nova: stacks hold wait conditions.
+//! A real Heat behind a real Keystone, from a private directory on loopback. There is no Nova:
+//! what it would be asked to boot is written down (heat/plugins).
 //!
 //! For what only the real one proves: that a signal which was answered with 200 was also counted.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use ureq::Agent;
 
 use crate::process::{Guard, run, until};
@@ -119,6 +121,49 @@ impl Heat {
         Ok(Stack { heat: self, url: format!("{url}/{name}/{id}"), token: login.token })
     }
 
+    /// Creates a stack of a template as it is written, with the files that it names.
+    pub fn stack_of(&self, name: &str, template: &str, files: &[(&str, String)], parameters: Value) -> Result<Stack<'_>> {
+        let login = self.log_in()?;
+        let url = format!("{}/v1/{}/stacks", self.text("heat"), login.project);
+        let mut body = json!({"stack_name": name, "parameters": parameters, "timeout_mins": 10, "disable_rollback": true});
+        add_template(&mut body, template, files);
+        let answer = self.ask("POST", &url, &login.token, Some(&body))?;
+        let id = answer["stack"]["id"].as_str().with_context(|| format!("no stack came of it: {answer}"))?;
+        Ok(Stack { heat: self, url: format!("{url}/{name}/{id}"), token: login.token })
+    }
+
+    /// Has a template validated, with the files that it names; what Heat says of its parameters.
+    pub fn validate(&self, template: &str, files: &[(&str, String)]) -> Result<Value> {
+        let login = self.log_in()?;
+        let mut body = json!({});
+        add_template(&mut body, template, files);
+        self.ask("POST", &format!("{}/v1/{}/validate", self.text("heat"), login.project), &login.token, Some(&body))
+    }
+
+    /// The inputs of the deployments on a server, as what runs them there is told.
+    pub fn deployment_inputs(&self, server: &str) -> Result<Vec<Map<String, Value>>> {
+        let login = self.log_in()?;
+        let base = format!("{}/v1/{}", self.text("heat"), login.project);
+        let all = self.ask("GET", &format!("{base}/software_deployments?server_id={server}"), &login.token, None)?;
+        let mut found = Vec::new();
+        for deployment in all["software_deployments"].as_array().into_iter().flatten() {
+            let id = deployment["config_id"].as_str().context("a deployment without a config")?;
+            let config = self.ask("GET", &format!("{base}/software_configs/{id}"), &login.token, None)?;
+            let inputs = config["software_config"]["inputs"].as_array().cloned().unwrap_or_default();
+            let mut map: Map<String, Value> =
+                inputs.iter().filter_map(|input| Some((input["name"].as_str()?.to_owned(), input["value"].clone()))).collect();
+            map.insert("config_text".to_owned(), config["software_config"]["config"].clone());
+            found.push(map);
+        }
+        Ok(found)
+    }
+
+    /// What Nova would have been asked to boot, by the servers' names: the directories where it lies.
+    pub fn servers(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.dir.join("servers"));
+        entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.join("server.json").exists()).collect()
+    }
+
     /// Makes a token worthless before its time, as its expiry does.
     pub fn revoke(&self, token: &str) -> Result<()> {
         let url = format!("{}/v3/auth/tokens", self.text("keystone"));
@@ -175,6 +220,11 @@ impl Heat {
     fn text(&self, key: &str) -> &str {
         self.up[key].as_str().unwrap_or_default()
     }
+}
+
+fn add_template(body: &mut Value, template: &str, files: &[(&str, String)]) {
+    body["template"] = template.into();
+    body["files"] = files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect::<Map<_, _>>().into();
 }
 
 struct Login {
@@ -260,6 +310,11 @@ impl Stack<'_> {
         Ok(serde_json::from_str(text)?)
     }
 
+    /// Signals one of its resources as its owner, such as a scaling policy.
+    pub fn signal(&self, resource: &str) -> Result<()> {
+        self.heat.ask("POST", &format!("{}/resources/{resource}/signal", self.url), &self.token, Some(&json!({}))).map(drop)
+    }
+
     /// Deletes it, and waits until it is gone.
     pub fn delete(&self) -> Result<()> {
         self.heat.ask("DELETE", &self.url, &self.token, None)?;
@@ -298,6 +353,13 @@ pub fn aws_condition() -> Value {
         },
         "outputs": {"url": {"value": {"get_resource": "h"}}},
     })
+}
+
+/// The Python of Heat's environment, which can read what Heat writes.
+pub fn python() -> Result<PathBuf> {
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv.sh");
+    let finished = run(Command::new(venv).arg("heat").stdin(Stdio::null()), UP_WITHIN)?;
+    Ok(Path::new(finished.stdout.trim_end()).join("bin/python"))
 }
 
 fn script(name: &str) -> PathBuf {

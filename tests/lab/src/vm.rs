@@ -8,17 +8,18 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use lab::http::{Answer, Request, Server};
-use lab::process::{self, Finished, Guard};
-use lab::tls::{Authority, Validity};
-use lab::venv::{Line, Venv, salt};
 use serde_json::{Value, json};
+
+use crate::http::{Answer, Request, Server};
+use crate::process::{self, Finished, Guard};
+use crate::tls::{Authority, Validity};
+use crate::venv::{Line, Venv, salt};
 
 /// No story takes longer, on a slow machine, with a cold cache.
 const LONGEST: Duration = Duration::from_secs(300);
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/install").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../install").join(name)
 }
 
 /// What ships, so that it runs in roots with an older libc than this machine's; `make test-install` names it.
@@ -126,8 +127,11 @@ pub struct Vm {
 
 /// How the agent ended.
 pub struct Ended {
+    /// The exit code.
     pub code: i32,
+    /// What it wrote to standard error.
     pub stderr: String,
+    /// Its report; null if there is none.
     pub report: Value,
 }
 
@@ -206,11 +210,25 @@ impl Vm {
 
     /// Boots it; `story` is a piece of shell that runs in it, with both Salts in their places.
     pub fn boot(&self, story: &str) -> String {
+        self.start("boot", story)
+    }
+
+    fn start(&self, how: &str, story: &str) -> String {
         fs::write(self.path("opt/story"), story).unwrap();
         let mut command = Command::new(script("vm.sh"));
-        command.arg("boot").arg(&self.dir).args(environments());
+        command.arg(how).arg(&self.dir).args(environments());
         process::run(&mut command, LONGEST).unwrap();
         fs::read_to_string(self.dir.join("console")).unwrap_or_default()
+    }
+
+    /// Boots it as a cloud would, with this user_data on a config drive; `story` runs in it when cloud-init has ended.
+    pub fn boot_with(&self, name: &str, user_data: &str, story: &str) -> String {
+        let drive = self.path("var/lib/cloud/seed/config_drive/openstack/latest");
+        fs::create_dir_all(&drive).unwrap();
+        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        fs::write(drive.join("meta_data.json"), json!({"uuid": uuid.trim(), "name": name, "hostname": name}).to_string()).unwrap();
+        fs::write(drive.join("user_data"), user_data).unwrap();
+        self.start("cloud", story)
     }
 
     /// The version that its package database has.

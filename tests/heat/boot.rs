@@ -1,0 +1,146 @@
+//! The whole way: the shipped template in a real Heat, its user_data in a real cloud-init on a machine that boots, a real package
+//! manager, a real Salt master, and the stack's end with the report in its outputs. Only Nova is not there: the machine is booted here.
+
+use std::fs;
+use std::path::Path;
+
+use lab::http::{Answer, Server};
+use lab::master::Master;
+use lab::minion::Root;
+use lab::tls::{Authority, Validity};
+use lab::venv::Line;
+use lab::vm::{Mirror, Vm, agent, file};
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+
+use crate::fixture::{assert_complete, assert_failed, shared};
+use crate::templates::{beside, booted, parameters, shipped};
+
+pub const CASES: &[(&str, fn())] = &[
+    ("boot::server_complete", || complete("server.yaml", "boot-server", Line::Lts3006)),
+    ("boot::multipart_complete", || complete("multipart.yaml", "boot-multipart", Line::Lts3008)),
+    ("boot::image_failed", image_failed),
+    ("boot::nothing_to_fetch", nothing_to_fetch),
+];
+
+/// What stands outside the machine.
+struct World {
+    master: Master,
+    mirror: Mirror,
+    program: Server,
+    authority: Authority,
+    line: Line,
+}
+
+impl World {
+    fn new(line: Line) -> World {
+        let authority = Authority::new().unwrap();
+        let tls = authority.issue(&["127.0.0.1"], Validity::Current).unwrap().server_config().unwrap();
+        let program = Server::start(Some(tls), |request| match request.path.as_str() {
+            "/heat-salt-bootstrap" => Answer::Reply { status: 200, headers: Vec::new(), body: fs::read(agent()).unwrap() },
+            _ => Answer::text(404, "text/plain", "not here"),
+        });
+        World { master: Master::start(line).unwrap(), mirror: Mirror::start(None), program: program.unwrap(), authority, line }
+    }
+
+    /// What is given to the template.
+    fn parameters(&self, template: &str, states: &str) -> Value {
+        let root = Root::new(&self.master, "unused").unwrap();
+        let config = root.base_config(None);
+        let mut all = parameters(template);
+        let sha256: String = digest(&SHA256, &fs::read(agent()).unwrap()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let version = match self.line {
+            Line::Lts3006 => "3006",
+            Line::Lts3008 => "3008",
+        };
+        let key = String::from_utf8(file("key.asc")).unwrap();
+        let given = json!({
+            "agent_url": format!("{}/heat-salt-bootstrap", self.program.url()),
+            "agent_sha256": sha256,
+            "ca": format!("{}\n{}", self.authority.ca_pem(), config["api"]["ca"].as_str().unwrap()),
+            "salt_master": config["minion"]["master"],
+            "minion_config": config["minion"]["config"],
+            "salt_api_url": config["api"]["url"],
+            "salt_api_username": config["api"]["username"],
+            "salt_api_eauth": config["api"]["eauth"],
+            "salt_api_password": config["api"]["password"],
+            "salt_install": {"version": version, "repository": {"url": self.mirror.url("deb/good"), "gpg_key": key}},
+            "salt_states": states,
+            "salt_pillar": {},
+            "timeout": 300,
+        });
+        for (key, value) in given.as_object().unwrap() {
+            if !key.starts_with("agent_") || all.contains_key(key) {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+        all.into()
+    }
+}
+
+/// Boots a machine with the user_data that Heat rendered; returns it with what it left to read.
+fn boot(server: &Path, prepare: impl FnOnce(&Vm)) -> (Vm, String) {
+    let vm = Vm::new("cloud", &json!({}));
+    fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
+    prepare(&vm);
+    let name = server.file_name().unwrap().to_string_lossy().into_owned();
+    let user_data = fs::read_to_string(server.join("user_data")).unwrap();
+    let console = vm.boot_with(
+        &name,
+        &user_data,
+        "cloud-init status --long >/opt/cloud-init
+        systemctl is-enabled salt-minion >/opt/minion; systemctl is-active salt-minion >>/opt/minion
+        systemctl stop salt-minion",
+    );
+    let seen = format!("{console}\n{}\n{}", vm.text("opt/cloud-init"), vm.text("var/log/cloud-init-output.log"));
+    (vm, seen)
+}
+
+fn complete(template: &str, name: &str, line: Line) {
+    let world = World::new(line);
+    let heat = shared();
+    let text = shipped(template);
+    let stack = heat.as_ref().unwrap().stack_of(name, &text, &beside(), world.parameters(&text, "ok")).unwrap();
+    // The program is fetched.
+    let (vm, seen) = boot(&booted(name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
+    assert!(vm.path("usr/local/bin/heat-salt-bootstrap").exists(), "{seen}");
+    assert_eq!(vm.text("opt/minion"), "enabled\nactive\n", "{seen}");
+    assert!(vm.text("opt/cloud-init").contains("status: done"), "{seen}");
+    let (status, reason) = stack.status().unwrap();
+    assert_ne!(status, "CREATE_FAILED", "{reason}\n{seen}");
+    assert_complete(&stack);
+    let report: Value = serde_json::from_str(stack.output("report").unwrap().as_str().unwrap()).unwrap();
+    let report = &report[name];
+    assert_eq!((&report["verdict"], &report["states"]["total"], &report["minion_id"]), (&json!("done"), &json!(2), &json!(name)), "{seen}");
+    // The password that was in user_data is shown nowhere.
+    let password = world.parameters(&text, "ok")["salt_api_password"].as_str().unwrap().to_owned();
+    assert!(!seen.contains(&password));
+}
+
+/// The failing twin, from an image that carries the program.
+fn image_failed() {
+    let world = World::new(Line::Lts3006);
+    let heat = shared();
+    let text = shipped("image.yaml");
+    let stack = heat.as_ref().unwrap().stack_of("boot-image", &text, &[], world.parameters(&text, "fail")).unwrap();
+    let (_vm, seen) = boot(&booted("boot-image", 1)[0], |_| ());
+    let reason = assert_failed(&stack);
+    assert!(reason.contains("bad (fail): the database is not there"), "{reason}\n{seen}");
+    assert!(reason.contains("resources.condition: state-failed: "), "{reason}");
+}
+
+/// fetch.sh itself says so, by HEAT_SIGNAL, and the stack fails for that reason.
+fn nothing_to_fetch() {
+    let world = World::new(Line::Lts3006);
+    let heat = shared();
+    let text = shipped("server.yaml");
+    let mut parameters = world.parameters(&text, "ok");
+    parameters["agent_url"] = format!("{}/gone", world.program.url()).into();
+    let stack = heat.as_ref().unwrap().stack_of("boot-nothing", &text, &beside(), parameters).unwrap();
+    let (_vm, seen) = boot(&booted("boot-nothing", 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
+    let reason = assert_failed(&stack);
+    assert!(
+        reason.contains("repository-unreachable: ") && reason.contains("404") && reason.ends_with("(step fetch, code 21)"),
+        "{reason}\n{seen}"
+    );
+}

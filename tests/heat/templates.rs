@@ -1,0 +1,247 @@
+//! What is shipped for Heat, in a real Heat: every template is valid, refuses what its constraints refuse, and what its server would
+//! be booted with leads to the stack's end. There is no Nova; see heat/plugins of the laboratory.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::process::until;
+use serde_json::{Map, Value, json};
+
+use crate::fixture::{LONG, Vm, assert_complete, assert_failed, shared};
+
+pub const CASES: &[(&str, fn())] = &[
+    ("templates::are_valid", are_valid),
+    ("templates::a_misspelt_one_is_not", a_misspelt_one_is_not),
+    ("templates::constraints", constraints),
+    ("templates::server_succeeds", || server("server.yaml", "tpl-server", true)),
+    ("templates::server_fails", || server("server.yaml", "tpl-server-fails", false)),
+    ("templates::image_succeeds", || server("image.yaml", "tpl-image", true)),
+    ("templates::multipart_succeeds", || server("multipart.yaml", "tpl-multipart", true)),
+    ("templates::multipart_parts", multipart_parts),
+    ("templates::autoscaling", autoscaling),
+    ("templates::deployment_succeeds", || deployment("tpl-deployment", 0)),
+    ("templates::deployment_fails", || deployment("tpl-deployment-fails", 51)),
+];
+
+const PASSWORD: &str = "it's a \"$secret\" \u{e4} `x` \\ @CA@";
+
+/// A shipped file.
+pub fn shipped(name: &str) -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cloud-init").join(name)).unwrap()
+}
+
+/// What a template may name.
+pub fn beside() -> Vec<(&'static str, String)> {
+    ["fetch.sh", "server.yaml"].map(|name| (name, shipped(name))).to_vec()
+}
+
+/// What everybody has to give; the deployment and image templates fetch nothing.
+pub fn parameters(template: &str) -> Map<String, Value> {
+    let mut all = json!({
+        "image": "an-image", "flavor": "a-flavor", "network": "a-network", "key_name": "a-key",
+        "agent_url": "https://mirror.example.net/heat-salt-bootstrap", "agent_sha256": "ab".repeat(32),
+        "salt_master": "salt.example.net", "salt_api_url": "https://salt.example.net:8000", "salt_api_password": PASSWORD,
+        "salt_states": "memcached_v14,other", "salt_pillar": {"a": {"b": "ü"}}, "timeout": 600,
+    });
+    let all = all.as_object_mut().unwrap();
+    if !template.contains("server.yaml") && !template.contains("fetch.sh") {
+        all.retain(|key, _| !key.starts_with("agent_"));
+    }
+    all.clone()
+}
+
+fn are_valid() {
+    let heat = shared();
+    for name in ["server.yaml", "image.yaml", "multipart.yaml", "autoscaling.yaml", "deployment.yaml"] {
+        let template = shipped(name);
+        let said = heat.as_ref().unwrap().validate(&template, &beside()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let parameters = said["Parameters"].as_object().unwrap();
+        // Heat shows a stack's parameters to everybody in the project, except hidden ones.
+        for secret in ["salt_api_password", "salt_pillar"] {
+            assert_eq!(parameters[secret]["NoEcho"], "true", "{name}: {secret}");
+        }
+        assert!(parameters.values().all(|parameter| parameter["Type"].is_string()), "{name}");
+    }
+}
+
+fn a_misspelt_one_is_not() {
+    let heat = shared();
+    for (right, wrong) in [("config_drive: true", "config_drives: true"), ("depends_on: server", "depends_on: servers")] {
+        let template = shipped("server.yaml").replace(right, wrong);
+        assert!(heat.as_ref().unwrap().validate(&template, &beside()).is_err(), "{wrong}");
+    }
+}
+
+fn constraints() {
+    let heat = shared();
+    let template = shipped("server.yaml");
+    for (key, value) in [
+        ("agent_url", json!("http://mirror.example.net/program")),
+        ("agent_url", json!("https://mirror.example.net/'; reboot; '")),
+        ("agent_sha256", json!("ab")),
+        ("salt_master", json!("salt example")),
+        ("salt_api_url", json!("http://salt.example.net:8000")),
+        ("timeout", json!(10)),
+        ("timeout", json!(50_000)),
+    ] {
+        let mut parameters = parameters(&template);
+        parameters.insert(key.to_owned(), value.clone());
+        let refused = heat.as_ref().unwrap().stack_of("tpl-refused", &template, &beside(), parameters.into()).map(drop);
+        let why = format!("{:#}", refused.unwrap_err());
+        assert!(why.contains(key), "{key} {value}: {why}");
+    }
+}
+
+/// The directories of the servers that would have been booted for this stack, as soon as there are so many.
+pub fn booted(stack: &str, count: usize) -> Vec<PathBuf> {
+    let heat = shared();
+    let of_stack = || -> Vec<PathBuf> {
+        let all = heat.as_ref().unwrap().servers();
+        all.into_iter().filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(stack)).collect()
+    };
+    let found = until(LONG, || Some(of_stack()).filter(|found| found.len() >= count));
+    found.unwrap_or_else(|error| panic!("{stack}: {error}: {:?}", of_stack()))
+}
+
+/// The configuration that the user_data leaves on the VM, read as cloud-init and the shell would.
+fn configuration(user_data: &str) -> Value {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), user_data).unwrap();
+    let python = lab::openstack::python().unwrap();
+    let output =
+        Command::new(python).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/heat/user_data.py")).arg(file.path()).output().unwrap();
+    assert!(output.status.success(), "{}\n{user_data}", String::from_utf8_lossy(&output.stderr));
+    let [mut config, signal]: [Value; 2] = serde_json::from_slice(&output.stdout).unwrap();
+    let beside = config["signal"].take();
+    config["signal"] = signal;
+    for (key, value) in beside.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        config["signal"][key] = value.clone();
+    }
+    config
+}
+
+fn user_data(server: &std::path::Path) -> String {
+    fs::read_to_string(server.join("user_data")).unwrap()
+}
+
+/// The agent, with the configuration that the rendered user_data gives it, ends the stack.
+fn server(template: &str, name: &str, success: bool) {
+    let heat = shared();
+    let text = shipped(template);
+    let stack = heat.as_ref().unwrap().stack_of(name, &text, &beside(), parameters(&text).into()).unwrap();
+    let dir = booted(name, 1).remove(0);
+    let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
+    assert_eq!((&asked["name"], &asked["request"]["config_drive"]), (&json!(name), &json!(true)));
+    let user_data = user_data(&dir);
+    // Heat garbles it in some places, and Nova takes no more than 64 KiB in base64.
+    assert!(user_data.is_ascii() && user_data.len() < 48_000, "{} bytes", user_data.len());
+    for left in ["@AGENT_URL@", "@CONFIG@", "@SIGNAL@"] {
+        assert!(!user_data.contains(left), "{left} in {user_data}");
+    }
+    let config = configuration(&user_data);
+    assert_eq!((&config["minion"]["id"], &config["minion"]["master"]), (&json!(name), &json!("salt.example.net")));
+    assert_eq!(config["api"]["password"], PASSWORD);
+    assert_eq!(config["apply"], json!({"states": ["memcached_v14", "other"], "pillar": {"a": {"b": "ü"}}}));
+    assert_eq!(config["deadline"], "450s", "three quarters of the timeout");
+    let vm = Vm::with(&config);
+    // Nothing in it is refused.
+    let plan = vm.agent(&["plan"], 0);
+    assert!(plan.stdout.contains("memcached_v14") && !plan.stdout.contains("secret"), "{}", plan.stdout);
+    if success {
+        vm.succeed("seven states hold");
+        assert_complete(&stack);
+        let report = stack.output("report").unwrap();
+        let report: Value = serde_json::from_str(report.as_str().unwrap()).unwrap();
+        assert_eq!(report, json!({name: "seven states hold"}));
+        assert_eq!(stack.output("address").unwrap(), "192.0.2.10");
+    } else {
+        vm.fail("state-failed: memcached");
+        let reason = assert_failed(&stack);
+        assert!(reason.ends_with("WaitConditionFailure: resources.condition: state-failed: memcached"), "{reason}");
+    }
+}
+
+fn multipart_parts() {
+    let heat = shared();
+    let text = shipped("multipart.yaml");
+    let _stack = heat.as_ref().unwrap().stack_of("tpl-parts", &text, &beside(), parameters(&text).into()).unwrap();
+    let user_data = user_data(&booted("tpl-parts", 1)[0]);
+    let places: Vec<usize> = ["1-fetch", "heat-salt-bootstrap install\n", "heat-salt-bootstrap accept\n", "heat-salt-bootstrap apply\n"]
+        .map(|part| user_data.find(part).unwrap_or_else(|| panic!("{part}: {user_data}")))
+        .to_vec();
+    assert!(places.is_sorted(), "{places:?}");
+    assert_eq!(user_data.matches("text/x-shellscript").count(), 4, "{user_data}");
+    assert!(user_data.contains("verb=$(given 'none')"), "{user_data}");
+}
+
+/// Two nodes, each with an id and a wait condition of its own; then one more.
+fn autoscaling() {
+    let heat = shared();
+    let text = shipped("autoscaling.yaml");
+    let mut given = parameters(&text);
+    given.insert("least".to_owned(), json!(2));
+    let stack = heat.as_ref().unwrap().stack_of("tpl-group", &text, &beside(), given.into()).unwrap();
+    let tell = |count: usize| {
+        for dir in booted("tpl-group", count) {
+            let config = configuration(&user_data(&dir));
+            assert_eq!(config["minion"]["id"], *dir.file_name().unwrap().to_string_lossy());
+            Vm::with(&config).succeed("a node");
+        }
+    };
+    tell(2);
+    assert_complete(&stack);
+    let reports = stack.output("reports").unwrap();
+    assert_eq!(reports.as_array().map(Vec::len), Some(2), "{reports}");
+    stack.signal("more").unwrap();
+    tell(3);
+    let grown = until(LONG, || {
+        std::thread::sleep(Duration::from_millis(300));
+        stack.output("reports").ok().filter(|reports| reports.as_array().is_some_and(|all| all.len() == 3 && !all.contains(&Value::Null)))
+    });
+    grown.unwrap_or_else(|error| panic!("{error}: {:?}", stack.output("reports")));
+}
+
+/// heat-config's hook for scripts is played here: inputs are in the environment, outputs in files. What it would tell Heat, the agent
+/// tells, to the handle that the deployment's own inputs are.
+fn deployment(name: &str, code: i32) {
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let text = shipped("deployment.yaml");
+    let stack = heat.stack_of(name, &text, &[], parameters(&text).into()).unwrap();
+    let dir = booted(name, 1).remove(0);
+    let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
+    let inputs = until(LONG, || heat.deployment_inputs(asked["id"].as_str().unwrap()).ok()?.pop()).unwrap();
+    let config = &inputs["config"];
+    assert_eq!((&config["api"]["password"], &config["deadline"]), (&json!(PASSWORD), &json!("600s")));
+
+    let script = inputs["config_text"].as_str().unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let program = format!("#!/bin/sh\necho \"$*\" >>{0}/called\necho '{{\"code\": {code}}}'\nexit {code}\n", work.path().display());
+    let at = |name: &str| work.path().join(name);
+    fs::write(at("heat-salt-bootstrap"), program).unwrap();
+    assert!(Command::new("chmod").arg("755").arg(at("heat-salt-bootstrap")).status().unwrap().success());
+    // Its /etc is this directory's.
+    fs::write(at("script"), script.replace("/etc/heat-salt-bootstrap", &at("etc").to_string_lossy())).unwrap();
+    let path = format!("{}:/usr/bin:/bin", work.path().display());
+    let mut command = Command::new("/bin/sh");
+    command.arg(at("script")).env_clear().env("PATH", path).env("config", config.to_string()).env("heat_outputs_path", at("out"));
+    let ended = command.status().unwrap();
+    assert_eq!(ended.code(), Some(code));
+    assert_eq!(fs::read_to_string(at("called")).unwrap(), "run --json\n");
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(at("etc/config.json")).unwrap()).unwrap(), *config);
+    assert_eq!(fs::read_to_string(at("out.report")).unwrap(), format!("{{\"code\": {code}}}\n"));
+
+    let vm = Vm::new(name, json!({"deployment": inputs}));
+    if code == 0 {
+        vm.succeed("seven states hold");
+        assert_complete(&stack);
+        assert_eq!(stack.output("report").unwrap(), "\"seven states hold\"");
+    } else {
+        vm.fail("state-failed: memcached");
+        let reason = assert_failed(&stack);
+        assert!(reason.contains("resources.deployment: Deployment to server failed: deploy_status_code"), "{reason}");
+        assert_eq!(stack.output("log").unwrap(), "state-failed: memcached");
+    }
+}

@@ -1,0 +1,209 @@
+//! What Heat could not be told is kept and told later; `check` asks without telling; `template` prints what lies in cloud-init/.
+//! Heat is the stand-in with the measured rules.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use lab::heat::StandIn;
+use lab::http::Answer;
+use lab::peer::{Certificate, Scripted};
+use lab::process::Running;
+use lab::tls::Authority;
+use nix::sys::signal::Signal::SIGKILL;
+use serde_json::{Value, json};
+
+struct Vm {
+    root: tempfile::TempDir,
+}
+
+impl Vm {
+    /// Its configuration names whom to signal and nothing else: `run` refuses it, and says so.
+    fn telling(signal: &Value) -> Vm {
+        let vm = Vm { root: tempfile::tempdir().unwrap() };
+        vm.configure(signal);
+        vm
+    }
+
+    fn configure(&self, signal: &Value) {
+        let file = self.path("etc/heat-salt-bootstrap/config.json");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, json!({"minion": {"id": "web-1"}, "signal": signal}).to_string()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.path("var/lib/heat-salt-bootstrap/signal.json")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
+        command.args(arguments).arg("--root").arg(self.root.path());
+        command
+    }
+
+    #[track_caller]
+    fn agent(&self, arguments: &[&str], code: i32) -> Output {
+        let output = self.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// Runs into its refusal while Heat says nothing, and is killed like that.
+    fn killed_while_telling(&self, heat: &StandIn) {
+        heat.hang_next(1);
+        let asked = heat.requests().len();
+        let run = Running::start(&mut self.command(&["run"])).unwrap();
+        while heat.requests().len() == asked {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        run.signal(SIGKILL).unwrap();
+        assert_eq!(run.finish(Duration::from_secs(10)).unwrap().code, 128 + 9);
+        assert_eq!(fs::metadata(self.kept()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_signal_that_was_cut_off_is_told_at_the_next_boot() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    vm.agent(&["signal", "--kept"], 0);
+    vm.killed_while_telling(&heat);
+    assert!(heat.signals().is_empty());
+    vm.agent(&["signal", "--kept"], 0);
+    let signals = heat.signals();
+    assert_eq!((signals.len(), signals[0].status.as_str(), signals[0].id.as_str()), (1, "FAILURE", "web-1"));
+    assert!(signals[0].reason.starts_with("config: "), "{}", signals[0].reason);
+    assert!(!vm.kept().exists());
+    let report: Value = serde_json::from_slice(&fs::read(vm.path("var/lib/heat-salt-bootstrap/report.json")).unwrap()).unwrap();
+    assert_eq!(report["signal"]["delivered"], true);
+    vm.agent(&["signal", "--kept"], 0);
+    assert_eq!(heat.signals().len(), 1, "once is enough");
+    // Without --kept it is the report that is told, as often as somebody wants.
+    vm.agent(&["signal"], 0);
+    assert_eq!(heat.signals().len(), 2);
+}
+
+/// What a run has to tell takes the place of what an earlier one could not.
+#[test]
+fn the_next_run_tells_its_own() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    vm.killed_while_telling(&heat);
+    vm.agent(&["run"], 10);
+    assert_eq!(heat.signals().len(), 1);
+    assert!(!vm.kept().exists());
+}
+
+#[test]
+fn another_stack_is_not_told_what_was_meant_for_this_one() {
+    let (heat, next) = (StandIn::start().unwrap(), StandIn::start().unwrap());
+    let vm = Vm::telling(&heat.handle());
+    vm.killed_while_telling(&heat);
+    vm.configure(&next.handle());
+    vm.agent(&["signal", "--kept"], 0);
+    // So is another instance that was cloned from this one's disk.
+    vm.configure(&heat.handle());
+    fs::write(vm.path("etc/machine-id"), "0123456789abcdef0123456789abcdef").unwrap();
+    vm.agent(&["signal", "--kept"], 0);
+    assert!(heat.signals().is_empty() && next.signals().is_empty());
+}
+
+#[test]
+fn what_is_refused_for_good_is_not_kept() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
+    vm.agent(&["signal", "--status", "success"], 70);
+    assert!(!vm.kept().exists());
+    vm.agent(&["signal", "--kept"], 0);
+    assert_eq!(heat.requests().len(), 1);
+}
+
+#[test]
+fn check_asks_and_tells_nothing() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    let output = vm.agent(&["check"], 10);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("WRONG   configuration: "), "{text}");
+    assert!(text.contains("ok      heat: TOKEN_SIGNAL at http://127.0.0.1:") && text.contains("would take a signal"), "{text}");
+    vm.configure(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
+    let text = String::from_utf8(vm.agent(&["check"], 10).stdout).unwrap();
+    assert!(text.contains("WRONG   heat: ") && text.contains("expired"), "{text}");
+    assert!(heat.signals().is_empty());
+    assert!(heat.requests().iter().all(|received| received.request.method == "GET"));
+    assert!(!vm.path("var").exists(), "it changes nothing");
+}
+
+/// No method that would be a signal, whatever the transport. A scripted peer answers as OpenStack would.
+#[test]
+fn check_never_signals() {
+    let authority = Authority::new().unwrap();
+    let peer = Scripted::start(&authority, Certificate::Good, |request| match (request.method.as_str(), request.path.as_str()) {
+        ("POST", "/v3/auth/tokens") => {
+            let headers = vec![("X-Subject-Token".to_owned(), "fresh".to_owned())];
+            let catalog = json!([{"type": "messaging", "endpoints": [{"interface": "public", "region": "R", "url": "https://h/"}]}]);
+            Answer::Reply { status: 201, headers, body: json!({"token": {"catalog": catalog}}).to_string().into_bytes() }
+        }
+        ("GET", path) if path.ends_with("/resources/h/signal") => Answer::text(405, "text/plain", ""),
+        ("GET", "/") => Answer::text(300, "application/json", "{}"),
+        ("HEAD", path) if path.contains("temp_url_sig=") => Answer::text(404, "text/html", ""),
+        _ => Answer::text(500, "text/plain", "this would be a signal"),
+    })
+    .unwrap();
+    let url = format!("https://{}", peer.address());
+    let user = json!({"auth_url": format!("{url}/v3"), "user_id": "u", "password": "p", "project_id": "p", "region_name": "R"});
+    let with = |key: &str, value: &str| {
+        let mut handle = user.clone();
+        handle[key] = value.into();
+        handle
+    };
+    let handles = [
+        json!({"endpoint": format!("{url}/v1/p/stacks/s/1/resources/h/signal"), "token": "t"}),
+        with("alarm_url", &format!("{url}/v1/p/stacks/s/1/resources/h/signal")),
+        with("queue_id", "q"),
+        json!({"alarm_url": format!("{url}/v1/waitcondition/arn?Signature=s")}),
+        json!({"url": format!("{url}/v1/waitcondition/arn?Signature=s")}),
+        json!({"alarm_url": format!("{url}/v1/AUTH_p/c/o?temp_url_sig=s&temp_url_expires=9")}),
+    ];
+    for mut handle in handles {
+        handle["ca"] = json!(authority.ca_pem());
+        let text = String::from_utf8(Vm::telling(&handle).agent(&["check"], 10).stdout).unwrap();
+        assert!(text.contains("\nok      heat: "), "{handle}: {text}");
+    }
+    let signals = peer
+        .requests()
+        .into_iter()
+        .filter(|request| request.path != "/v3/auth/tokens" && !["GET", "HEAD"].contains(&request.method.as_str()));
+    assert_eq!(signals.count(), 0);
+}
+
+/// Everything in cloud-init/ can be printed, as it is there, and nothing else.
+#[test]
+fn templates_are_the_files() {
+    let print =
+        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).arg("template").args(arguments).output().unwrap();
+    let list = String::from_utf8(print(&[]).stdout).unwrap();
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mut files = Vec::new();
+    let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cloud-init")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            if entry.path().is_dir() { dirs.push(entry.path()) } else { files.push(fs::read(entry.path()).unwrap()) }
+        }
+    }
+    assert_eq!(names.len(), files.len(), "{list}");
+    for name in names {
+        let text = print(&[name]).stdout;
+        assert!(files.contains(&text), "{name} is another text than the file");
+        // Heat garbles anything else in a part of a MultipartMime.
+        assert!(text.is_ascii(), "{name}");
+    }
+    assert_eq!(print(&["nothing"]).status.code(), Some(11));
+}
