@@ -23,7 +23,7 @@ ROUNDS ?= 5
 PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-quick static check-static demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench venvs venv-3006 venv-3008 clean test-install bench-install
+.PHONY: help build build-quick static check-static demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench venvs venv-3006 venv-3008 venv-heat clean test-install bench-install vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -58,10 +58,10 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-test: ## everything (root; some 15 minutes, and once as long for the Salts)
-	@$(PREFLIGHT) quick salt services install
+test: ## everything (root; some 15 minutes, and once as long for Salts, Heat and roots)
+	@$(PREFLIGHT) quick salt services install heat
 	@$(MAKE) --no-print-directory test-quick venvs
-	@$(MAKE) --no-print-directory test-salt test-services test-install
+	@$(MAKE) --no-print-directory test-salt test-services test-install test-heat
 
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
@@ -81,10 +81,13 @@ test-install: static ## with real dnf, zypper, apt, rpm and dpkg, on throw-away 
 	@$(PREFLIGHT) install
 	HSB_AGENT=$(abspath $(STATIC)) cargo test --locked --test install
 
-# Apart from `test`, since it wants a message broker and a database of the machine; up.sh names what is missing.
-test-heat: ## every signal transport against a real Heat with Keystone (Debian: rabbitmq-server mariadb-server)
-	@$(PREFLIGHT) build
-	cargo test --locked --test heat
+test-heat: static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
+	@$(PREFLIGHT) heat
+	HSB_AGENT=$(abspath $(STATIC)) cargo test --locked --test heat
+
+vm: static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
+	@$(PREFLIGHT) vm
+	HSB_AGENT=$(abspath $(STATIC)) HSB_CONSOLE=$(abspath $(BUILT))/vm-console.log cargo test --locked --test heat -- --ignored vm::
 
 format: ## that the source is formatted
 	cargo fmt --all --check
@@ -105,9 +108,9 @@ bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, L
 	@$(MAKE) --no-print-directory static venv-$(or $(LINE),3008)
 	@$(LAB) bench $(STATIC) --rounds $(ROUNDS) --line $(or $(LINE),3008)
 
-venvs: venv-3006 venv-3008 ## the real Salts that tests and demo run, below CACHE
+venvs: venv-3006 venv-3008 venv-heat ## the real Salts and the real Heat that tests and demo run, below CACHE
 
-venv-3006 venv-3008: venv-%:
+venv-3006 venv-3008 venv-heat: venv-%:
 	@tests/lab/venv.sh $* >/dev/null
 
 clean: ## removes what was built, but not the Salts below CACHE

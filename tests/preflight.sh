@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
-# usage: preflight.sh [--ci] PART...   the parts: build, static, quick, salt, services, install, bench
+# usage: preflight.sh [--ci] PART...   the parts: build, static, quick, salt, services, install, heat, vm, bench
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -67,6 +67,21 @@ install() {
     need gpg "which signs them [gnupg]"
 }
 
+# Heat itself and Keystone come from PyPI.
+heat() {
+    install
+    need mariadbd "the program of Heat's database [mariadb-server]; its service is not needed"
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ||
+        lack "the program of Heat's message broker [rabbitmq-server]; its service is not needed: a /usr/sbin/policy-rc.d that exits with 101 keeps both from being started"
+}
+
+vm() {
+    heat
+    need qemu-system-x86_64 "which emulates a computer [qemu-system-x86]"
+    need xorriso "which makes its config drive [xorriso]"
+    need mkfs.ext4 "which makes its disk [e2fsprogs]"
+}
+
 bench() {
     salt
     need curl "for the script that the agent is compared with [curl]"
@@ -88,9 +103,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | salt | services | install | bench | static) "$part" ;;
+    build | quick | salt | services | install | heat | vm | bench | static) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|quick|salt|services|install|bench..." >&2
+        echo "usage: preflight.sh [--ci] build|static|quick|salt|services|install|heat|vm|bench..." >&2
         exit 2
         ;;
     esac

@@ -23,6 +23,9 @@ pub const CASES: &[(&str, fn())] = &[
     ("boot::nothing_to_fetch", nothing_to_fetch),
 ];
 
+/// Too slow for every day: a computer is emulated. `make vm` runs it and keeps what its console shows.
+pub const SLOW: &[(&str, fn())] = &[("vm::server_complete", emulated)];
+
 /// What stands outside the machine.
 struct World {
     master: Master,
@@ -142,5 +145,37 @@ fn nothing_to_fetch() {
     assert!(
         reason.contains("repository-unreachable: ") && reason.contains("404") && reason.ends_with("(step fetch, code 21)"),
         "{reason}\n{seen}"
+    );
+}
+
+fn emulated() {
+    let world = World::new(Line::Lts3006);
+    let heat = shared();
+    let text = shipped("server.yaml");
+    let mut parameters = world.parameters(&text, "ok");
+    parameters["timeout"] = 1800.into();
+    let stack = heat.as_ref().unwrap().stack_of("vm-server", &text, &beside(), parameters).unwrap();
+    let vm = Vm::new("qemu", &json!({}));
+    fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
+    fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
+    let user_data = fs::read_to_string(booted("vm-server", 1)[0].join("user_data")).unwrap();
+    let console = vm.emulate(
+        "vm-server",
+        &user_data,
+        "/usr/local/bin/heat-salt-bootstrap status >/dev/console; cloud-init status --long >/dev/console",
+    );
+    let kept = std::env::var_os("HSB_CONSOLE").map_or_else(|| "console.log".into(), std::path::PathBuf::from);
+    fs::write(&kept, &console).unwrap();
+    let (status, reason) = stack.status().unwrap();
+    let tail = console.lines().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+    assert_ne!(status, "CREATE_FAILED", "{reason}\n{tail}");
+    assert!(console.contains("Linux version") && console.contains("DONE  vm-server"), "{tail}");
+    assert_complete(&stack);
+    let report: Value = serde_json::from_str(stack.output("report").unwrap().as_str().unwrap()).unwrap();
+    assert_eq!(report["vm-server"]["states"]["total"], 2);
+    eprintln!(
+        "the machine took {:.0} s from its start of the program to the end; its console is in {}",
+        report["vm-server"]["seconds"].as_f64().unwrap(),
+        kept.display()
     );
 }

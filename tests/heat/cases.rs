@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use lab::openstack::{Service, Stack, aws_condition, condition};
+use lab::http::{Answer, Request, Server};
+use lab::openstack::{Heat, HeatOptions, Service, Stack, aws_condition, condition};
+use lab::tls::{Authority, Validity};
 use serde_json::{Value, json};
 
 use crate::fixture::{Vm, alone, assert_complete, assert_failed, attribute, shared, token_handle};
@@ -31,6 +33,11 @@ pub const CASES: &[(&str, fn())] = &[
     ("aws::success", aws_success),
     ("aws::failure", aws_failure),
     ("none::no_signal", no_signal),
+    ("lifetimes::only_heat_signal_lives_on", only_heat_signal_lives_on),
+    ("token::heat_away_for_a_minute", heat_away_for_a_minute),
+    ("token::own_ca", || own_ca("own-ca-token", "TOKEN_SIGNAL", token_handle)),
+    ("heat::own_ca", || own_ca("own-ca-heat", "HEAT_SIGNAL", |stack| attribute(stack, "signal"))),
+    ("token::states_with_odd_names", states_with_odd_names),
 ];
 
 const FAILED: &str = "Resource CREATE failed: WaitConditionFailure: resources.w: ";
@@ -195,6 +202,121 @@ fn while_away(name: &str, transport: &str, service: Service, handle: fn(&Stack) 
     assert_eq!(told.code, 0, "{}", told.stderr);
     assert!(told.seconds > 3.0, "{:.1} s", told.seconds);
     assert_complete(&stack);
+}
+
+/// A run that fails at once, while heat-api is away for a minute: its deadline is the limit, and Heat gets the reason.
+fn heat_away_for_a_minute() {
+    let heat = alone();
+    let heat = heat.as_ref().unwrap();
+    let stack = heat.stack_create("heat-away-long", &condition("TOKEN_SIGNAL"), json!({})).unwrap();
+    let finger = vec!["ab"; 32].join(":");
+    let vm = Vm::with(&json!({
+        "minion": {"id": "vm-1", "master": "127.0.0.1", "master_finger": finger, "program": "/nowhere/salt-minion"},
+        "install": {"source": "preinstalled"}, "accept": "none", "deadline": "4m", "signal": token_handle(&stack),
+    }));
+    heat.stop(Service::HeatApi).unwrap();
+    let agent = vm.start(&["run"]);
+    thread::sleep(Duration::from_secs(60));
+    heat.restart().unwrap();
+    let told = agent.finish(Duration::from_secs(100)).unwrap();
+    assert_eq!(told.code, 20, "{}", told.stderr);
+    assert!(told.seconds > 60.0, "{:.1} s", told.seconds);
+    let reason = assert_failed(&stack);
+    assert!(reason.starts_with(&format!("{FAILED}package-failed: ")), "{reason}");
+    assert_eq!(vm.report()["signal"], json!({"transport": "TOKEN_SIGNAL", "delivered": true}));
+}
+
+/// A minute after their handles were made, on a Keystone that lets nothing live longer. The one that can log in anew is still heard.
+fn only_heat_signal_lives_on() {
+    let minute = Duration::from_secs(60);
+    let heat = Heat::start_with(HeatOptions { token_expiry: minute, auth_ttl: minute }).unwrap();
+    let create = |name: &str, template: &Value| heat.stack_create(name, template, json!({"timeout": 600})).unwrap();
+    let token = create("old-token", &condition("TOKEN_SIGNAL"));
+    let cfn = create("old-cfn", &condition("CFN_SIGNAL"));
+    let aws = create("old-aws", &aws_condition());
+    let fresh = create("old-heat", &condition("HEAT_SIGNAL"));
+    let handles = [
+        (token_handle(&token), "401", "expired"),
+        (attribute(&cfn, "signal"), "403", "15 minutes"),
+        (json!({"url": aws.reference("url").unwrap()}), "403", "15 minutes"),
+    ];
+    let heat_signal = attribute(&fresh, "signal");
+    thread::sleep(minute + Duration::from_secs(5));
+    for (handle, status, why) in handles {
+        let vm = Vm::new("vm-1", handle);
+        let told = vm.agent(&["signal", "--status", "success"], 70);
+        assert!(told.stderr.contains(status) && told.stderr.contains(why) && told.stderr.contains("HEAT_SIGNAL"), "{}", told.stderr);
+        assert!(told.seconds < 20.0, "nothing is gained by trying again: {:.1} s", told.seconds);
+    }
+    let vm = Vm::new("vm-1", heat_signal);
+    let checked = vm.agent(&["check"], 10);
+    assert!(checked.stdout.contains("ok      heat: HEAT_SIGNAL at "), "{}", checked.stdout);
+    vm.succeed("late");
+    // Of this stack's owner the token has died too.
+    let seen = fresh.as_seen_now().unwrap();
+    assert_complete(&seen);
+}
+
+/// Heat and Keystone behind TLS, with a certificate of an authority that no system knows.
+fn own_ca(name: &str, transport: &str, handle: fn(&Stack) -> Value) {
+    let authority = Authority::new().unwrap();
+    with_stack(name, &condition(transport), json!({}), |stack| {
+        let mut text = handle(stack).to_string();
+        let mut gates = Vec::new();
+        for plain in [stack.heat().api_url(), stack.heat().keystone_url()] {
+            let tls = authority.issue(&["127.0.0.1"], Validity::Current).unwrap().server_config().unwrap();
+            let target = plain.to_owned();
+            let gate = Server::start(Some(tls), move |request| forward(&target, request)).unwrap();
+            text = text.replace(plain, &gate.url());
+            gates.push(gate);
+        }
+        let handle: Value = serde_json::from_str(&text).unwrap();
+        assert!(text.contains("https://") && !text.contains("http://"), "{text}");
+        let told = Vm::new("vm-1", handle.clone()).agent(&["signal", "--status", "success"], 70);
+        assert!(told.stderr.contains("certificate"), "{}", told.stderr);
+        let vm = Vm::new("vm-1", json!({"signal": handle, "ca": authority.ca_pem()}));
+        let checked = vm.agent(&["check"], 10);
+        assert!(checked.stdout.contains("ok      heat: "), "{}", checked.stdout);
+        assert_eq!(stack.status().unwrap().0, "CREATE_IN_PROGRESS", "a check counts as nothing");
+        vm.succeed("by TLS");
+        assert_complete(stack);
+        assert_eq!(stack.data().unwrap(), json!({"vm-1": "by TLS"}));
+    });
+}
+
+fn forward(target: &str, request: &Request) -> Answer {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().proxy(None).http_status_as_error(false).allow_non_standard_methods(true).build().into();
+    let mut asked = ureq::http::Request::builder().method(request.method.as_str()).uri(format!("{target}{}", request.path));
+    for (name, value) in request.headers.iter().filter(|(name, _)| !["host", "content-length", "connection"].contains(&name.as_str())) {
+        asked = asked.header(name, value);
+    }
+    match agent.run(asked.body(request.body.clone()).unwrap()) {
+        Ok(mut answer) => {
+            let headers = answer.headers().iter();
+            let headers = headers.filter(|(name, _)| !["content-length", "connection", "transfer-encoding"].contains(&name.as_str()));
+            let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+            Answer::Reply { status: answer.status().as_u16(), headers, body: answer.body_mut().read_to_vec().unwrap() }
+        }
+        Err(error) => Answer::text(502, "text/plain", &error.to_string()),
+    }
+}
+
+/// Names of states and minions are people's own.
+fn states_with_odd_names() {
+    with_token("odd-names", |stack| {
+        let silent = Vm::new("vm-1", Value::Null);
+        silent.agent(&["run"], 10);
+        let mut report = silent.report();
+        let failure = json!({"id": "größe-漢字 \"x\"", "sls": "net.ütf", "comment": "kaputt: ∅"});
+        report["states"] = json!({"total": 1, "failed": 1, "changed": 0, "failures": [failure]});
+        let vm = Vm::new("vm-1", token_handle(stack));
+        vm.keep_report(&report);
+        vm.agent(&["signal"], 0);
+        let reason = assert_failed(stack);
+        assert!(reason.ends_with("; größe-漢字 \"x\" (net.ütf): kaputt: ∅"), "{reason}");
+        assert_eq!(stack.data().unwrap()["vm-1"]["states"]["failures"][0], failure);
+    });
 }
 
 /// The transports whose handles are told by their attribute `signal`, as it is.

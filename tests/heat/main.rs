@@ -23,8 +23,14 @@ fn main() -> ExitCode {
             Ok(())
         }
     };
-    let trials: Vec<Trial> =
-        cases::CASES.iter().chain(templates::CASES).chain(boot::CASES).map(|&(name, case)| Trial::test(name, run(case))).collect();
+    let slow = boot::SLOW.iter().map(|&(name, case)| Trial::test(name, run(case)).with_ignored_flag(true));
+    let trials: Vec<Trial> = cases::CASES
+        .iter()
+        .chain(templates::CASES)
+        .chain(boot::CASES)
+        .map(|&(name, case)| Trial::test(name, run(case)))
+        .chain(slow)
+        .collect();
     if !arguments.list {
         fixture::start();
     }

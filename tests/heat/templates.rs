@@ -21,8 +21,10 @@ pub const CASES: &[(&str, fn())] = &[
     ("templates::multipart_succeeds", || server("multipart.yaml", "tpl-multipart", true)),
     ("templates::multipart_parts", multipart_parts),
     ("templates::autoscaling", autoscaling),
-    ("templates::deployment_succeeds", || deployment("tpl-deployment", 0)),
-    ("templates::deployment_fails", || deployment("tpl-deployment-fails", 51)),
+    ("templates::deployment_succeeds", || deployment("tpl-deployment", "HEAT_SIGNAL", 0)),
+    ("templates::deployment_fails", || deployment("tpl-deployment-fails", "HEAT_SIGNAL", 51)),
+    ("templates::deployment_by_cfn", || deployment("tpl-deployment-cfn", "CFN_SIGNAL", 0)),
+    ("templates::deployment_by_cfn_fails", || deployment("tpl-deployment-cfn-fails", "CFN_SIGNAL", 51)),
 ];
 
 const PASSWORD: &str = "it's a \"$secret\" \u{e4} `x` \\ @CA@";
@@ -99,7 +101,9 @@ pub fn booted(stack: &str, count: usize) -> Vec<PathBuf> {
     let heat = shared();
     let of_stack = || -> Vec<PathBuf> {
         let all = heat.as_ref().unwrap().servers();
-        all.into_iter().filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(stack)).collect()
+        // A node's name begins with its group's stack's.
+        let is_of = |name: &str| name == stack || (count > 1 && name.starts_with(stack));
+        all.into_iter().filter(|path| is_of(&path.file_name().unwrap().to_string_lossy())).collect()
     };
     let found = until(LONG, || Some(of_stack()).filter(|found| found.len() >= count));
     found.unwrap_or_else(|error| panic!("{stack}: {error}: {:?}", of_stack()))
@@ -205,10 +209,10 @@ fn autoscaling() {
 
 /// heat-config's hook for scripts is played here: inputs are in the environment, outputs in files. What it would tell Heat, the agent
 /// tells, to the handle that the deployment's own inputs are.
-fn deployment(name: &str, code: i32) {
+fn deployment(name: &str, transport: &str, code: i32) {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
-    let text = shipped("deployment.yaml");
+    let text = shipped("deployment.yaml").replace("signal_transport: HEAT_SIGNAL", &format!("signal_transport: {transport}"));
     let stack = heat.stack_of(name, &text, &[], parameters(&text).into()).unwrap();
     let dir = booted(name, 1).remove(0);
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();

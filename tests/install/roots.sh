@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds, once, a root of a distribution to install into, and prints its path.
 #
-# usage: roots.sh bookworm|bullseye|trixie|el|cloud
+# usage: roots.sh bookworm|bullseye|trixie|el|cloud|qemu
 #        el: what Enterprise Linux looks like to an installer: dnf, zypper, rpm and Rocky's os-release on a Debian tree without
 #        apt and dpkg. It has no SELinux and no packages of its own.
 #        cloud: a bookworm with cloud-init, curl, wget and busybox, as the images of a cloud are.
+#        qemu: the same with a kernel, and what makes its loopback this machine's.
 # env:   HSB_CACHE  where roots are kept (default: ~/.cache/heat-salt-bootstrap)
 set -euo pipefail
 
-name=${1:?usage: roots.sh bookworm|bullseye|trixie|el|cloud}
+name=${1:?usage: roots.sh bookworm|bullseye|trixie|el|cloud|qemu}
 cache=${HSB_CACHE:-$HOME/.cache/heat-salt-bootstrap}
 root=$cache/root-$name-$(sha256sum "${BASH_SOURCE[0]}" | cut -c1-12)
 mkdir -p "$cache"
@@ -28,6 +29,7 @@ packages=systemd,systemd-sysv,dbus,procps,ca-certificates,python3
 case $name in
 el) suite=bookworm packages=$packages,dnf,zypper,rpm ;;
 cloud) suite=bookworm packages=$packages,cloud-init,curl,wget,busybox ;;
+qemu) suite=bookworm packages=$packages,cloud-init,curl,udev,linux-image-cloud-amd64,initramfs-tools,nftables,iproute2 ;;
 bullseye | trixie) packages=${packages%,python3} ;;
 esac
 

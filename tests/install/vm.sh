@@ -5,6 +5,8 @@
 #        vm.sh run DIR SCRIPT      runs a piece of shell in it, without any init; what it leaves running ends with it
 #        vm.sh boot DIR BIND...    boots it under systemd; /opt/story runs, and then it powers off
 #        vm.sh cloud DIR BIND...   boots it under systemd with cloud-init; /opt/story runs when that has ended, and then it powers off
+#        vm.sh qemu DIR COPY...    makes a disk of it, with a copy of these directories, and boots that in an emulated computer with a
+#                                  kernel of its own; the directory config-drive is its config drive; otherwise like cloud
 #        vm.sh down DIR            unmounts everything and removes it
 set -euo pipefail
 verb=$1 dir=${!#}
@@ -23,7 +25,7 @@ run)
     dir=$2
     exec unshare --mount --pid --fork --kill-child --mount-proc="$dir/tree/proc" chroot "$dir/tree" /bin/sh -c "$3"
     ;;
-boot | cloud)
+boot | cloud | qemu)
     dir=$2
     shift 2
     tree=$dir/tree
@@ -40,8 +42,12 @@ ExecStart=/bin/sh /opt/story
 ExecStopPost=/bin/systemctl --no-block poweroff
 TimeoutStartSec=240
 EOT
-    for unit in systemd-{timesyncd,networkd,resolved,udevd,udev-trigger}.service console-getty.service e2scrub_reap.service \
-        timers.target sockets.target machines.target; do
+    masked="systemd-timesyncd.service systemd-resolved.service console-getty.service e2scrub_reap.service timers.target machines.target"
+    # An emulated computer has devices and a network of its own.
+    if [ "$verb" != qemu ]; then
+        masked="$masked systemd-networkd.service systemd-udevd.service systemd-udev-trigger.service sockets.target"
+    fi
+    for unit in $masked; do
         ln -sf /dev/null "$units/$unit"
     done
     if [ "$verb" = boot ]; then
@@ -66,6 +72,33 @@ cloud_init_modules: [bootcmd, write-files]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-user]
 EOT
+    fi
+    if [ "$verb" = qemu ]; then
+        for copy; do
+            mkdir -p "$tree$(dirname "$copy")"
+            cp -a "$copy" "$tree$copy"
+        done
+        # The emulated network has this machine's loopback at 10.0.2.2. Everything outside is told to be at 127.0.0.1.
+        printf '[Match]\nType=ether\n[Network]\nDHCP=ipv4\n' >"$tree/etc/systemd/network/lab.network"
+        mkdir -p "$units/multi-user.target.wants" "$units/sysinit.target.wants"
+        ln -sf /lib/systemd/system/systemd-networkd.service "$units/multi-user.target.wants/"
+        ln -sf /lib/systemd/system/nftables.service "$units/sysinit.target.wants/"
+        echo 'net.ipv4.conf.all.route_localnet = 1' >"$tree/etc/sysctl.d/lab.conf"
+        cat >"$tree/etc/nftables.conf" <<'EOT'
+table ip lab {
+    chain there { type nat hook output priority -100; ip daddr 127.0.0.1 tcp dport 20000-65535 dnat to 10.0.2.2; }
+    chain back { type nat hook postrouting priority 100; oifname != "lo" masquerade; }
+}
+EOT
+        printf '/dev/vda / ext4 defaults 0 1\n' >"$tree/etc/fstab"
+        mkfs.ext4 -q -F -d "$tree" "$dir/disk" 4G
+        xorriso -as mkisofs -quiet -V config-2 -r -J -o "$dir/drive" "$dir/config-drive"
+        timeout -k 10 1500 qemu-system-x86_64 -machine pc -accel tcg -smp 1 -m 2048 -display none -no-reboot -serial "file:$dir/console" \
+            -kernel "$(echo "$tree"/boot/vmlinuz-*)" -initrd "$(echo "$tree"/boot/initrd.img-*)" \
+            -append 'root=/dev/vda rw console=ttyS0 systemd.journald.forward_to_console=0' \
+            -drive "file=$dir/disk,format=raw,if=virtio,cache=unsafe" -drive "file=$dir/drive,format=raw,if=virtio,readonly=on" \
+            -netdev user,id=net -device virtio-net-pci,netdev=net </dev/null
+        exit
     fi
     # nspawn says with which status the machine ended; what counts is what the story wrote.
     timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine="hsb-$$" "${@/#/--bind-ro=}" \

@@ -105,6 +105,16 @@ impl Heat {
         up(&self.dir, &self.options).map(drop)
     }
 
+    /// Where heat-api answers.
+    pub fn api_url(&self) -> &str {
+        self.text("heat")
+    }
+
+    /// Where Keystone answers.
+    pub fn keystone_url(&self) -> &str {
+        self.text("keystone")
+    }
+
     /// Where a service writes what it does.
     pub fn log_dir(&self) -> PathBuf {
         self.dir.join("log")
@@ -239,7 +249,12 @@ pub struct Stack<'a> {
     token: String,
 }
 
-impl Stack<'_> {
+impl<'a> Stack<'a> {
+    /// The same, asked for with a fresh token.
+    pub fn as_seen_now(&self) -> Result<Stack<'a>> {
+        Ok(Stack { heat: self.heat, url: self.url.clone(), token: self.heat.log_in()?.token })
+    }
+
     /// Whose it is.
     pub fn heat(&self) -> &Heat {
         self.heat

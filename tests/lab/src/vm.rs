@@ -210,25 +210,35 @@ impl Vm {
 
     /// Boots it; `story` is a piece of shell that runs in it, with both Salts in their places.
     pub fn boot(&self, story: &str) -> String {
-        self.start("boot", story)
+        self.start("boot", story, LONGEST)
     }
 
-    fn start(&self, how: &str, story: &str) -> String {
+    fn start(&self, how: &str, story: &str, within: Duration) -> String {
         fs::write(self.path("opt/story"), story).unwrap();
         let mut command = Command::new(script("vm.sh"));
         command.arg(how).arg(&self.dir).args(environments());
-        process::run(&mut command, LONGEST).unwrap();
+        process::run(&mut command, within).unwrap();
         fs::read_to_string(self.dir.join("console")).unwrap_or_default()
     }
 
     /// Boots it as a cloud would, with this user_data on a config drive; `story` runs in it when cloud-init has ended.
     pub fn boot_with(&self, name: &str, user_data: &str, story: &str) -> String {
-        let drive = self.path("var/lib/cloud/seed/config_drive/openstack/latest");
-        fs::create_dir_all(&drive).unwrap();
+        self.write_drive(&self.path("var/lib/cloud/seed/config_drive/openstack/latest"), name, user_data);
+        self.start("cloud", story, LONGEST)
+    }
+
+    /// The same in an emulated computer, which takes minutes. Returns what its console showed.
+    pub fn emulate(&self, name: &str, user_data: &str, story: &str) -> String {
+        let drive = self.dir.join("config-drive/openstack/latest");
+        self.write_drive(&drive, name, user_data);
+        self.start("qemu", story, LONGEST * 5)
+    }
+
+    fn write_drive(&self, drive: &Path, name: &str, user_data: &str) {
+        fs::create_dir_all(drive).unwrap();
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
         fs::write(drive.join("meta_data.json"), json!({"uuid": uuid.trim(), "name": name, "hostname": name}).to_string()).unwrap();
         fs::write(drive.join("user_data"), user_data).unwrap();
-        self.start("cloud", story)
     }
 
     /// The version that its package database has.
