@@ -9,7 +9,7 @@ use lab::master::{Master, MasterOptions};
 use lab::minion::Root;
 use lab::pam::SystemUser;
 use lab::process::until;
-use lab::venv::Line;
+use lab::venv::{Line, salt};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -22,6 +22,49 @@ fn a_minion_of_3006_goes_from_pending_to_applied() {
 #[test]
 fn a_minion_of_3008_goes_from_pending_to_applied() {
     from_pending_to_applied(Line::Lts3008);
+}
+
+/// The example that is shipped for a master, for both families of systems and with what a hook may bring as pillar.
+#[test]
+fn the_shipped_state_renders() {
+    for line in Line::ALL {
+        let venv = salt(line).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let states = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloud-init/salt-master/states").canonicalize().unwrap();
+        let shown = |family: &str, pillar: Value| -> Value {
+            let minion = json!({"root_dir": root.path(), "file_client": "local", "file_roots": {"base": [states]}, "grains": {"os_family": family},
+                "pki_dir": "/pki", "cachedir": "/cache", "sock_dir": "/run", "log_file": "/log"});
+            fs::write(root.path().join("minion"), minion.to_string()).unwrap();
+            let mut command = std::process::Command::new(venv.program("salt-call"));
+            command.arg("-c").arg(root.path()).args([
+                "--local",
+                "--out=json",
+                "--retcode-passthrough",
+                "state.show_low_sls",
+                "memcached_v14",
+            ]);
+            command.arg(format!("pillar={pillar}"));
+            let finished = lab::process::run(&mut command, LONG).unwrap();
+            assert_eq!(finished.code, 0, "{}{}", finished.stdout, finished.stderr);
+            serde_json::from_str::<Value>(&finished.stdout).unwrap()["local"].take()
+        };
+        let debian = shown("Debian", json!({}));
+        let functions: Vec<String> = debian
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|low| format!("{}.{}", low["state"].as_str().unwrap(), low["fun"].as_str().unwrap()))
+            .collect();
+        assert_eq!(functions, ["pkg.installed", "file.managed", "service.running"], "{debian}");
+        let file = |lows: &Value| lows.as_array().unwrap().iter().find(|low| low["state"] == "file").unwrap().clone();
+        assert_eq!(file(&debian)["name"], "/etc/memcached.conf");
+        assert_eq!(file(&debian)["contents"][2], "-m 64");
+        let redhat = file(&shown("RedHat", json!({"memcached": {"memory": 256, "listen": "10.0.0.1\"\n- x: y"}})));
+        assert_eq!(redhat["name"], "/etc/sysconfig/memcached");
+        assert_eq!(redhat["contents"][3], "CACHESIZE=\"256\"");
+        // Whatever comes as pillar stays a text.
+        assert_eq!(redhat["contents"][4], "OPTIONS=\"-l 10.0.0.1\"\n- x: y\"");
+    }
 }
 
 fn from_pending_to_applied(line: Line) {
