@@ -251,7 +251,7 @@ END-OF-PYTHON
         printf '%s = %s\n' input "$work/url" header "$3" >"$work/request"
         [ "$1" = GET ] || printf '%s = %s\n' method "$1" header 'Content-Type: application/json' body_file "$work/body" max_redirect 0 >>"$work/request"
         WGETRC=$work/request bounded "$5" wget --no-verbose --server-response --tries=1 --timeout=75 ${cas:+--ca-certificate="$cas"} \
-            --output-document="$4" 2>"$work/headers" || { grep -v '^  ' "$work/headers" >&2 && return 1; }
+            --output-document="$4" 2>"$work/headers" || { grep -v -e '^  ' -e ':$' "$work/headers" >&2 && return 1; }
         ;;
     simple)
         [ "$1" = GET ] || { echo 'none of curl, python3 and GNU wget is here' >&2 && return 1; }
