@@ -38,6 +38,11 @@ impl PublicKey {
         }
     }
 
+    /// The PEM text, without white space around it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The fingerprint that the minion, `salt-key -f` and `key.finger_master` show: SHA-256 over the
     /// lines between the first and the last, with their line ends (`salt/utils/crypt.py`, `pem_finger`
     /// with a path).

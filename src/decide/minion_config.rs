@@ -112,6 +112,10 @@ pub struct Known {
     pub master_port: Option<u16>,
     /// Its log.
     pub log_file: Option<String>,
+    /// The user that it runs as.
+    pub user: Option<String>,
+    /// How many bits its key pair gets.
+    pub keysize: Option<u32>,
     /// Somebody gave grains, which ours in a later file would hide.
     pub has_grains: bool,
 }
@@ -145,6 +149,8 @@ impl Known {
             "cachedir" => self.cachedir = text(),
             "pidfile" => self.pidfile = text(),
             "log_file" => self.log_file = text(),
+            "user" => self.user = text(),
+            "keysize" => self.keysize = value.parse().ok(),
             "publish_port" => self.publish_port = value.parse().ok(),
             "master_port" => self.master_port = value.parse().ok(),
             "grains" => self.has_grains = true,

@@ -1,7 +1,9 @@
 //! Floor 1, decisions: pure functions from text and values to text and values. No file, no
 //! socket, no clock.
 
+pub mod claim;
 pub mod curl_cli;
+pub mod enroll_reader;
 pub mod fingerprint;
 pub mod fragments;
 pub mod handle;

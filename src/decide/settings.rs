@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::claim::{HOOKS, Token};
 use super::fingerprint::Fingerprint;
 use super::handle::Handle;
 use super::system::Format;
@@ -23,10 +24,15 @@ pub struct Settings {
     pub api: Option<Api>,
     /// How the key gets accepted.
     pub accept: Accept,
+    /// What proves to the master that this machine may be enrolled; absent where nothing needs it, and where it was wiped after
+    /// use.
+    pub token: Option<Token>,
     /// What to trigger; absent where the master does that by itself.
     pub apply: Option<Apply>,
     /// How to tell Heat; absent where there is no Heat.
     pub signal: Option<Signal>,
+    /// Are secrets wiped off the configuration once they have served?
+    pub forget_secrets: bool,
     /// For the whole run, the report included.
     pub deadline: Duration,
 }
@@ -57,6 +63,8 @@ pub enum Trust {
     Given(Fingerprint),
     /// By the fingerprint that salt-api states over verified TLS.
     AskApi,
+    /// Whoever answers first is believed: said in so many words by the configuration.
+    FirstUse,
 }
 
 /// How the minion is started.
@@ -120,8 +128,8 @@ pub struct Api {
     pub urls: Vec<String>,
     /// Who logs in.
     pub username: String,
-    /// With what.
-    pub password: Secret,
+    /// With what; absent where it was wiped after use.
+    pub password: Option<Secret>,
     /// Salt's word for the way of checking both.
     pub eauth: String,
     /// The CA that signed salt-api's certificate, as PEM; the system's if absent.
@@ -133,6 +141,8 @@ pub struct Api {
 pub enum Accept {
     /// By `wheel key.accept` with the API user's own permissions.
     Wheel,
+    /// By a claim to a hook, which the master decides about. The API user needs no permission.
+    Hook,
     /// Not by this program: somebody or something else accepts it.
     Nobody,
 }
@@ -151,6 +161,11 @@ pub struct Apply {
 }
 
 impl Apply {
+    /// Is the hook the one that takes signed claims, and no classic reactor?
+    pub fn is_guarded(&self) -> bool {
+        self.hook.as_str().starts_with(HOOKS)
+    }
+
     /// The states as the hook's `args` carries them.
     pub fn argument(&self) -> String {
         self.states.iter().map(StateName::as_str).collect::<Vec<_>>().join(",")

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::claim::HOOKS;
+use super::enroll_reader::{accept, token};
 use super::fingerprint::{Fingerprint, PublicKey};
 use super::fragments::Merged;
 use super::handle;
@@ -38,18 +40,29 @@ impl Settings {
         let settings = {
             let top = Section::top(merged, &complaints);
             let accept = accept(&top);
-            let apply = apply(&top);
-            let api = api(&top, refs);
+            let forget_secrets = top.truth("forget_secrets").unwrap_or(false);
+            let apply = apply(&top, accept);
+            let api = api(&top, refs, forget_secrets);
+            let token = token(&top, refs, accept, forget_secrets);
             let minion = minion(&top, refs, api.is_some());
             let install = install(&top, refs);
             let signal = signal(&top, refs, &complaints);
             let deadline = deadline(&top);
-            refuse_the_unbuilt(&top);
-            if !top.section("api").is_present() && (accept == Accept::Wheel || apply.is_some()) {
+            if !top.section("api").is_present() && (accept != Accept::Nobody || apply.is_some()) {
                 top.complain("api", "is missing: accepting the key and triggering states need url, username and password");
             }
             top.finish();
-            minion.zip(install).map(|(minion, install)| Settings { minion, install, api, accept, apply, signal, deadline })
+            minion.zip(install).map(|(minion, install)| Settings {
+                minion,
+                install,
+                api,
+                accept,
+                token,
+                apply,
+                signal,
+                forget_secrets,
+                deadline,
+            })
         };
         match (complaints.into_lines(), settings) {
             (lines, Some(settings)) if lines.is_empty() => Ok(settings),
@@ -82,12 +95,14 @@ fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion>
     }
     let finger = section.parsed("master_finger", Fingerprint::parse);
     let key = section.parsed("master_public_key", |text| PublicKey::parse(text).map(|key| key.fingerprint()));
+    let first_use = section.truth("trust_on_first_use");
     let trust = match (finger, key) {
         (Some(finger), Some(key)) if finger != key => {
             section.complain("master_finger", "is not the fingerprint of master_public_key: give the one that is right");
             Trust::Given(finger)
         }
         (Some(known), _) | (None, Some(known)) => Trust::Given(known),
+        (None, None) if first_use == Some(true) => Trust::FirstUse,
         (None, None) => {
             if !has_api && !top.section("api").is_present() {
                 section.complain("master_finger", "is missing: without an api section nothing else says which master is the right one");
@@ -129,7 +144,7 @@ fn default_id(section: &Section, refs: &dyn References) -> Option<MinionId> {
         .ok()
 }
 
-fn api(top: &Section, refs: &dyn References) -> Option<Api> {
+fn api(top: &Section, refs: &dyn References, wiped: bool) -> Option<Api> {
     let section = top.section("api");
     if !section.is_present() {
         return None;
@@ -148,13 +163,13 @@ fn api(top: &Section, refs: &dyn References) -> Option<Api> {
         section.complain("username", "is missing");
     }
     let password = secret(&section, "password", "password_file", refs);
-    if password.is_none() && section.value("password").is_none() && section.value("password_file").is_none() {
+    if password.is_none() && !wiped && section.value("password").is_none() && section.value("password_file").is_none() {
         section.complain("password", "is missing: give password, password_file, or the systemd credential api.password");
     }
     let eauth = section.text("eauth").unwrap_or("pam").to_owned();
     let ca = certificate(&section, refs);
     section.finish();
-    Some(Api { urls, username: username?.to_owned(), password: password?, eauth, ca })
+    Some(Api { urls, username: username?.to_owned(), password, eauth, ca })
 }
 
 fn check_url(url: &str) -> Result<(), String> {
@@ -173,7 +188,8 @@ fn check_url(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn secret(section: &Section, key: &'static str, file_key: &'static str, refs: &dyn References) -> Option<Secret> {
+/// A secret that stands in the configuration, in a file that it names, or in a credential under the key's path.
+pub fn secret(section: &Section, key: &'static str, file_key: &'static str, refs: &dyn References) -> Option<Secret> {
     match (section.text(key), section.text(file_key)) {
         (Some(_), Some(_)) => {
             section.complain(file_key, format!("stands beside {key}: give one of them"));
@@ -226,27 +242,22 @@ fn certificate(section: &Section, refs: &dyn References) -> Option<String> {
     Some(pem)
 }
 
-fn accept(top: &Section) -> Accept {
-    let accept = top.choice("accept", &[("wheel", Some(Accept::Wheel)), ("none", Some(Accept::Nobody)), ("hook", None)]);
-    match accept {
-        Some(None) => {
-            top.complain("accept", "\"hook\" is not built into this version: use wheel or none");
-            Accept::Nobody
-        }
-        Some(Some(accept)) => accept,
-        None => Accept::Wheel,
-    }
-}
-
-fn apply(top: &Section) -> Option<Apply> {
+fn apply(top: &Section, accept: Accept) -> Option<Apply> {
     let section = top.section("apply");
     if !section.is_present() {
         return None;
     }
     let hook = match section.value("hook") {
         Some(_) => section.parsed("hook", HookPath::parse),
+        None if accept == Accept::Hook => Some(HookPath::below(HOOKS, "apply")),
         None => HookPath::parse("states/state").ok(),
     };
+    let ours = HookPath::below(HOOKS, "apply");
+    let (classic, guarded) =
+        (!hook.as_ref().is_some_and(|hook| hook.as_str().split('/').next() == Some(HOOKS)), hook.as_ref() == Some(&ours));
+    if !classic && !(guarded && accept == Accept::Hook) {
+        section.complain("hook", format!("only {} takes claims, and only of minions enrolled with accept \"hook\"", ours.as_str()));
+    }
     let names: Vec<&str> = section.texts("states").into_iter().flatten().collect();
     if section.value("states").is_none() {
         section.complain("states", "is missing: the states to run, such as [\"memcached_v14\"]");
@@ -301,17 +312,6 @@ fn deadline(top: &Section) -> Duration {
         top.complain("deadline", "has to lie between 5s and 12h, which is also the longest that a wait condition waits");
     }
     span
-}
-
-/// Keys that the interface names and this version cannot serve are refused, not ignored: somebody
-/// relies on what they promise.
-fn refuse_the_unbuilt(top: &Section) {
-    if top.value("enroll").is_some() {
-        top.complain("enroll", "is not built into this version: it belongs to accept \"hook\"");
-    }
-    if top.truth("forget_secrets") == Some(true) {
-        top.complain("forget_secrets", "is not built into this version");
-    }
 }
 
 #[cfg(test)]
@@ -405,12 +405,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused() {
-        for (key, value) in [("accept", json!("hook")), ("enroll", json!({"token": "x"})), ("forget_secrets", json!(true))] {
-            let mut config = smallest();
-            config[key] = value;
-            assert!(parse(config).unwrap_err()[0].contains("not built into this version"), "{key}");
-        }
+    fn a_hook_wants_a_token_and_takes_claims() {
+        let mut config = smallest();
+        config["accept"] = json!("hook");
+        config["apply"] = json!({"states": ["a"]});
+        assert!(parse(config.clone()).unwrap_err()[0].contains("enroll.token: is missing"));
+        config["enroll"] = json!({"token": "hsb1.name.secret"});
+        let settings = parse(config.clone()).unwrap();
+        assert_eq!(settings.token.unwrap().name(), "name");
+        assert!(settings.apply.unwrap().is_guarded());
+        // A master with a reactor of its own keeps it.
+        config["apply"]["hook"] = json!("states/state");
+        assert!(!parse(config.clone()).unwrap().apply.unwrap().is_guarded());
+        config["accept"] = json!("wheel");
+        assert!(parse(config.clone()).unwrap_err()[0].contains("enroll: belongs to accept"));
+        config["enroll"] = Value::Null;
+        config["apply"]["hook"] = json!("heat-salt-bootstrap/apply");
+        assert!(parse(config).unwrap_err()[0].contains("apply.hook"));
+    }
+
+    #[test]
+    fn secrets_that_were_to_be_wiped_may_be_missing() {
+        let config = json!({"minion": {"master": "salt", "id": "x"}, "accept": "hook", "forget_secrets": true,
+            "api": {"url": "https://salt:8000/", "username": "boot", "password": null}});
+        let settings = parse(config).unwrap();
+        assert!(settings.token.is_none() && settings.forget_secrets);
     }
 
     #[test]

@@ -89,9 +89,15 @@ pub struct Flags {
     /// api.ca_file: the CA that signed salt-api's certificate
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<String>,
-    /// accept: wheel or none
+    /// Believe the first master that answers: minion.trust_on_first_use
+    #[arg(long, global = true)]
+    pub trust_on_first_use: bool,
+    /// accept: wheel, hook or none
     #[arg(long, global = true, value_name = "WAY")]
     pub accept: Option<String>,
+    /// enroll.token_file: a file that holds the token, or - for standard input
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<String>,
     /// apply.hook
     #[arg(long, global = true, value_name = "PATH")]
     pub hook: Option<String>,
@@ -112,6 +118,11 @@ impl Flags {
             one("--minion-id", "minion.id", &self.minion_id),
             many("--master", "minion.master", &self.master),
             one("--master-finger", "minion.master_finger", &self.master_finger),
+            self.trust_on_first_use.then(|| Override {
+                flag: "--trust-on-first-use",
+                path: "minion.trust_on_first_use",
+                value: json!(true),
+            }),
             one("--program", "minion.program", &self.program),
             one("--start", "minion.start", &self.start),
             one("--install-source", "install.source", &self.install_source),
@@ -123,6 +134,9 @@ impl Flags {
             one("--eauth", "api.eauth", &self.eauth),
             one("--ca-file", "api.ca_file", &self.ca_file),
             self.ca_file.as_ref().map(|_| Override { flag: "--ca-file", path: "api.ca", value: Value::Null }),
+            // A token in a file would contradict the one that the flag names.
+            one("--token-file", "enroll.token_file", &self.token_file),
+            self.token_file.as_ref().map(|_| Override { flag: "--token-file", path: "enroll.token", value: Value::Null }),
             one("--accept", "accept", &self.accept),
             one("--hook", "apply.hook", &self.hook),
             many("--state", "apply.states", &self.state),

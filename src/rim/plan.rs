@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::decide::claim::HOOKS;
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::minion_config::DropIn;
 use crate::decide::settings::{Accept, Settings, Trust};
@@ -18,6 +19,11 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
     let pinned = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
         Trust::AskApi => place.pinned_master(),
+        Trust::FirstUse => None,
+    };
+    let unknown = match settings.minion.trust {
+        Trust::FirstUse => "of whoever answers first",
+        Trust::Given(_) | Trust::AskApi => "to be asked of salt-api over verified TLS",
     };
     let found = command::find(&settings.minion.program);
     let manner = daemon::manner(settings.minion.start, root);
@@ -26,7 +32,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
     json!({
         "minion_id": settings.minion.id.as_str(),
         "masters": settings.minion.masters,
-        "master_finger": pinned.as_ref().map_or("to be asked of salt-api over verified TLS", Fingerprint::as_str),
+        "master_finger": pinned.as_ref().map_or(unknown, Fingerprint::as_str),
         "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
         "install": packages::plan::plan(&settings.install, &settings.minion.program, os_release),
         "files": planned_files(root, settings, &place, pinned.as_ref()),
@@ -47,7 +53,8 @@ fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option
     let shown =
         DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }
             .render();
-    let changes = master.is_none_or(|master| !files::holds(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes()));
+    let known = master.is_some() || settings.minion.trust == Trust::FirstUse;
+    let changes = !known || !files::holds(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes());
     let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
     if let Some(path) = place.missing_main_file(settings) {
         files.push(json!({"path": path, "mode": "0644", "changes": true, "content": MAIN_FILE}));
@@ -67,6 +74,10 @@ fn requests(settings: &Settings) -> Vec<String> {
     if settings.minion.trust == Trust::AskApi {
         requests.push(format!("POST {base}/ wheel key.finger_master"));
     }
+    let hook = |name: &str| format!("POST {base}/hook/{HOOKS}/{name}");
+    if settings.accept == Accept::Hook {
+        requests.push(format!("{} for {id}, signed by its key and proved by the token ***, before the minion starts", hook("enroll")));
+    }
     if settings.accept == Accept::Wheel {
         requests.push(format!("POST {base}/ wheel key.print match={id} (key.finger without the permission)"));
         requests.push(format!("POST {base}/ wheel key.accept match={id}, if the pending key is this minion's own"));
@@ -78,12 +89,11 @@ fn requests(settings: &Settings) -> Vec<String> {
         } else {
             format!(", pillar {} ***", apply.pillar.keys().cloned().collect::<Vec<_>>().join(", "))
         };
-        requests.push(format!(
-            "POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}",
-            apply.hook.as_str(),
-            apply.matcher,
-            apply.argument()
-        ));
+        requests.push(if apply.is_guarded() {
+            format!("{} for {id}, signed by its key: {}{pillar}", hook("apply"), apply.argument())
+        } else {
+            format!("POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}", apply.hook.as_str(), apply.matcher, apply.argument())
+        });
     }
     requests.push(format!("POST {base}/logout"));
     requests

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::scene::Scene;
+use crate::decide::claim::Asked;
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::job::{Outcome, Wanted};
 use crate::decide::settings::{Apply, Settings};
@@ -16,6 +17,7 @@ use crate::service::minion::connection::{self, Connected};
 use crate::service::minion::daemon::Minion;
 use crate::service::minion::jobs::{self, Ended, Watch};
 use crate::service::minion::place::Place;
+use crate::service::salt::enroll;
 use crate::service::salt::session::Session;
 use crate::service::store::{Memory, Phase};
 use crate::words::failure::{Failure, Kind};
@@ -49,7 +51,7 @@ pub fn apply(
     scene: &Scene,
     apply: &Apply,
     minion: &mut Minion,
-    master: &Fingerprint,
+    master: Option<&Fingerprint>,
     session: &mut Session,
     mut connected: Connected,
     patience: &Patience,
@@ -68,7 +70,7 @@ pub fn apply(
             None => {
                 memory.phase = Phase::Fired;
                 scene.store.keep_memory(&memory)?;
-                trigger(apply, scene, &memory.bootstrap_id, session, &connected, &mut watch, patience)?
+                trigger(apply, scene, &memory.bootstrap_id, session, &connected, &place, &mut watch, patience)?
             }
         };
         info!("job {jid} runs {} on this minion", apply.argument());
@@ -125,12 +127,22 @@ fn trigger(
     bootstrap_id: &str,
     session: &mut Session,
     _connected: &Connected,
+    place: &Place,
     watch: &mut Watch,
     patience: &Patience,
 ) -> Result<Jid, Failure> {
-    let body = hook_body(apply, scene.settings.minion.id.as_str(), bootstrap_id);
+    let id = &scene.settings.minion.id;
+    // Claims are signed, a hook of the classic kind is not.
+    let keys = apply.is_guarded().then(|| enroll::own_keys(place)).transpose()?;
     for firing in 1..=FIRINGS {
-        if let Some(jid) = session.hook(&apply.hook, &body, patience, || watch.look())? {
+        let fired = match &keys {
+            Some(keys) => {
+                let asked = Asked::Apply { states: &apply.states, pillar: &apply.pillar };
+                enroll::claim_until(session, keys, asked, id, bootstrap_id, patience, || watch.look())?
+            }
+            None => session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?,
+        };
+        if let Some(jid) = fired {
             warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
             return Ok(jid);
         }
@@ -144,14 +156,15 @@ fn trigger(
         }
     }
     let tag = apply.hook.tag();
-    Err(Failure::new(
+    let failure = Failure::new(
         Kind::NoReaction,
         format!(
             "the hook was fired {FIRINGS} times, but no job for {} started on this minion: nobody answers the tag {tag}",
             apply.argument()
         ),
     )
-    .fact("tag", tag))
+    .fact("tag", tag);
+    Err(if keys.is_some() { enroll::ask_the_audit(failure, id) } else { failure })
 }
 
 /// What the hook carries, for the classic reactor and for ours. The classic one takes `matcher` and
@@ -164,6 +177,14 @@ fn hook_body(apply: &Apply, minion_id: &str, bootstrap_id: &str) -> Value {
     body
 }
 
+/// The id of this bootstrap of this instance, which goes with everything that the master is asked.
+pub fn bootstrap_id(scene: &Scene, place: &Place) -> String {
+    let known = scene.settings.apply.as_ref().map(|apply| remembered(scene, apply, place).bootstrap_id);
+    let id = known.or_else(|| scene.journal.bootstrap_id()).unwrap_or_else(new_uuid);
+    scene.journal.name_bootstrap(&id);
+    id
+}
+
 /// The memory of this bootstrap of this instance, or a new one.
 fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
     let (instance, asked) = (scene.store.instance(), digest_of(scene.settings, apply));
@@ -171,7 +192,14 @@ fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
     match same {
         // The states held, and are wanted again: that is another bootstrap.
         Some(memory) if memory.phase != Phase::Held => memory,
-        _ => Memory { schema: 1, instance, asked, bootstrap_id: new_uuid(), before: jobs::known(place), phase: Phase::Failed },
+        _ => Memory {
+            schema: 1,
+            instance,
+            asked,
+            bootstrap_id: scene.journal.bootstrap_id().unwrap_or_else(new_uuid),
+            before: jobs::known(place),
+            phase: Phase::Failed,
+        },
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::apply;
 use super::journal::Did;
 use super::scene::{Links, Scene};
+use super::{apply, enroll};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::package_command::Step;
 use crate::decide::settings::{Accept, Trust};
@@ -34,19 +34,25 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     }
     let mut session = settings.api.as_ref().map(Session::new).transpose()?;
     let master = master(scene, session.as_mut())?;
+    let master = master.as_ref();
+    let claims = links.accept && settings.accept == Accept::Hook;
+    let mut claimed = false;
     let mut minion = if links.install {
+        if let (true, Some(session)) = (claims, session.as_mut()) {
+            claimed = enroll::early(scene, session)?;
+        }
         let program = journal.step("install", patience, |patience| {
             let prepare = |step| {
                 if step == Step::Replace {
                     store.owe_restart()?;
                 }
-                daemon::prepare(root, settings, &master, patience)
+                daemon::prepare(root, settings, master, patience)
             };
             let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, patience);
             ensured.map(|(program, changed)| Did::so(program, changed))
         })?;
         journal.step("configure", patience, |patience| {
-            daemon::ensure(root, settings, &program, &master, store, patience).map(|(minion, changed)| Did::so(minion, changed))
+            daemon::ensure(root, settings, &program, master, store, patience).map(|(minion, changed)| Did::so(minion, changed))
         })?
     } else {
         Minion::found(Place::of(root, settings))
@@ -56,12 +62,18 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         store.restarted()?;
         return Ok(format!("salt-minion is configured as {id} and runs"));
     }
-    if let (true, Accept::Wheel, Some(session)) = (links.accept, settings.accept, session.as_mut()) {
-        log_in(scene, session)?;
-        journal
-            .step("accept", patience, |patience| keys::accept(session, &mut minion, id, patience).map(|changed| Did::so((), changed)))?;
-    }
-    let connected = journal.step("connect", patience, |patience| connection::wait(&mut minion, &master, patience).map(Did::nothing))?;
+    let connected = match session.as_mut() {
+        Some(session) if claims => enroll::connected(scene, session, &mut minion, master, claimed)?,
+        session => {
+            if let (true, Accept::Wheel, Some(session)) = (links.accept, settings.accept, session) {
+                log_in(scene, session)?;
+                journal.step("accept", patience, |patience| {
+                    keys::accept(session, &mut minion, id, patience).map(|changed| Did::so((), changed))
+                })?;
+            }
+            journal.step("connect", patience, |patience| connection::wait(&mut minion, master, patience).map(Did::nothing))?
+        }
+    };
     store.restarted()?;
     if links.apply && !links.accept && settings.apply.is_none() {
         return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
@@ -75,7 +87,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     }
     log_in(scene, session)?;
     let states = journal.step("states", patience, |patience| {
-        apply::apply(scene, wanted, &mut minion, &master, session, connected, patience).map(Did::change)
+        apply::apply(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
     })?;
     Ok(format!("{id} runs {}{}", wanted.argument(), held(&Some(states))))
 }
@@ -85,11 +97,12 @@ fn in_place(scene: &Scene) -> Option<Option<States>> {
     let Scene { settings, root, store, patience, .. } = *scene;
     let place = Place::of(root, settings);
     let master = match &settings.minion.trust {
-        Trust::Given(finger) => finger.clone(),
-        Trust::AskApi => place.pinned_master()?,
+        Trust::Given(finger) => Some(finger.clone()),
+        Trust::AskApi => Some(place.pinned_master()?),
+        Trust::FirstUse => None,
     };
-    let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, &master).as_bytes())
-        && place.check_master(&master).is_ok()
+    let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, master.as_ref()).as_bytes())
+        && place.check_master(master.as_ref()).is_ok()
         && !store.owes_restart();
     let minion = Minion::found(place);
     if !configured || connection::look(&minion).is_none() {
@@ -104,20 +117,24 @@ fn in_place(scene: &Scene) -> Option<Option<States>> {
 }
 
 /// Which master the minion has to meet. If the configuration does not say, salt-api does, over
-/// verified TLS and before the minion starts.
-fn master(scene: &Scene, session: Option<&mut Session>) -> Result<Fingerprint, Failure> {
+/// verified TLS and before the minion starts. `None` only where the configuration wants the first one that answers.
+fn master(scene: &Scene, session: Option<&mut Session>) -> Result<Option<Fingerprint>, Failure> {
     match (&scene.settings.minion.trust, session) {
-        (Trust::Given(finger), _) => Ok(finger.clone()),
+        (Trust::Given(finger), _) => Ok(Some(finger.clone())),
+        (Trust::FirstUse, _) => Ok(None),
         (Trust::AskApi, Some(session)) => {
             log_in(scene, session)?;
-            scene.journal.step("master", scene.patience, |patience| keys::master_fingerprint(session, patience).map(Did::nothing))
+            scene.journal.step("master", scene.patience, |patience| {
+                keys::master_fingerprint(session, patience).map(|finger| Did::nothing(Some(finger)))
+            })
         }
         // Settings::parse refuses this.
         (Trust::AskApi, None) => Err(Failure::new(Kind::Bug, "nobody says which master is the right one")),
     }
 }
 
-fn log_in(scene: &Scene, session: &mut Session) -> Result<(), Failure> {
+/// Logs in, as a step of its own, unless that was done.
+pub fn log_in(scene: &Scene, session: &mut Session) -> Result<(), Failure> {
     if session.is_open() {
         return Ok(());
     }

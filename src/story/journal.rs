@@ -90,6 +90,11 @@ impl Journal {
         self.entries().known.bootstrap_id = Some(id.to_owned());
     }
 
+    /// The id of this bootstrap, if it has one by now.
+    pub fn bootstrap_id(&self) -> Option<String> {
+        self.entries().known.bootstrap_id.clone()
+    }
+
     /// The state run had a result.
     pub fn note_states(&self, states: States) {
         self.entries().known.states = Some(states);

@@ -2,5 +2,6 @@
 
 pub mod apply;
 pub mod bootstrap;
+pub mod enroll;
 pub mod journal;
 pub mod scene;

@@ -98,6 +98,11 @@ impl HookPath {
         Ok(HookPath(path.to_owned()))
     }
 
+    /// A hook of ours below a directory of ours.
+    pub fn below(dir: &'static str, name: &'static str) -> HookPath {
+        HookPath(format!("{dir}/{name}"))
+    }
+
     /// The path, without a slash at either end.
     pub fn as_str(&self) -> &str {
         &self.0

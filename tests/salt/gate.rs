@@ -8,6 +8,7 @@ use lab::http::{Answer, Request};
 use lab::master::Master;
 use lab::peer::{Certificate, Scripted};
 use rustls::crypto::ring;
+use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -22,6 +23,7 @@ pub struct Gate {
 struct Passed {
     requests: Vec<String>,
     tokens: Vec<String>,
+    hooks: Vec<(String, Value)>,
     held: Option<String>,
 }
 
@@ -46,7 +48,11 @@ impl Gate {
                     return Answer::Hang;
                 }
                 drop(seen);
-                let _alone = request.path.starts_with("/hook/").then(one_hook);
+                let hook = request.path.strip_prefix("/hook/");
+                if let Some(hook) = hook {
+                    passed.lock().unwrap().hooks.push((hook.to_owned(), request.json()));
+                }
+                let _alone = hook.map(|_| one_hook());
                 // As a server that is being killed: the connection ends without a word.
                 let Some((status, content_type, body)) = upstream.ask(request) else {
                     return Answer::Raw(Vec::new());
@@ -76,6 +82,11 @@ impl Gate {
     /// What was asked: `POST /login`, `key.print`, `POST /hook/...`.
     pub fn requests(&self) -> Vec<String> {
         self.passed.lock().unwrap().requests.clone()
+    }
+
+    /// The hooks that were fired, with what they carried, as everybody may read it on the event bus.
+    pub fn hooks(&self) -> Vec<(String, Value)> {
+        self.passed.lock().unwrap().hooks.clone()
     }
 
     /// The tokens of the sessions that were opened.

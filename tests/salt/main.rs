@@ -4,6 +4,7 @@
 
 mod api;
 mod ends;
+mod enroll;
 mod fixture;
 mod gate;
 mod good;
@@ -24,8 +25,14 @@ const THREADS: usize = 3;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let themes: [(&str, &[Case]); 5] =
-        [("good", good::CASES), ("api", api::CASES), ("keys", keys::CASES), ("states", states::CASES), ("ends", ends::CASES)];
+    let themes: [(&str, &[Case]); 6] = [
+        ("good", good::CASES),
+        ("api", api::CASES),
+        ("keys", keys::CASES),
+        ("enroll", enroll::CASES),
+        ("states", states::CASES),
+        ("ends", ends::CASES),
+    ];
     let mut trials = Vec::new();
     for (theme, cases) in themes {
         for line in Line::ALL {

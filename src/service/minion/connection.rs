@@ -25,15 +25,20 @@ pub fn look(minion: &Minion) -> Option<Connected> {
 /// A minion whose key is accepted connects within seconds, or not at all.
 const MOST: Duration = Duration::from_secs(120);
 
-/// Waits until the minion holds a connection to the publish port.
-pub fn wait(minion: &mut Minion, master: &Fingerprint, patience: &Patience) -> Result<Connected, Failure> {
-    let seen = patience.slice(MOST).poll(EVERY, || {
-        minion.place.check_master(master).map_err(|failure| minion.explain(failure))?;
-        minion.check()?;
-        Ok(look(minion))
-    })?;
-    if let Some(connected) = seen {
+/// Is it connected by now? Fails if it met the wrong master, or will not come up any more.
+pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<Connected>, Failure> {
+    minion.place.check_master(master).map_err(|failure| minion.explain(failure))?;
+    minion.check()?;
+    let seen = look(minion);
+    if seen.is_some() {
         debug!("salt-minion is connected to port {}", minion.place.publish_port);
+    }
+    Ok(seen)
+}
+
+/// Waits until the minion holds a connection to the publish port.
+pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, patience: &Patience) -> Result<Connected, Failure> {
+    if let Some(connected) = patience.slice(MOST).poll(EVERY, || seen(minion, master))? {
         return Ok(connected);
     }
     let port = minion.place.publish_port;

@@ -39,6 +39,7 @@ pub struct Minion {
     replaced: Option<i32>,
     absent_since: Option<Instant>,
     log_began: u64,
+    log_new: u64,
 }
 
 /// A minion that is not there for longer than this is not on its way: a slow machine starts it in half of that.
@@ -88,7 +89,7 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
 
 /// Configures a minion whose package is about to be installed and may start it at once, so that it never runs under another name
 /// or meets another master. Nothing has to be restarted for it: what runs by then is the caller's business.
-pub fn prepare(root: &Root, settings: &Settings, master: &Fingerprint, patience: &Patience) -> Result<(), Failure> {
+pub fn prepare(root: &Root, settings: &Settings, master: Option<&Fingerprint>, patience: &Patience) -> Result<(), Failure> {
     let place = Place::of(root, settings);
     place.check_master(master)?;
     files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
@@ -102,7 +103,7 @@ pub fn ensure(
     root: &Root,
     settings: &Settings,
     program: &Program,
-    master: &Fingerprint,
+    master: Option<&Fingerprint>,
     store: &Store,
     patience: &Patience,
 ) -> Result<(Minion, bool), Failure> {
@@ -150,7 +151,7 @@ pub fn ensure(
     // What an earlier minion said explains nothing about this one.
     let log_began = files::length(&place.log_file);
     let starting = command::start(&borrowed(last))?;
-    Ok((Minion { place, starting: Some(starting), replaced: running, absent_since: None, log_began }, true))
+    Ok((Minion { place, starting: Some(starting), replaced: running, absent_since: None, log_began, log_new: log_began }, true))
 }
 
 /// Under SELinux a file that is renamed into place keeps the label of where it was written; where there is none, this does nothing.
@@ -167,7 +168,8 @@ fn restore_contexts(root: &Root, place: &Place, patience: &Patience) -> Result<(
 impl Minion {
     /// The minion as it is, for verbs that expect it to run.
     pub fn found(place: Place) -> Minion {
-        Minion { place, starting: None, replaced: None, absent_since: None, log_began: 0 }
+        let log_new = files::length(&place.log_file);
+        Minion { place, starting: None, replaced: None, absent_since: None, log_began: 0, log_new }
     }
 
     /// The processes of the minion that was started last; none while it is not up yet.
@@ -211,6 +213,11 @@ impl Minion {
     pub fn last_words(&self) -> Option<String> {
         let log = files::tail(&self.place.log_file, self.log_began, 32 * 1024).ok()?;
         log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
+    }
+
+    /// Does its log say this, since it was started here, or since it was found running?
+    pub fn says(&self, text: &str) -> bool {
+        files::tail(&self.place.log_file, self.log_new, 32 * 1024).is_ok_and(|log| log.contains(text))
     }
 
     /// Adds what the minion's log says to a failure that is about the minion.

@@ -4,4 +4,5 @@
 pub mod connection;
 pub mod daemon;
 pub mod jobs;
+pub mod keypair;
 pub mod place;

@@ -1,6 +1,6 @@
 //! Where the minion's files lie, by our settings, by what others configured, by Salt's defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::decide::fingerprint::{Fingerprint, PublicKey};
 use crate::decide::minion_config::{DROP_IN, DropIn, Known};
@@ -13,6 +13,9 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 /// What is put into the main configuration file where there is none.
 pub const MAIN_FILE: &str = "# The minion's own configuration. Files in minion.d are read after this one.\n";
+
+/// The fingerprint of the key pair that this program has made.
+const MADE_KEYS: &str = "/var/lib/heat-salt-bootstrap/made-keys";
 
 /// The minion's files and ports.
 #[derive(Debug, Clone)]
@@ -37,6 +40,12 @@ pub struct Place {
     pub tmpfiles: Option<PathBuf>,
     /// Somebody else gives grains, which ours hide.
     pub hides_grains: bool,
+    /// The minion runs as root, as it does unless told otherwise.
+    pub as_root: bool,
+    /// How many bits the minion's key pair gets.
+    pub key_bits: u32,
+    /// A mark that this program has made the key pair.
+    made: PathBuf,
 }
 
 impl Place {
@@ -65,6 +74,9 @@ impl Place {
             master_port: known.master_port.unwrap_or(4506),
             tmpfiles: root.at("/usr/lib/tmpfiles.d").is_dir().then(|| root.at(format!("/etc/tmpfiles.d/{PROGRAM}.conf"))),
             hides_grains,
+            as_root: known.user.is_none_or(|user| user == "root"),
+            key_bits: known.keysize.unwrap_or(2048),
+            made: root.at(MADE_KEYS),
             config_dir,
         }
     }
@@ -77,6 +89,19 @@ impl Place {
             Ok(bytes) => Ok(bytes.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).ok())),
             Err(error) => Err(files::cannot("read", &path, &error)),
         }
+    }
+
+    /// Remembers that this program has made the key pair that lies there.
+    pub fn note_made_keys(&self) -> Result<(), Failure> {
+        let Some(key) = self.public_key()? else { return Ok(()) };
+        files::ensure_dir(self.made.parent().unwrap_or(Path::new("/")), 0o700)?;
+        files::write(&self.made, key.fingerprint().as_str().as_bytes(), 0o600)
+    }
+
+    /// Has this program made the key pair that lies there?
+    pub fn made_keys(&self) -> bool {
+        let Ok(Some(key)) = self.public_key() else { return false };
+        files::holds(&self.made, key.fingerprint().as_str().as_bytes())
     }
 
     /// The fingerprint of the master that this minion has met.
@@ -101,12 +126,12 @@ impl Place {
     }
 
     /// The drop-in's content.
-    pub fn drop_in_text(&self, root: &Root, settings: &Settings, master: &Fingerprint) -> String {
+    pub fn drop_in_text(&self, root: &Root, settings: &Settings, master: Option<&Fingerprint>) -> String {
         let minion = &settings.minion;
         DropIn {
             id: &minion.id,
             masters: &minion.masters,
-            master_finger: Some(master),
+            master_finger: master,
             root: root.dir(),
             config: &minion.config,
             grains: &minion.grains,
@@ -123,8 +148,9 @@ impl Place {
         )
     }
 
-    /// A mismatch between the master that was met and the one that is expected.
-    pub fn check_master(&self, expected: &Fingerprint) -> Result<(), Failure> {
+    /// A mismatch between the master that was met and the one that is expected, if one is.
+    pub fn check_master(&self, expected: Option<&Fingerprint>) -> Result<(), Failure> {
+        let Some(expected) = expected else { return Ok(()) };
         match self.met_master() {
             Some(met) if met != *expected => Err(Failure::new(
                 Kind::MasterUntrusted,

@@ -48,7 +48,11 @@ impl<'a> Session<'a> {
         if self.token.is_some() {
             return Ok(());
         }
-        let body = salt_api::login_body(&self.api.username, &self.api.password, &self.api.eauth);
+        let password = self.api.password.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Config, "api.password is not there any more, and salt-api has to be asked for something")
+                .hint("forget_secrets has wiped it after use: give it again, in api.password or api.password_file.")
+        })?;
+        let body = salt_api::login_body(&self.api.username, password, &self.api.eauth);
         let token = patience.retry("login", |tries| {
             let reply = self.post("login", body.expose(), false, timeout(tries, patience));
             let token =

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Api, Session};
 use crate::keys::{KeyState, finger};
-use crate::process::{Guard, end_daemons, until};
+use crate::process::{Guard, end_daemons, run, until};
 use crate::tls::{Authority, Validity};
 use crate::venv::{Line, Venv, salt};
 
@@ -72,7 +72,7 @@ pub struct MasterOptions {
     pub netapi_clients: Vec<String>,
     /// The reactor behind `states/shipped`; left out if there is no such file.
     pub shipped_reactor: PathBuf,
-    /// Further hooks, path to SLS file: `heat-salt-bootstrap/enroll` and its like.
+    /// Further hooks, path to SLS file.
     pub hooks: BTreeMap<String, PathBuf>,
     /// A system user who may log in through PAM and do what `boot` may.
     pub pam_user: Option<String>,
@@ -159,6 +159,12 @@ impl Master {
         }
         let classic = root.join("srv/reactor/classic.sls");
         fs::write(&classic, include_str!("../reactor/classic.sls"))?;
+        // Copies: Python writes beside a module, and a test may take the reactor away.
+        let claims = root.join("srv/reactor/claims.sls");
+        fs::write(&claims, include_str!("../../../cloud-init/salt-master/reactor/claims.sls"))?;
+        fs::create_dir_all(root.join("srv/runners"))?;
+        let runner = include_str!("../../../cloud-init/salt-master/runners/heat_salt_bootstrap.py");
+        fs::write(root.join("srv/runners/heat_salt_bootstrap.py"), runner)?;
         let issued = self.authority.issue(&["127.0.0.1", "localhost"], Validity::Current)?;
         fs::write(self.tls("server.crt"), &issued.chain_pem)?;
         fs::write(self.tls("server.key"), &issued.key_pem)?;
@@ -170,7 +176,8 @@ impl Master {
         fs::write(self.pam_python(), python)?;
         fs::set_permissions(self.pam_python(), fs::Permissions::from_mode(0o755))?;
 
-        let mut reactor = vec![json!({"salt/netapi/hook/states/state": [classic]})];
+        let mut reactor =
+            vec![json!({"salt/netapi/hook/states/state": [classic]}), json!({"salt/netapi/hook/heat-salt-bootstrap/*": [claims]})];
         let shipped = BTreeMap::from([("states/shipped".to_owned(), options.shipped_reactor)]);
         for (hook, sls) in shipped.iter().filter(|(_, sls)| sls.exists()).chain(&options.hooks) {
             reactor.push(json!({format!("salt/netapi/hook/{hook}"): [sls]}));
@@ -211,6 +218,7 @@ impl Master {
             "worker_threads": 3,
             "file_roots": {"base": [root.join("srv/salt")]},
             "pillar_roots": {"base": [root.join("srv/pillar")]},
+            "runner_dirs": [root.join("srv/runners")],
             // How long a call waits for a minion that is not there.
             "timeout": 3,
             "gather_job_timeout": 2,
@@ -332,6 +340,38 @@ impl Master {
         self.daemons.lock().unwrap().api.as_ref().map(Child::id)
     }
 
+    /// Runs a runner as an operator does, by salt-run; the value is what it returned.
+    pub fn salt_run(&self, arguments: &[&str]) -> Result<Value> {
+        let mut command = Command::new(self.venv.program("salt-run"));
+        command.arg("-c").arg(self.root().join("etc/salt")).args(["--out", "json", "--log-level", "quiet"]).args(arguments);
+        let ended = run(&mut command, Duration::from_secs(60))?;
+        if ended.code != 0 {
+            bail!("salt-run {arguments:?} failed ({}): {}{}", ended.code, ended.stdout, ended.stderr);
+        }
+        serde_json::from_str(&ended.stdout).with_context(|| format!("salt-run {arguments:?} printed {}", ended.stdout))
+    }
+
+    /// What the runner of the claims has decided about this id.
+    pub fn decisions(&self, id: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.claims_dir().join("audit.log")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(|entry: &Value| entry["id"] == id).collect()
+    }
+
+    /// Where the runner of the claims keeps its tokens and its log.
+    pub fn claims_dir(&self) -> PathBuf {
+        self.pki_dir().join("heat-salt-bootstrap")
+    }
+
+    /// Where the reactors lie.
+    pub fn reactor_dir(&self) -> PathBuf {
+        self.root().join("srv/reactor")
+    }
+
+    /// Where the master's keys lie.
+    pub fn pki_dir(&self) -> PathBuf {
+        self.root().join("etc/salt/pki/master")
+    }
+
     /// Where the keys of a minion id lie, with their text.
     pub fn key_states(&self, id: &str) -> Vec<(KeyState, String)> {
         let read = |state| Some((state, fs::read_to_string(self.key_file(id, state)).ok()?));
@@ -449,7 +489,7 @@ impl Master {
     }
 
     fn key_file(&self, id: &str, state: KeyState) -> PathBuf {
-        self.root().join("etc/salt/pki/master").join(state.dir()).join(id)
+        self.pki_dir().join(state.dir()).join(id)
     }
 }
 

@@ -1,0 +1,114 @@
+//! The minion's key pair: made before the minion starts, so that its key can be accepted before it first calls; and what it
+//! signs, which only this machine can.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use tracing::{debug, warn};
+use zeroize::Zeroizing;
+
+use super::daemon;
+use super::place::Place;
+use crate::decide::fingerprint::PublicKey;
+use crate::machine::command;
+use crate::machine::files;
+use crate::machine::patience::Patience;
+use crate::words::failure::{Failure, Kind};
+use crate::words::secret::Secret;
+
+const MOST_BYTES: u64 = 64 * 1024;
+/// 2,048 bits take 0.05 to 0.5 s.
+const MAKING: Duration = Duration::from_secs(60);
+
+/// The pair, as far as it is needed here.
+pub struct KeyPair {
+    /// The half that the master gets.
+    pub public: PublicKey,
+    private: RsaKeyPair,
+}
+
+/// Makes the pair by openssl(1) where the minion has none. Says whether it did. Where that cannot be done (no openssl, a minion
+/// of another user), the minion makes its own at its first start, as always: in a second or two of Python.
+///
+/// Of the ways there are, openssl is the one whose random numbers and primes the machine trusts already: 0.1 s and no bytes here,
+/// against 1.5 s of `salt-key --gen-keys` and some 200 kB of a crate.
+pub fn ensure(place: &Place, patience: &Patience) -> Result<bool, Failure> {
+    let (private, public) = (place.pki_dir.join("minion.pem"), place.pki_dir.join("minion.pub"));
+    // The minion writes them itself if it runs, and one writer is enough.
+    if private.exists() || public.exists() || daemon::running(place).is_some() || !place.as_root {
+        return Ok(false);
+    }
+    let Some(openssl) = command::find("openssl").map(|path| path.display().to_string()) else {
+        debug!("there is no openssl: the minion makes its own key pair");
+        return Ok(false);
+    };
+    files::ensure_dir(&place.pki_dir, 0o700)?;
+    let patience = patience.slice(MAKING);
+    let made = command::run(&[&openssl, "genrsa", &place.key_bits.to_string()], &patience)?;
+    if !made.success() {
+        warn!("openssl made no key pair ({}): the minion makes its own", made.status);
+        return Ok(false);
+    }
+    // A crash before the other half is written leaves one that openssl and Salt can make whole.
+    let made = Secret::new(made.stdout);
+    files::write(&private, made.expose().as_bytes(), 0o400)?;
+    let path = private.display().to_string();
+    let half = command::run(&[&openssl, "rsa", "-in", &path, "-pubout"], &patience)?;
+    let Some(text) = half.success().then_some(half.stdout).filter(|text| PublicKey::parse(text).is_ok()) else {
+        warn!("openssl gave no public key ({}): the minion makes its own key pair", half.status);
+        files::remove(&private)?;
+        return Ok(false);
+    };
+    files::write(&public, text.as_bytes(), 0o644)?;
+    Ok(true)
+}
+
+/// The pair that lies there; `None` while there is none, or half of one.
+pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
+    let Some(public) = place.public_key()? else { return Ok(None) };
+    let path = place.pki_dir.join("minion.pem");
+    let text = match files::read_if_there(&path, MOST_BYTES) {
+        Ok(Some(bytes)) => Secret::new(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(files::cannot("read", &path, &error)),
+    };
+    let Some(private) = read_private(text.expose()) else { return Ok(None) };
+    let private = private.map_err(|why| {
+        Failure::new(Kind::LocalSystem, format!("{} cannot be used: {why}", path.display()))
+            .hint("It has to be an RSA key of 2,048 to 4,096 bits without a passphrase. Remove minion.pem and minion.pub while the minion is stopped, and run again.")
+    })?;
+    Ok(Some(KeyPair { public, private }))
+}
+
+/// Reads a private key in PEM form, as openssl and both lines of Salt write it: PKCS #1 or PKCS #8. `None` for half a text.
+fn read_private(pem: &str) -> Option<Result<RsaKeyPair, String>> {
+    let lines: Vec<&str> = pem.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let [first, body @ .., last] = lines.as_slice() else { return None };
+    if !last.starts_with("-----END ") {
+        return None;
+    }
+    let der = match STANDARD.decode(Zeroizing::new(body.concat()).as_bytes()) {
+        Ok(der) => Zeroizing::new(der),
+        Err(_) => return Some(Err("its body is not Base64; it may be protected by a passphrase".into())),
+    };
+    let read = match *first {
+        "-----BEGIN RSA PRIVATE KEY-----" => RsaKeyPair::from_der(&der),
+        "-----BEGIN PRIVATE KEY-----" => RsaKeyPair::from_pkcs8(&der),
+        other => return Some(Err(format!("it begins with {other:?}"))),
+    };
+    Some(read.map_err(|rejected| rejected.to_string()))
+}
+
+impl KeyPair {
+    /// Signs by RSASSA-PKCS1-v1_5 with SHA-256.
+    pub fn sign(&self, document: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut signature = vec![0; self.private.public().modulus_len()];
+        self.private
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), document, &mut signature)
+            .map_err(|_| Failure::new(Kind::LocalSystem, "the minion's private key does not sign"))?;
+        Ok(signature)
+    }
+}
