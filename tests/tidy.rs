@@ -80,7 +80,7 @@ fn help_fits_a_terminal_and_names_no_secret() {
         let text = String::from_utf8(output.stdout).unwrap();
         let wide = text.lines().find(|line| line.chars().count() > 110);
         assert_eq!(wide, None, "{arguments:?}");
-        for flag in ["--password ", "--token", "--secret"] {
+        for flag in ["--password ", "--token ", "--secret"] {
             assert!(!text.contains(flag), "{arguments:?} offers {flag}");
         }
     }

@@ -45,6 +45,25 @@ impl Merged {
     }
 }
 
+/// Keys that hold secrets, with those that name files of them.
+const SECRETS: [(&str, &str); 4] = [("api", "password"), ("api", "password_file"), ("enroll", "token"), ("enroll", "token_file")];
+
+/// A fragment without its secrets, and the files in which it says that others lie; `None` if it has none. What Heat is told with
+/// is a secret as a whole.
+pub fn without_secrets(keys: &Map<String, Value>) -> Option<(Map<String, Value>, Vec<String>)> {
+    let mut left = keys.clone();
+    let mut found = left.shift_remove("signal").is_some_and(|signal| !signal.is_null());
+    let mut files = Vec::new();
+    for (section, key) in SECRETS {
+        let taken = left.get_mut(section).and_then(Value::as_object_mut).and_then(|section| section.shift_remove(key));
+        found |= taken.is_some();
+        if let Some(Value::String(path)) = taken.filter(|_| key.ends_with("_file")) {
+            files.push(path);
+        }
+    }
+    found.then_some((left, files))
+}
+
 fn lay(below: &mut Map<String, Value>, above: Map<String, Value>, at: &str, source: &str, origins: &mut BTreeMap<String, String>) {
     for (key, value) in above {
         let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
@@ -90,6 +109,21 @@ mod tests {
         assert_eq!(merged.origin("apply.states.0"), Some("b.json"));
         assert_eq!(merged.origin("minion"), Some("a.json"));
         assert_eq!(merged.origin("nothing"), None);
+    }
+
+    #[test]
+    fn secrets_are_taken_out_and_nothing_else() {
+        let Value::Object(keys) = json!({
+            "api": {"url": "https://salt:8000", "password_file": "/pw", "username": "boot"},
+            "enroll": {"token": "hsb1.a.b"}, "apply": {"states": ["x"]}, "signal": {"endpoint": "http://h/", "token": "t"},
+        }) else {
+            unreachable!()
+        };
+        let (left, files) = without_secrets(&keys).unwrap();
+        let expected = json!({"api": {"url": "https://salt:8000", "username": "boot"}, "enroll": {}, "apply": {"states": ["x"]}});
+        assert_eq!(Value::Object(left.clone()), expected);
+        assert_eq!(files, ["/pw"]);
+        assert!(without_secrets(&left).is_none());
     }
 
     #[test]

@@ -112,6 +112,8 @@ pub struct Known {
     pub master_port: Option<u16>,
     /// Its log.
     pub log_file: Option<String>,
+    /// Of several masters it talks to one at a time.
+    pub fails_over: bool,
     /// The user that it runs as.
     pub user: Option<String>,
     /// How many bits its key pair gets.
@@ -149,6 +151,7 @@ impl Known {
             "cachedir" => self.cachedir = text(),
             "pidfile" => self.pidfile = text(),
             "log_file" => self.log_file = text(),
+            "master_type" => self.fails_over = value == "failover",
             "user" => self.user = text(),
             "keysize" => self.keysize = value.parse().ok(),
             "publish_port" => self.publish_port = value.parse().ok(),

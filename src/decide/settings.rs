@@ -31,6 +31,8 @@ pub struct Settings {
     pub apply: Option<Apply>,
     /// How to tell Heat; absent where there is no Heat.
     pub signal: Option<Signal>,
+    /// Does the machine remove its own key when it is switched off?
+    pub deregister_at_shutdown: bool,
     /// Are secrets wiped off the configuration once they have served?
     pub forget_secrets: bool,
     /// For the whole run, the report included.
@@ -158,6 +160,15 @@ pub struct Apply {
     pub matcher: String,
     /// Pillar passed to the run.
     pub pillar: Map<String, Value>,
+}
+
+impl Settings {
+    /// Does each URL of salt-api belong to a master of its own, in this order? So it is where there are as many of them as of
+    /// masters; otherwise all URLs lead to the same key store, and one that answers is enough.
+    pub fn one_api_for_each_master(&self) -> bool {
+        let masters = self.minion.masters.len();
+        masters > 1 && self.api.as_ref().is_some_and(|api| api.urls.len() == masters)
+    }
 }
 
 impl Apply {

@@ -40,6 +40,7 @@ impl Settings {
         let settings = {
             let top = Section::top(merged, &complaints);
             let accept = accept(&top);
+            let deregister_at_shutdown = top.choice("deregister", &[("never", false), ("at-shutdown", true)]).unwrap_or(false);
             let forget_secrets = top.truth("forget_secrets").unwrap_or(false);
             let apply = apply(&top, accept);
             let api = api(&top, refs, forget_secrets);
@@ -51,6 +52,9 @@ impl Settings {
             if !top.section("api").is_present() && (accept != Accept::Nobody || apply.is_some()) {
                 top.complain("api", "is missing: accepting the key and triggering states need url, username and password");
             }
+            if deregister_at_shutdown && forget_secrets {
+                top.complain("forget_secrets", "would wipe the password with which deregister \"at-shutdown\" logs in: choose one of them");
+            }
             top.finish();
             minion.zip(install).map(|(minion, install)| Settings {
                 minion,
@@ -60,6 +64,7 @@ impl Settings {
                 token,
                 apply,
                 signal,
+                deregister_at_shutdown,
                 forget_secrets,
                 deadline,
             })

@@ -8,4 +8,5 @@ pub mod interrupt;
 pub mod locks;
 pub mod patience;
 pub mod process;
+pub mod shutdown;
 pub mod sockets;

@@ -53,21 +53,26 @@ pub fn send(pid: i32, signal: Signal) -> Result<(), Errno> {
 
 /// Does one of these processes hold an established TCP connection to one of these remote ports?
 pub fn connected(pids: &[i32], ports: &[u16]) -> bool {
-    if pids.is_empty() {
-        return false;
-    }
-    let sockets = sockets::established_to(ports);
-    !sockets.is_empty() && pids.iter().any(|pid| holds_one_of(*pid, &sockets))
+    connections(pids, ports) > 0
 }
 
-fn holds_one_of(pid: i32, inodes: &HashSet<u32>) -> bool {
+/// How many established TCP connections to these remote ports these processes hold. One that a child has inherited counts once.
+pub fn connections(pids: &[i32], ports: &[u16]) -> usize {
+    if pids.is_empty() {
+        return 0;
+    }
+    let sockets = sockets::established_to(ports);
+    if sockets.is_empty() {
+        return 0;
+    }
+    pids.iter().flat_map(|pid| held_by(*pid)).filter(|inode| sockets.contains(inode)).collect::<HashSet<u32>>().len()
+}
+
+fn held_by(pid: i32) -> impl Iterator<Item = u32> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+    descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).filter_map(|target| {
         let name = target.to_string_lossy();
-        name.strip_prefix("socket:[")
-            .and_then(|rest| rest.strip_suffix(']'))
-            .and_then(|inode| inode.parse().ok())
-            .is_some_and(|inode: u32| inodes.contains(&inode))
+        name.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).and_then(|inode| inode.parse().ok())
     })
 }
 
@@ -85,6 +90,7 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = listener.accept().unwrap();
         assert!(connected(&[pid], &[port, 1]));
+        assert_eq!(connections(&[pid, pid], &[port]), 1);
         assert!(!connected(&[1], &[port]), "it is ours, not init's");
         drop((stream, accepted));
         assert!(!connected(&[pid], &[port]));

@@ -14,12 +14,14 @@ use crate::decide::settings::Signal;
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
+use crate::machine::shutdown;
 use crate::service::config;
 use crate::service::minion::jobs;
 use crate::service::minion::place::Place;
 use crate::service::store::Store;
 use crate::story::bootstrap::bootstrap;
 use crate::story::journal::Journal;
+use crate::story::leave::leave;
 use crate::story::scene::{Links, Scene};
 use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
@@ -50,10 +52,11 @@ pub fn main(cli: &Cli) -> u8 {
     let all = Links { install: true, accept: true, apply: true };
     let none = Links { install: false, accept: false, apply: false };
     match &cli.verb {
-        Verb::Run(work) => perform("run", all, work, &root, &cli.common),
-        Verb::Install(work) => perform("install", Links { install: true, ..none }, work, &root, &cli.common),
-        Verb::Accept(work) => perform("accept", Links { accept: true, ..none }, work, &root, &cli.common),
-        Verb::Apply(work) => perform("apply", Links { apply: true, ..none }, work, &root, &cli.common),
+        Verb::Run(work) => perform("run", Play::Links(all), work, &root, &cli.common),
+        Verb::Install(work) => perform("install", Play::Links(Links { install: true, ..none }), work, &root, &cli.common),
+        Verb::Accept(work) => perform("accept", Play::Links(Links { accept: true, ..none }), work, &root, &cli.common),
+        Verb::Apply(work) => perform("apply", Play::Links(Links { apply: true, ..none }), work, &root, &cli.common),
+        Verb::Deregister { at_shutdown, json } => deregister(*at_shutdown, *json, &root, &cli.common),
         Verb::Signal(wish) => ended(telling::signal(wish, &root, &cli.common)),
         Verb::Check => check::check(&root, &cli.common),
         Verb::Template { name } => ended(template(name.as_deref())),
@@ -63,14 +66,48 @@ pub fn main(cli: &Cli) -> u8 {
     }
 }
 
+/// What is played.
+#[derive(Clone, Copy)]
+enum Play {
+    /// The links of the chain.
+    Links(Links),
+    /// The end of it.
+    Leave,
+}
+
+impl Play {
+    /// Is Heat told of this end? A link of the chain that did its part has nothing to tell yet, and whoever leaves never has.
+    fn tells(self, result: &Result<String, Failure>) -> bool {
+        match self {
+            Play::Links(links) => links.apply || result.is_err(),
+            Play::Leave => false,
+        }
+    }
+
+    /// Is this the last thing for which secrets are needed?
+    fn is_last(self) -> bool {
+        matches!(self, Play::Links(Links { apply: true, .. }))
+    }
+}
+
+fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -> u8 {
+    let patience = Patience::until(Deadline::after(WITHOUT_SETTINGS), Interrupt::default());
+    if at_shutdown && !shutdown::for_good(&patience) {
+        info!("this machine is not being switched off: its key stays");
+        return Kind::Done.code();
+    }
+    perform("deregister", Play::Leave, &Work { again: false, json }, root, common)
+}
+
 /// Works, and reports whatever comes of it: on disk, to Heat, to the person who waits.
-fn perform(verb: &str, links: Links, work: &Work, root: &Root, common: &Common) -> u8 {
+fn perform(verb: &str, play: Play, work: &Work, root: &Root, common: &Common) -> u8 {
     let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
     found.warn_of_open_files();
     let journal = Journal::begin(verb, &found.minion_id());
     let store = Store::below(root);
     // Held here, and not by the thread that takes it: until the report is kept and told.
     let only_one = Arc::new(Mutex::new(None));
+    let mut forgets = false;
     let (signal, deadline, place, result) = match allowed(root).and_then(|()| found.settings()) {
         Err(failure) => {
             // A run that is under way is not waited for: what is wrong here is known already.
@@ -82,21 +119,33 @@ fn perform(verb: &str, links: Links, work: &Work, root: &Root, common: &Common) 
             let (signal, place) = (settings.signal.take(), Place::of(root, &settings));
             let deadline = Deadline::after(settings.deadline);
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
-            let again = work.again;
+            let (again, config) = (work.again, common.config.clone());
+            forgets = settings.forget_secrets && play.is_last();
             let (root, store, entries, only_one) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&only_one));
             let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |patience| {
                 hold(&only_one, Some(store.lock(patience)?));
-                bootstrap(&Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, again }, links)
+                let config = config.as_deref();
+                let scene = Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, config, again };
+                match play {
+                    Play::Links(links) => bootstrap(&scene, links),
+                    Play::Leave => leave(&scene),
+                }
             });
             (signal, deadline, Some(place), result)
         }
     };
-    // A link of the chain that did its part has nothing to tell Heat yet.
-    let says = links.apply || result.is_err();
+    let says = play.tells(&result);
     let report = conclude(&journal, result, signal.as_ref().filter(|_| says), &store, deadline);
     if let Some(place) = &place {
         journal.litter().iter().for_each(|jid| jobs::forget(place, jid));
         jobs::forget_old(place);
+    }
+    // Not before Heat knows: what could not be told has to be told again, with the same credentials.
+    if forgets
+        && report.code == Kind::Done.code()
+        && let Err(failure) = config::forget_secrets(root, common.config.as_deref())
+    {
+        warn!("the secrets stay in the configuration: {failure}");
     }
     if work.json {
         print(&(json!(report).to_string() + "\n"));

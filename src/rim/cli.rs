@@ -159,6 +159,15 @@ pub enum Verb {
     Accept(Work),
     /// One link: trigger the states and wait for their real result
     Apply(Work),
+    /// Remove this minion's own key from the master, on a machine that goes for good
+    Deregister {
+        /// Only if this machine is being switched off, and not at a reboot
+        #[arg(long)]
+        at_shutdown: bool,
+        /// Print the report on standard output
+        #[arg(long)]
+        json: bool,
+    },
     /// Send what Heat has not taken yet, else the last report, or a status of your own
     Signal(Wish),
     /// Show what run would do, with secrets masked; change nothing

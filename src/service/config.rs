@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::decide::fragments::{Fragment, Merged};
+use crate::decide::fragments::{Fragment, Merged, without_secrets};
 use crate::decide::settings::{Settings, Signal};
 use crate::decide::settings_reader::References;
 use crate::machine::files::{self, Root};
@@ -101,6 +101,24 @@ impl Found {
             }
         }
     }
+}
+
+/// Wipes the secrets off the files of the configuration, and the files that hold nothing else. What came by flags, by standard
+/// input or as a credential is not ours to remove.
+pub fn forget_secrets(root: &Root, file: Option<&Path>) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let main = file.map_or_else(|| root.at(DEFAULT), |file| root.named(file));
+    for path in std::iter::once(main.clone()).chain(fragments_beside(&main)) {
+        let Some((left, secret_files)) = read_fragment(&path).ok().as_ref().and_then(without_secrets) else { continue };
+        let text = format!("{:#}\n", Value::Object(left));
+        let mode = std::fs::metadata(&path).map_or(0o600, |meta| meta.permissions().mode() & 0o7777);
+        files::write(&path, text.as_bytes(), mode)?;
+        for secret in secret_files.iter().filter(|path| *path != "-") {
+            files::remove(&root.named(Path::new(secret)))?;
+        }
+        info!("wiped the secrets off {}", path.display());
+    }
+    Ok(())
 }
 
 fn fragments_beside(main: &Path) -> Vec<PathBuf> {

@@ -7,3 +7,4 @@ pub mod minion;
 pub mod packages;
 pub mod salt;
 pub mod store;
+pub mod unit;

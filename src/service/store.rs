@@ -121,6 +121,11 @@ impl Store {
         self.load("bootstrap.json").filter(|memory: &Memory| memory.schema == 1)
     }
 
+    /// Where that lies.
+    pub fn memory_path(&self) -> PathBuf {
+        self.dir.join("bootstrap.json")
+    }
+
     /// Remembers.
     pub fn keep_memory(&self, memory: &Memory) -> Result<(), Failure> {
         self.save("bootstrap.json", memory)

@@ -8,15 +8,15 @@ use super::scene::{Links, Scene};
 use super::{apply, enroll};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::package_command::Step;
-use crate::decide::settings::{Accept, Trust};
+use crate::decide::settings::{Accept, Api, Settings, Trust};
 use crate::machine::files;
 use crate::machine::patience::Patience;
 use crate::service::minion::connection;
 use crate::service::minion::daemon::{self, Minion};
 use crate::service::minion::place::Place;
-use crate::service::packages;
 use crate::service::salt::keys;
 use crate::service::salt::session::Session;
+use crate::service::{packages, unit};
 use crate::words::failure::{Failure, Kind};
 use crate::words::report::States;
 
@@ -32,7 +32,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     {
         return Ok(format!("{id} is in place: nothing had to change{}", held(&states)));
     }
-    let mut session = settings.api.as_ref().map(Session::new).transpose()?;
+    let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
     let master = master(scene, session.as_mut())?;
     let master = master.as_ref();
     let claims = links.accept && settings.accept == Accept::Hook;
@@ -57,6 +57,9 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     } else {
         Minion::found(Place::of(root, settings))
     };
+    if links.install && settings.deregister_at_shutdown {
+        journal.step("unit", patience, |patience| unit::ensure(root, scene.config, patience).map(|changed| Did::so((), changed)))?;
+    }
     if !links.accept && !links.apply {
         journal.step("start", patience, |patience| started(&mut minion, patience).map(Did::nothing))?;
         store.restarted()?;
@@ -92,6 +95,11 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     Ok(format!("{id} runs {}{}", wanted.argument(), held(&Some(states))))
 }
 
+/// Where each master has an API of its own the first one is spoken to, and must answer.
+pub fn session_with<'a>(settings: &Settings, api: &'a Api) -> Result<Session<'a>, Failure> {
+    if settings.one_api_for_each_master() { Session::at(api, 0) } else { Session::new(api) }
+}
+
 /// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.
 fn in_place(scene: &Scene) -> Option<Option<States>> {
     let Scene { settings, root, store, patience, .. } = *scene;
@@ -103,7 +111,8 @@ fn in_place(scene: &Scene) -> Option<Option<States>> {
     };
     let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, master.as_ref()).as_bytes())
         && place.check_master(master.as_ref()).is_ok()
-        && !store.owes_restart();
+        && !store.owes_restart()
+        && (!settings.deregister_at_shutdown || unit::in_place(root));
     let minion = Minion::found(place);
     if !configured || connection::look(&minion).is_none() {
         return None;

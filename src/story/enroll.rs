@@ -63,5 +63,14 @@ fn claim(scene: &Scene, session: &mut Session, place: &Place, keys: &KeyPair, pa
         Failure::new(Kind::Config, "enroll.token is not there any more, and this minion has to be enrolled")
             .hint("forget_secrets has wiped it after use: have another minted, and give it in enroll.token.")
     })?;
-    enroll::claim(session, keys, Asked::Enroll(token), &scene.settings.minion.id, &apply::bootstrap_id(scene, place), patience)
+    let Scene { settings, .. } = *scene;
+    let (id, bootstrap_id) = (&settings.minion.id, apply::bootstrap_id(scene, place));
+    enroll::claim(session, keys, Asked::Enroll(token), id, &bootstrap_id, patience)?;
+    let others = settings.api.as_ref().filter(|_| settings.one_api_for_each_master());
+    for (api, url) in others.into_iter().flat_map(|api| (1..api.urls.len()).map(move |url| (api, url))) {
+        let mut session = Session::at(api, url)?;
+        session.log_in(patience)?;
+        enroll::claim(&mut session, keys, Asked::Enroll(token), id, &bootstrap_id, patience)?;
+    }
+    Ok(())
 }

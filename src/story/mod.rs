@@ -4,4 +4,5 @@ pub mod apply;
 pub mod bootstrap;
 pub mod enroll;
 pub mod journal;
+pub mod leave;
 pub mod scene;

@@ -1,5 +1,7 @@
 //! What the story plays on.
 
+use std::path::Path;
+
 use super::journal::Journal;
 use crate::decide::settings::Settings;
 use crate::machine::files::Root;
@@ -29,6 +31,8 @@ pub struct Scene<'a> {
     pub journal: &'a Journal,
     /// How long all of it may take.
     pub patience: &'a Patience,
+    /// Where the configuration lies, if not where it does by default.
+    pub config: Option<&'a Path>,
     /// Trigger the states even if they hold.
     pub again: bool,
 }

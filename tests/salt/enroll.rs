@@ -38,6 +38,11 @@ pub const CASES: &[Case] = &[
     ("forged_triggers", forged_triggers),
     ("hostile_claims", hostile_claims),
     ("many_claims", many_claims),
+    ("deregistered", deregistered),
+    ("deregistered_by_wheel", deregistered_by_wheel),
+    ("forgotten_secrets", forgotten_secrets),
+    ("first_use", first_use),
+    ("two_masters", two_masters),
     ("nobody_decides", nobody_decides),
     ("runner_fails", runner_fails),
     ("master_restarted", master_restarted),
@@ -473,6 +478,113 @@ fn many_claims(line: Line) {
         let accepted = || (0..200).filter(|number| !master.key_states(&format!("many-{number}")).is_empty()).count();
         let all = until(LONG, || (accepted() == 200).then_some(()));
         assert!(all.is_ok(), "{} of 200 were accepted\n{}", accepted(), master.log_tail());
+    });
+}
+
+/// A machine that goes for good takes its own key with it.
+fn deregistered(line: Line) {
+    let mut vm = Vm::new(line, "leaver");
+    let token = minted(&vm, json!({"deregister": true}));
+    vm.claiming(&token).run().done();
+    let idle = vm.agent(&["deregister", "--at-shutdown"]);
+    idle.expect(idle.code == 0 && idle.requests.is_empty(), "this machine is not being switched off");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+    let ended = vm.agent(&["deregister"]);
+    ended.expect(ended.code == 0 && ended.signals.is_empty(), "it leaves, and Heat need not know");
+    ended.expect(ended.asked("POST /hook/heat-salt-bootstrap/deregister") == 1, "one claim");
+    decided(&vm.master, "leaver", true, "removed");
+    assert_eq!(vm.own_key(), (None, 0));
+    assert!(vm.root.running_pids().is_empty(), "the minion still runs");
+    // The token was good for one time.
+    vm.next_stack().run().failed(33, "permission-refused", "connect");
+    decided(&vm.master, "leaver", false, "used up");
+}
+
+fn deregistered_by_wheel(line: Line) {
+    let mut vm = Vm::new(line, "wheel-leaver");
+    vm.run().done();
+    let refused = vm.agent(&["deregister"]);
+    refused.expect(refused.code == 33 && refused.stderr.contains("key.delete"), "the permission is named");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+    vm.account("admin");
+    let ended = vm.agent(&["deregister"]);
+    ended.expect(ended.code == 0, "exit code 0");
+    assert_eq!(vm.own_key(), (None, 0));
+    let again = vm.agent(&["deregister"]);
+    again.expect(again.code == 0 && again.changed().is_empty(), "there is nothing left");
+    // A machine of another key that has the name now is not harmed.
+    let other = placed(&vm, KeyState::Accepted);
+    let ended = vm.agent(&["deregister"]);
+    ended.expect(ended.code == 42, "exit code 42");
+    assert_eq!(vm.master.key_states("wheel-leaver"), [(KeyState::Accepted, other.public_pem)]);
+}
+
+fn forgotten_secrets(line: Line) {
+    let mut vm = Vm::new(line, "forgetful");
+    let token = minted(&vm, json!({}));
+    vm.claiming(&token).set("forget_secrets", true);
+    let password = vm.config["api"]["password"].as_str().unwrap().to_owned();
+    let dir = vm.path("etc/heat-salt-bootstrap");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("token"), format!("{token}\n")).unwrap();
+    vm.set("enroll", json!({"token_file": "/etc/heat-salt-bootstrap/token"}));
+    vm.run().done();
+    let text = vm.text("etc/heat-salt-bootstrap/config.json");
+    let heat = vm.heat.token().to_owned();
+    for secret in [&token, &password, &heat] {
+        assert!(!text.contains(secret.as_str()), "{text}");
+    }
+    assert!(text.contains("forgetful") && !dir.join("token").exists(), "{text}");
+    assert_eq!(fs::metadata(dir.join("config.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    // All is in place, and nothing needs them.
+    let second = vm.start_as_is(&["run"]).finish(&vm);
+    second.expect(second.code == 0 && second.requests.is_empty(), "nothing to do");
+    let again = vm.start_as_is(&["run", "--again"]).finish(&vm);
+    again.expect(again.code == 10 && again.stderr.contains("forget_secrets"), "it says what it lacks");
+}
+
+/// Who may do nothing may not even ask for the master's fingerprint; believing whoever answers has to be said.
+fn first_use(line: Line) {
+    let mut vm = claiming(line, "first-use");
+    vm.set("minion/master_finger", json!(null));
+    vm.run().failed(33, "permission-refused", "master").hints("master_finger");
+    let started = vm.next_stack().start(&["run", "--trust-on-first-use"]);
+    started.end(&vm).done().states(2, 0);
+    assert!(!vm.text("etc/salt/minion.d/zz-heat-salt-bootstrap.conf").contains("master_finger"));
+}
+
+/// Each of them is enrolled with, and the minion is connected to each before states are run.
+fn two_masters(line: Line) {
+    alone(line, |private| {
+        let first = &private.master;
+        let mut options = lab::master::MasterOptions::new(line);
+        options.twin = Some(Arc::clone(first));
+        let second = Arc::new(Master::start_with(options).unwrap());
+        let mut vm = Vm::on(first, "two-masters");
+        let token = minted(&vm, json!({}));
+        vm.claiming(&token);
+        // Each master has tokens of its own; these two share them, as they would share their pki_dir.
+        fs::create_dir_all(second.claims_dir()).unwrap();
+        fs::copy(first.claims_dir().join("state.json"), second.claims_dir().join("state.json")).unwrap();
+        let urls = json!([vm.gate.url(), second.api_url()]);
+        let cas = format!("{}{}", first.authority().ca_pem(), second.authority().ca_pem());
+        vm.set("minion/master", json!(["127.0.0.1", "127.0.0.2"])).set("api/url", urls).set("api/ca", cas);
+        let ended = vm.run();
+        ended.done().states(2, 0);
+        decided(&second, "two-masters", true, "accepted");
+        assert_eq!(second.key_states("two-masters").len(), 1);
+        assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+        for master in [first, &second] {
+            assert_eq!(master.local("two-masters", "test.ping", &[]).unwrap(), json!(true));
+        }
+        // One that cannot be reached is no reason to call the work done.
+        second.stop_api();
+        let mut vm = Vm::on(first, "one-of-two");
+        let token = minted(&vm, json!({}));
+        vm.claiming(&token);
+        let urls = json!([vm.gate.url(), second.api_url()]);
+        vm.set("minion/master", json!(["127.0.0.1", "127.0.0.2"])).set("api/url", urls).deadline(8);
+        vm.run().failed(30, "api-unreachable", "enroll").says(&second.api_url());
     });
 }
 

@@ -17,9 +17,9 @@ pub struct Connected(());
 /// How often it is looked. A look costs some 0.4 ms of CPU.
 const EVERY: Duration = Duration::from_millis(40);
 
-/// Is it connected at this moment?
+/// Is it connected at this moment, to each of its masters?
 pub fn look(minion: &Minion) -> Option<Connected> {
-    process::connected(&minion.pids(), &[minion.place.publish_port]).then_some(Connected(()))
+    (process::connections(&minion.pids(), &[minion.place.publish_port]) >= minion.place.masters).then_some(Connected(()))
 }
 
 /// A minion whose key is accepted connects within seconds, or not at all.

@@ -12,7 +12,7 @@ use crate::decide::settings::{Settings, Start};
 use crate::machine::command::{self, Finished, Running};
 use crate::machine::files::{self, Root};
 use crate::machine::patience::Patience;
-use crate::machine::process;
+use crate::machine::{process, shutdown};
 use crate::service::packages::Program;
 use crate::service::store::Store;
 use crate::words::failure::{Failure, Kind};
@@ -138,7 +138,7 @@ pub fn ensure(
     let manner = manner(settings.minion.start, root);
     if let (Some(pid), Manner::Direct) = (running, manner) {
         info!("restarting salt-minion (pid {pid}): its configuration changed");
-        stop(pid, patience)?;
+        end(pid, patience)?;
     }
     let commands = commands(manner, program, &place, running.is_some());
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
@@ -237,7 +237,27 @@ pub fn running(place: &Place) -> Option<i32> {
     (process::runs(pid) && process::command_line(pid).contains("salt-minion")).then_some(pid)
 }
 
-fn stop(pid: i32, patience: &Patience) -> Result<(), Failure> {
+/// Stops the minion, by the service manager if there is one. Says whether it ran.
+pub fn stop(start: Start, root: &Root, place: &Place, patience: &Patience) -> Result<bool, Failure> {
+    let Some(pid) = running(place) else { return Ok(false) };
+    let words: &[&str] = match manner(start, root) {
+        // While the machine goes down the service manager stops it anyway, and a job of ours would have to wait for that.
+        Manner::Systemd if shutdown::under_way(patience) => &[],
+        Manner::Systemd => &["systemctl", "stop", "salt-minion.service"],
+        Manner::Sysv => &["/etc/init.d/salt-minion", "stop"],
+        Manner::Direct => &[],
+    };
+    if !words.is_empty() {
+        let finished = command::run(words, &patience.slice(Duration::from_secs(60)))?;
+        if !finished.success() {
+            warn!("{}", finished.failure(Kind::LocalSystem).message);
+        }
+    }
+    end(pid, patience)?;
+    Ok(true)
+}
+
+fn end(pid: i32, patience: &Patience) -> Result<(), Failure> {
     let cannot = |errno: nix::errno::Errno| Failure::new(Kind::LocalSystem, format!("cannot stop salt-minion (pid {pid}): {errno}"));
     process::send(pid, Signal::SIGTERM).map_err(cannot)?;
     let gone = |patience: Patience| patience.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));

@@ -40,6 +40,8 @@ pub struct Place {
     pub tmpfiles: Option<PathBuf>,
     /// Somebody else gives grains, which ours hide.
     pub hides_grains: bool,
+    /// To how many masters it is connected at once when all is well.
+    pub masters: usize,
     /// The minion runs as root, as it does unless told otherwise.
     pub as_root: bool,
     /// How many bits the minion's key pair gets.
@@ -74,6 +76,8 @@ impl Place {
             master_port: known.master_port.unwrap_or(4506),
             tmpfiles: root.at("/usr/lib/tmpfiles.d").is_dir().then(|| root.at(format!("/etc/tmpfiles.d/{PROGRAM}.conf"))),
             hides_grains,
+            // With failover it has one at a time.
+            masters: if known.fails_over { 1 } else { settings.minion.masters.len() },
             as_root: known.user.is_none_or(|user| user == "root"),
             key_bits: known.keysize.unwrap_or(2048),
             made: root.at(MADE_KEYS),

@@ -71,6 +71,27 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
     }
 }
 
+/// Removes this minion's own key from the master, and no other. Says whether there was one.
+pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &Patience) -> Result<bool, Failure> {
+    let mut look = Look::new(id, ours);
+    match look.at_master(session, patience)? {
+        Judgement::Absent => return Ok(false),
+        Judgement::Pending | Judgement::Accepted => {}
+        other => return Err(look.refused(other).hint("The key on the master is not this machine's own, and stays.")),
+    }
+    session.wheel("key.delete", &json!({"match": id.as_str()}), patience).map_err(|failure| {
+        if may_not(&failure) {
+            failure.hint("Give the user key.delete as well. Salt cannot narrow it to one minion: accept \"hook\" can.")
+        } else {
+            failure
+        }
+    })?;
+    match look.at_master(session, patience)? {
+        Judgement::Absent => Ok(true),
+        _ => Err(Failure::new(Kind::ApiProtocol, format!("key.delete was answered, but the master still has a key of {id}"))),
+    }
+}
+
 /// The key that the minion made for itself, once it has.
 fn own_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
     let key = patience.poll(LOCAL, || {

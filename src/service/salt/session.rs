@@ -27,15 +27,25 @@ pub struct Session<'a> {
     api: &'a Api,
     client: Client,
     url: usize,
+    pinned: bool,
     token: Option<Secret>,
 }
 
 impl<'a> Session<'a> {
-    /// Prepares a session; nothing is sent yet.
+    /// Prepares a session with whichever of the URLs answers; nothing is sent yet.
     pub fn new(api: &'a Api) -> Result<Session<'a>, Failure> {
+        Session::prepared(api, 0, false)
+    }
+
+    /// Prepares a session with the salt-api at one of the URLs, and no other.
+    pub fn at(api: &'a Api, url: usize) -> Result<Session<'a>, Failure> {
+        Session::prepared(api, url, true)
+    }
+
+    fn prepared(api: &'a Api, url: usize, pinned: bool) -> Result<Session<'a>, Failure> {
         let client = Client::trusting(api.ca.as_deref())
             .map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
-        Ok(Session { api, client, url: 0, token: None })
+        Ok(Session { api, client, url, pinned, token: None })
     }
 
     /// Is somebody logged in, as far as is known here?
@@ -57,7 +67,11 @@ impl<'a> Session<'a> {
             let reply = self.post("login", body.expose(), false, timeout(tries, patience));
             let token =
                 reply.and_then(|reply| salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal)));
-            token.inspect_err(|_| self.url = (self.url + 1) % self.api.urls.len())
+            token.inspect_err(|_| {
+                if !self.pinned {
+                    self.url = (self.url + 1) % self.api.urls.len();
+                }
+            })
         })?;
         debug!("logged in at {} as {} ({})", self.base(), self.api.username, self.api.eauth);
         self.token = Some(token);

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -76,6 +76,8 @@ pub struct MasterOptions {
     pub hooks: BTreeMap<String, PathBuf>,
     /// A system user who may log in through PAM and do what `boot` may.
     pub pam_user: Option<String>,
+    /// The master to which this one is another of the same: with the same key pair and ports, on 127.0.0.2.
+    pub twin: Option<Arc<Master>>,
     /// Further options of the master, which win over the lab's own.
     pub config: Map<String, Value>,
 }
@@ -90,6 +92,7 @@ impl MasterOptions {
             shipped_reactor: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloud-init/salt-master/reactor/states.sls"),
             hooks: BTreeMap::new(),
             pam_user: None,
+            twin: None,
             config: Map::new(),
         }
     }
@@ -106,6 +109,7 @@ pub struct Master {
     _guard: Guard,
 }
 
+#[derive(Clone, Copy)]
 struct Ports {
     publish: u16,
     ret: u16,
@@ -134,7 +138,7 @@ impl Master {
             dir,
             venv,
             authority: Authority::new()?,
-            ports: Ports::pick()?,
+            ports: Ports::pick()?.as_of(options.twin.as_deref()),
             daemons: Mutex::default(),
             roots: AtomicUsize::new(0),
             _guard: guard,
@@ -183,6 +187,13 @@ impl Master {
             reactor.push(json!({format!("salt/netapi/hook/{hook}"): [sls]}));
         }
         let mut config = self.config(&options.netapi_clients, reactor);
+        if let Some(twin) = &options.twin {
+            config["interface"] = json!("127.0.0.2");
+            fs::create_dir_all(self.pki_dir())?;
+            for name in ["master.pem", "master.pub"] {
+                fs::copy(twin.pki_dir().join(name), self.pki_dir().join(name))?;
+            }
+        }
         if let Some(user) = options.pam_user {
             let [(_, boot), ..] = permissions();
             config["external_auth"]["pam"] = json!({user: boot});
@@ -514,6 +525,11 @@ fn reap(child: &mut Child) {
 }
 
 impl Ports {
+    /// Minions know one pair of ports for all their masters.
+    fn as_of(self, twin: Option<&Master>) -> Ports {
+        twin.map_or(self, |twin| Ports { api: self.api, ..twin.ports })
+    }
+
     /// Below the range from which the kernel serves outgoing connections, so that none of those takes a port while
     /// its daemon is being restarted.
     fn pick() -> Result<Ports> {

@@ -1,0 +1,47 @@
+//! Leaving: a machine that goes for good takes its own key off the master.
+
+use super::bootstrap::{log_in, session_with};
+use super::journal::Did;
+use super::scene::Scene;
+use crate::decide::claim::Asked;
+use crate::decide::settings::Accept;
+use crate::machine::files;
+use crate::service::minion::daemon;
+use crate::service::minion::place::Place;
+use crate::service::salt::{enroll, keys};
+use crate::words::failure::{Failure, Kind};
+
+/// Stops the minion and gets its key removed; returns a sentence that says what holds now. The key pair stays here, so that an
+/// operator may change his mind.
+pub fn leave(scene: &Scene) -> Result<String, Failure> {
+    let Scene { settings, root, store, journal, patience, .. } = *scene;
+    let id = &settings.minion.id;
+    journal.name_minion(id.as_str());
+    let place = Place::of(root, settings);
+    let api = settings.api.as_ref().filter(|_| settings.accept != Accept::Nobody).ok_or_else(|| {
+        Failure::new(Kind::Config, "the configuration does not say how the key could be removed")
+            .hint("deregister needs an api section, and accept \"hook\" or \"wheel\".")
+    })?;
+    let own = enroll::own_keys(&place)?;
+    let mut session = session_with(settings, api)?;
+    log_in(scene, &mut session)?;
+    // A minion that still runs would show its key again at once.
+    journal.step("stop", patience, |patience| {
+        daemon::stop(settings.minion.start, root, &place, patience).map(|stopped| Did::so((), stopped))
+    })?;
+    let said = journal.step("deregister", patience, |patience| match settings.accept {
+        Accept::Wheel => {
+            let removed = keys::remove(&mut session, id, own.public.clone(), patience)?;
+            let said = if removed { "its key is removed from the master" } else { "the master had no key of it" };
+            Ok(Did::so(said, removed))
+        }
+        Accept::Hook | Accept::Nobody => {
+            let bootstrap_id = store.memory().map(|memory| memory.bootstrap_id).unwrap_or_default();
+            enroll::claim(&mut session, &own, Asked::Deregister, id, &bootstrap_id, patience)?;
+            Ok(Did::change("the master was asked to remove its key, which it does not answer"))
+        }
+    })?;
+    // Its states do not hold any more, should it come back.
+    files::remove(&store.memory_path())?;
+    Ok(format!("{id} has left: {said}"))
+}
