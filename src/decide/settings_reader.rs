@@ -258,9 +258,8 @@ fn apply(top: &Section, accept: Accept) -> Option<Apply> {
         None => HookPath::parse("states/state").ok(),
     };
     let ours = HookPath::below(HOOKS, "apply");
-    let (classic, guarded) =
-        (!hook.as_ref().is_some_and(|hook| hook.as_str().split('/').next() == Some(HOOKS)), hook.as_ref() == Some(&ours));
-    if !classic && !(guarded && accept == Accept::Hook) {
+    let claims = hook.as_ref().is_some_and(|hook| hook.as_str().split('/').next() == Some(HOOKS));
+    if claims && (accept != Accept::Hook || hook.as_ref() != Some(&ours)) {
         section.complain("hook", format!("only {} takes claims, and only of minions enrolled with accept \"hook\"", ours.as_str()));
     }
     let names: Vec<&str> = section.texts("states").into_iter().flatten().collect();
@@ -355,7 +354,10 @@ mod tests {
         assert_eq!(settings.minion.trust, Trust::AskApi);
         assert_eq!(settings.deadline, Duration::from_secs(1500));
         let api = settings.api.unwrap();
-        assert_eq!((api.urls[0].as_str(), api.password.expose(), api.eauth.as_str()), ("https://salt:8000", "from-credential", "pam"));
+        assert_eq!(
+            (api.urls[0].as_str(), api.password.unwrap().expose(), api.eauth.as_str()),
+            ("https://salt:8000", "from-credential", "pam")
+        );
         assert!(settings.apply.is_none() && settings.signal.is_none());
     }
 
@@ -380,7 +382,7 @@ mod tests {
             "config.json: apply.states: \"a,b\"",
             "config.json: apply.hook:",
             "config.json: apply.matcher: \"compound\" is none of list, glob",
-            "config.json: accept: \"maybe\" is none of wheel, none, hook",
+            "config.json: accept: \"maybe\" is none of wheel, hook, none",
             "config.json: deadline: \"soon\"",
             "config.json: signal: holds no handle",
             "config.json: extra: unknown key",
@@ -393,7 +395,7 @@ mod tests {
     fn secrets_come_from_files_and_never_stay_silent() {
         let mut value = smallest();
         value["api"]["password_file"] = json!("/pw");
-        assert_eq!(parse(value.clone()).unwrap().api.unwrap().password.expose(), "from-file");
+        assert_eq!(parse(value.clone()).unwrap().api.unwrap().password.unwrap().expose(), "from-file");
         value["api"]["password_file"] = json!("/nowhere");
         assert_eq!(parse(value).unwrap_err(), ["config.json: api.password_file: /nowhere cannot be read: No such file or directory"]);
     }

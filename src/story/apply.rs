@@ -16,12 +16,13 @@ use crate::machine::patience::Patience;
 use crate::service::minion::connection::{self, Connected};
 use crate::service::minion::daemon::Minion;
 use crate::service::minion::jobs::{self, Ended, Watch};
+use crate::service::minion::keypair::KeyPair;
 use crate::service::minion::place::Place;
 use crate::service::salt::enroll;
 use crate::service::salt::session::Session;
 use crate::service::store::{Memory, Phase};
 use crate::words::failure::{Failure, Kind};
-use crate::words::names::Jid;
+use crate::words::names::{Jid, MinionId};
 use crate::words::report::States;
 
 /// From the hook to the job's file on the minion it takes 0.1 to 2 s on an idle master.
@@ -59,7 +60,10 @@ pub fn apply(
     let place = minion.place.clone();
     let mut memory = remembered(scene, apply, &place);
     scene.journal.name_bootstrap(&memory.bootstrap_id);
-    let wanted = Wanted { bootstrap_id: memory.bootstrap_id.clone(), argument: apply.argument() };
+    let keys = apply.is_guarded().then(|| enroll::own_keys(&place)).transpose()?;
+    let bootstrap_id = memory.bootstrap_id.clone();
+    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, keys };
+    let wanted = Wanted { bootstrap_id: bootstrap_id.clone(), argument: apply.argument() };
     let mut watch = Watch::new(&place, wanted, memory.before.clone());
     // A job that an earlier run started needs no second trigger.
     let mut found = if memory.phase == Phase::Fired { watch.look() } else { None };
@@ -70,7 +74,7 @@ pub fn apply(
             None => {
                 memory.phase = Phase::Fired;
                 scene.store.keep_memory(&memory)?;
-                trigger(apply, scene, &memory.bootstrap_id, session, &connected, &place, &mut watch, patience)?
+                trigger.fire(session, &connected, &mut watch, patience)?
             }
         };
         info!("job {jid} runs {} on this minion", apply.argument());
@@ -120,51 +124,49 @@ pub fn apply(
     }
 }
 
-/// Fires the hook until a job starts on this minion.
-fn trigger(
-    apply: &Apply,
-    scene: &Scene,
-    bootstrap_id: &str,
-    session: &mut Session,
-    _connected: &Connected,
-    place: &Place,
-    watch: &mut Watch,
-    patience: &Patience,
-) -> Result<Jid, Failure> {
-    let id = &scene.settings.minion.id;
-    // Claims are signed, a hook of the classic kind is not.
-    let keys = apply.is_guarded().then(|| enroll::own_keys(place)).transpose()?;
-    for firing in 1..=FIRINGS {
-        let fired = match &keys {
-            Some(keys) => {
-                let asked = Asked::Apply { states: &apply.states, pillar: &apply.pillar };
-                enroll::claim_until(session, keys, asked, id, bootstrap_id, patience, || watch.look())?
+/// What is fired, and in whose name.
+struct Trigger<'a> {
+    apply: &'a Apply,
+    id: &'a MinionId,
+    bootstrap_id: &'a str,
+    /// Claims are signed; a hook of the classic kind is not.
+    keys: Option<KeyPair>,
+}
+
+impl Trigger<'_> {
+    /// Fires the hook until a job starts on this minion.
+    fn fire(&self, session: &mut Session, _connected: &Connected, watch: &mut Watch, patience: &Patience) -> Result<Jid, Failure> {
+        let Trigger { apply, id, bootstrap_id, keys } = self;
+        for firing in 1..=FIRINGS {
+            let fired = match keys {
+                Some(keys) => {
+                    let asked = Asked::Apply { states: &apply.states, pillar: &apply.pillar };
+                    enroll::claim_until(session, keys, asked, id, bootstrap_id, patience, || watch.look())?
+                }
+                None => session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?,
+            };
+            if let Some(jid) = fired {
+                warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
+                return Ok(jid);
             }
-            None => session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?,
-        };
-        if let Some(jid) = fired {
-            warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
-            return Ok(jid);
+            // What is left is shared among the firings that are left.
+            let share = REACTION_PATIENCE.min(patience.remaining() / (FIRINGS - firing + 1));
+            if let Some(jid) = watch.find(&patience.slice(share))? {
+                return Ok(jid);
+            }
+            if firing < FIRINGS {
+                warn!("no job came of the hook within {:.0} s: firing it again", share.as_secs_f64());
+            }
         }
-        // What is left is shared among the firings that are left.
-        let share = REACTION_PATIENCE.min(patience.remaining() / (FIRINGS - firing + 1));
-        if let Some(jid) = watch.find(&patience.slice(share))? {
-            return Ok(jid);
+        let tag = apply.hook.tag();
+        let what = format!("the hook was fired {FIRINGS} times, but no job for {} started on this minion", apply.argument());
+        Err(if keys.is_some() {
+            enroll::ask_the_audit(Failure::new(Kind::NoReaction, format!("{what}: the claim was refused, or nobody decides claims")), id)
+        } else {
+            Failure::new(Kind::NoReaction, format!("{what}: nobody answers the tag {tag}"))
         }
-        if firing < FIRINGS {
-            warn!("no job came of the hook within {:.0} s: firing it again", share.as_secs_f64());
-        }
+        .fact("tag", tag))
     }
-    let tag = apply.hook.tag();
-    let failure = Failure::new(
-        Kind::NoReaction,
-        format!(
-            "the hook was fired {FIRINGS} times, but no job for {} started on this minion: nobody answers the tag {tag}",
-            apply.argument()
-        ),
-    )
-    .fact("tag", tag);
-    Err(if keys.is_some() { enroll::ask_the_audit(failure, id) } else { failure })
 }
 
 /// What the hook carries, for the classic reactor and for ours. The classic one takes `matcher` and

@@ -17,8 +17,8 @@ use crate::fixture::{assert_complete, assert_failed, shared};
 use crate::templates::{beside, booted, parameters, shipped};
 
 pub const CASES: &[(&str, fn())] = &[
-    ("boot::server_complete", || complete("server.yaml", "boot-server", Line::Lts3006)),
-    ("boot::multipart_complete", || complete("multipart.yaml", "boot-multipart", Line::Lts3008)),
+    ("boot::server_complete", || complete("server.yaml", "boot-server", Line::Lts3006, By::Token)),
+    ("boot::multipart_complete", || complete("multipart.yaml", "boot-multipart", Line::Lts3008, By::Wheel)),
     ("boot::image_failed", image_failed),
     ("boot::nothing_to_fetch", nothing_to_fetch),
 ];
@@ -35,6 +35,13 @@ struct World {
     line: Line,
 }
 
+/// How the key gets accepted.
+#[derive(Clone, Copy)]
+enum By {
+    Token,
+    Wheel,
+}
+
 impl World {
     fn new(line: Line) -> World {
         let authority = Authority::new().unwrap();
@@ -46,8 +53,13 @@ impl World {
         World { master: Master::start(line).unwrap(), mirror: Mirror::start(None), program: program.unwrap(), authority, line }
     }
 
-    /// What is given to the template.
-    fn parameters(&self, template: &str, states: &str) -> Value {
+    /// What is given to the template: a token and a user who may do nothing, as is recommended; or a user who may accept keys.
+    fn parameters(&self, template: &str, states: &str, by: By) -> Value {
+        let (user, token) = match by {
+            By::Token => ("noperm", self.master.salt_run(&["heat_salt_bootstrap.mint", "*", &format!("states={states}")]).unwrap()),
+            By::Wheel => ("boot", json!("")),
+        };
+        let (username, password) = self.master.credentials(user);
         let root = Root::new(&self.master, "unused").unwrap();
         let config = root.base_config(None);
         let mut all = parameters(template);
@@ -64,9 +76,11 @@ impl World {
             "salt_master": config["minion"]["master"],
             "minion_config": config["minion"]["config"],
             "salt_api_url": config["api"]["url"],
-            "salt_api_username": config["api"]["username"],
+            "salt_master_finger": self.master.public_key_finger().unwrap(),
+            "salt_token": token,
+            "salt_api_username": username,
             "salt_api_eauth": config["api"]["eauth"],
-            "salt_api_password": config["api"]["password"],
+            "salt_api_password": password,
             "salt_install": {"version": version, "repository": {"url": self.mirror.url("deb/good"), "gpg_key": key}},
             "salt_states": states,
             "salt_pillar": {},
@@ -99,11 +113,12 @@ fn boot(server: &Path, prepare: impl FnOnce(&Vm)) -> (Vm, String) {
     (vm, seen)
 }
 
-fn complete(template: &str, name: &str, line: Line) {
+fn complete(template: &str, name: &str, line: Line, by: By) {
     let world = World::new(line);
     let heat = shared();
     let text = shipped(template);
-    let stack = heat.as_ref().unwrap().stack_of(name, &text, &beside(), world.parameters(&text, "ok")).unwrap();
+    let parameters = world.parameters(&text, "ok", by);
+    let stack = heat.as_ref().unwrap().stack_of(name, &text, &beside(), parameters.clone()).unwrap();
     // The program is fetched.
     let (vm, seen) = boot(&booted(name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
     assert!(vm.path("usr/local/bin/heat-salt-bootstrap").exists(), "{seen}");
@@ -115,9 +130,11 @@ fn complete(template: &str, name: &str, line: Line) {
     let report: Value = serde_json::from_str(stack.output("report").unwrap().as_str().unwrap()).unwrap();
     let report = &report[name];
     assert_eq!((&report["verdict"], &report["states"]["total"], &report["minion_id"]), (&json!("done"), &json!(2), &json!(name)), "{seen}");
-    // The password that was in user_data is shown nowhere.
-    let password = world.parameters(&text, "ok")["salt_api_password"].as_str().unwrap().to_owned();
-    assert!(!seen.contains(&password));
+    // What was secret in user_data is shown nowhere.
+    for secret in ["salt_api_password", "salt_token"] {
+        let secret = parameters[secret].as_str().unwrap();
+        assert!(secret.is_empty() || !seen.contains(secret));
+    }
 }
 
 /// The failing twin, from an image that carries the program.
@@ -125,7 +142,7 @@ fn image_failed() {
     let world = World::new(Line::Lts3006);
     let heat = shared();
     let text = shipped("image.yaml");
-    let stack = heat.as_ref().unwrap().stack_of("boot-image", &text, &[], world.parameters(&text, "fail")).unwrap();
+    let stack = heat.as_ref().unwrap().stack_of("boot-image", &text, &[], world.parameters(&text, "fail", By::Token)).unwrap();
     let (_vm, seen) = boot(&booted("boot-image", 1)[0], |_| ());
     let reason = assert_failed(&stack);
     assert!(reason.contains("bad (fail): the database is not there"), "{reason}\n{seen}");
@@ -137,7 +154,7 @@ fn nothing_to_fetch() {
     let world = World::new(Line::Lts3006);
     let heat = shared();
     let text = shipped("server.yaml");
-    let mut parameters = world.parameters(&text, "ok");
+    let mut parameters = world.parameters(&text, "ok", By::Token);
     parameters["agent_url"] = format!("{}/gone", world.program.url()).into();
     let stack = heat.as_ref().unwrap().stack_of("boot-nothing", &text, &beside(), parameters).unwrap();
     let (_vm, seen) = boot(&booted("boot-nothing", 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
@@ -152,7 +169,7 @@ fn emulated() {
     let world = World::new(Line::Lts3006);
     let heat = shared();
     let text = shipped("server.yaml");
-    let mut parameters = world.parameters(&text, "ok");
+    let mut parameters = world.parameters(&text, "ok", By::Token);
     parameters["timeout"] = 1800.into();
     let stack = heat.as_ref().unwrap().stack_of("vm-server", &text, &beside(), parameters).unwrap();
     let vm = Vm::new("qemu", &json!({}));

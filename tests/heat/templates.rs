@@ -41,10 +41,12 @@ pub fn beside() -> Vec<(&'static str, String)> {
 
 /// What everybody has to give; the deployment and image templates fetch nothing.
 pub fn parameters(template: &str) -> Map<String, Value> {
+    let finger = ["ab"; 32].join(":");
     let mut all = json!({
         "image": "an-image", "flavor": "a-flavor", "network": "a-network", "key_name": "a-key",
         "agent_url": "https://mirror.example.net/heat-salt-bootstrap", "agent_sha256": "ab".repeat(32),
         "salt_master": "salt.example.net", "salt_api_url": "https://salt.example.net:8000", "salt_api_password": PASSWORD,
+        "salt_master_finger": finger, "salt_token": "hsb1.00ff.Template-secret",
         "salt_states": "memcached_v14,other", "salt_pillar": {"a": {"b": "ü"}}, "timeout": 600,
     });
     let all = all.as_object_mut().unwrap();
@@ -61,7 +63,7 @@ fn are_valid() {
         let said = heat.as_ref().unwrap().validate(&template, &beside()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let parameters = said["Parameters"].as_object().unwrap();
         // Heat shows a stack's parameters to everybody in the project, except hidden ones.
-        for secret in ["salt_api_password", "salt_pillar"] {
+        for secret in ["salt_api_password", "salt_token", "salt_pillar"] {
             assert_eq!(parameters[secret]["NoEcho"], "true", "{name}: {secret}");
         }
         assert!(parameters.values().all(|parameter| parameter["Type"].is_string()), "{name}");
@@ -84,6 +86,8 @@ fn constraints() {
         ("agent_url", json!("https://mirror.example.net/'; reboot; '")),
         ("agent_sha256", json!("ab")),
         ("salt_master", json!("salt example")),
+        ("salt_master_finger", json!("ab:cd")),
+        ("salt_token", json!("no token")),
         ("salt_api_url", json!("http://salt.example.net:8000")),
         ("timeout", json!(10)),
         ("timeout", json!(50_000)),
@@ -147,6 +151,7 @@ fn server(template: &str, name: &str, success: bool) {
     let config = configuration(&user_data);
     assert_eq!((&config["minion"]["id"], &config["minion"]["master"]), (&json!(name), &json!("salt.example.net")));
     assert_eq!(config["api"]["password"], PASSWORD);
+    assert_eq!((&config["accept"], &config["enroll"]), (&json!("hook"), &json!({"token": "hsb1.00ff.Template-secret"})));
     assert_eq!(config["apply"], json!({"states": ["memcached_v14", "other"], "pillar": {"a": {"b": "ü"}}}));
     assert_eq!(config["deadline"], "450s", "three quarters of the timeout");
     let vm = Vm::with(&config);
@@ -190,6 +195,7 @@ fn autoscaling() {
     let tell = |count: usize| {
         for dir in booted("tpl-group", count) {
             let config = configuration(&user_data(&dir));
+            assert_eq!(config["deregister"], "at-shutdown");
             assert_eq!(config["minion"]["id"], *dir.file_name().unwrap().to_string_lossy());
             Vm::with(&config).succeed("a node");
         }

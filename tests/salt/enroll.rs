@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,23 +45,16 @@ pub const CASES: &[Case] = &[
     ("forgotten_secrets", forgotten_secrets),
     ("first_use", first_use),
     ("two_masters", two_masters),
+    ("as_shipped", as_shipped),
     ("nobody_decides", nobody_decides),
     ("runner_fails", runner_fails),
     ("master_restarted", master_restarted),
 ];
 
-/// Has the operator mint a token.
-fn mint(master: &Master, arguments: Value) -> String {
-    let minted = master.session("admin").unwrap().runner("heat_salt_bootstrap.mint", arguments).unwrap();
-    let token = minted.as_str().unwrap_or_default().to_owned();
-    assert!(token.starts_with("hsb1."), "no token: {minted}");
-    token
-}
-
 fn minted(vm: &Vm, more: Value) -> String {
     let mut arguments = json!({"id": vm.root.id(), "states": "ok"});
     arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    mint(&vm.master, arguments)
+    vm.master.mint(arguments).unwrap()
 }
 
 /// A VM with a token of its own for the state `ok`.
@@ -164,15 +159,15 @@ fn killed_after_the_claim(line: Line) {
 fn worthless_tokens(line: Line) {
     let master = shared(line);
     let admin = master.session("admin").unwrap();
-    let used_up = mint(&master, json!({"id": "worthless-*", "states": "ok", "uses": 1}));
+    let used_up = master.mint(json!({"id": "worthless-*", "states": "ok", "uses": 1})).unwrap();
     let key = Forger::new(&master);
     key.enroll(&admin, "worthless-before", &used_up);
     decided(&master, "worthless-before", true, "accepted");
-    let revoked = mint(&master, json!({"id": "worthless-*"}));
+    let revoked = master.mint(json!({"id": "worthless-*"})).unwrap();
     admin.runner("heat_salt_bootstrap.revoke", json!({"name": revoked.split('.').nth(1).unwrap()})).unwrap();
-    let expired = mint(&master, json!({"id": "worthless-*", "hours": 0.0001}));
-    let wrong = format!("{}x", mint(&master, json!({"id": "worthless-*"})));
-    let others = mint(&master, json!({"id": "somebody-else"}));
+    let expired = master.mint(json!({"id": "worthless-*", "hours": 0.0001})).unwrap();
+    let wrong = format!("{}x", master.mint(json!({"id": "worthless-*"})).unwrap());
+    let others = master.mint(json!({"id": "somebody-else"})).unwrap();
     let unknown = "hsb1.0123456789abcdef.Never-Minted-Secret".to_owned();
     let cases = [
         ("wrong", wrong, "not proved by the token"),
@@ -254,7 +249,7 @@ fn wrong_master_finger(line: Line) {
 /// Exactly one wins, and the other is told.
 fn one_token_two_machines(line: Line) {
     let master = shared(line);
-    let token = mint(&master, json!({"id": "race-*", "states": "ok"}));
+    let token = master.mint(json!({"id": "race-*", "states": "ok"})).unwrap();
     let run = |id: &str| {
         let mut vm = Vm::on(&master, id);
         vm.claiming(&token);
@@ -358,7 +353,7 @@ fn forged_triggers(line: Line) {
     victim.run().done();
     fs::remove_file(victim.path("ok.out")).unwrap();
     let master = &victim.master;
-    let token = mint(master, json!({"id": "forger", "states": "ok"}));
+    let token = master.mint(json!({"id": "forger", "states": "ok"})).unwrap();
     let forger = Forger::new(master);
     let session = master.session("noperm").unwrap();
     forger.enroll(&session, "forger", &token);
@@ -396,7 +391,7 @@ fn refusals(master: &Master) -> usize {
 fn hostile_claims(line: Line) {
     alone(line, |private| {
         let master = &private.master;
-        let token = mint(master, json!({"id": "*", "states": "ok", "uses": 100}));
+        let token = master.mint(json!({"id": "*", "states": "ok", "uses": 100})).unwrap();
         let name = token.split('.').nth(1).unwrap();
         let forger = Forger::new(master);
         let session = master.session("noperm").unwrap();
@@ -464,7 +459,7 @@ fn hostile_claims(line: Line) {
 fn many_claims(line: Line) {
     alone(line, |private| {
         let master: &Arc<Master> = &private.master;
-        let token = mint(master, json!({"id": "many-*", "uses": 200}));
+        let token = master.mint(json!({"id": "many-*", "uses": 200})).unwrap();
         let forger = Forger::new(master);
         let session = master.session("noperm").unwrap();
         let begun = Instant::now();
@@ -586,6 +581,31 @@ fn two_masters(line: Line) {
         vm.set("minion/master", json!(["127.0.0.1", "127.0.0.2"])).set("api/url", urls).deadline(8);
         vm.run().failed(30, "api-unreachable", "enroll").says(&second.api_url());
     });
+}
+
+/// The configuration that is shipped for a master, but for the paths and the way its users are known.
+fn as_shipped(line: Line) {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init/salt-master");
+    let runners = tempfile::tempdir().unwrap();
+    fs::copy(files.join("runners/heat_salt_bootstrap.py"), runners.path().join("heat_salt_bootstrap.py")).unwrap();
+    let text = fs::read_to_string(files.join("master.d/heat-salt-bootstrap.conf")).unwrap();
+    let text =
+        text.replace("/srv/reactor", files.join("reactor").to_str().unwrap()).replace("/srv/runners", runners.path().to_str().unwrap());
+    let python = lab::venv::salt(line).unwrap().program("python");
+    let convert = "import json, os, yaml; print(json.dumps(yaml.safe_load(os.environ['TEXT'])))";
+    let output = Command::new(python).args(["-c", convert]).env("TEXT", text).output().unwrap();
+    let shipped: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut options = lab::master::MasterOptions::new(line);
+    assert_eq!(shipped["external_auth"], json!({"pam": {"boot": []}}));
+    assert_eq!(shipped["rest_cherrypy"]["thread_pool"], 1);
+    for key in ["netapi_enable_clients", "runner_dirs", "reactor"] {
+        options.config.insert(key.to_owned(), shipped[key].clone());
+    }
+    let master = Arc::new(Master::start_with(options).unwrap());
+    let mut vm = Vm::on(&master, "as-shipped");
+    let token = master.salt_run(&["heat_salt_bootstrap.mint", "as-*", "states=ok"]).unwrap();
+    vm.claiming(token.as_str().unwrap()).run().done().states(2, 0);
+    assert_eq!(master.salt_run(&["heat_salt_bootstrap.audit", "as-shipped"]).unwrap().as_array().unwrap().len(), 2);
 }
 
 /// The reactor is missing: the key waits, and the hint says where to look.

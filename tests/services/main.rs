@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::heat::StandIn;
 use lab::master::Master;
-use lab::minion::Root;
+use lab::minion::{Root, claiming};
 use lab::process;
 use lab::venv::Line;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -32,6 +32,12 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<(), Failed> {
     let root = Root::new(&master, "vm-1")?;
     let mut config = root.base_config(Some(&heat));
     config["minion"]["start"] = json!("auto");
+    // Under systemd the machine claims its key, and takes it off the master when it is switched off.
+    let claims = script == "systemd.sh";
+    if claims {
+        claiming(&mut config, &master, &master.mint(json!({"id": "vm-1", "states": "ok", "deregister": true}))?)?;
+        config["deregister"] = json!("at-shutdown");
+    }
     let config = root.write_config(&config)?;
     let out = tempfile::tempdir()?;
     let minion = master.venv().program("salt-minion");
@@ -56,11 +62,21 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<(), Failed> {
         let service = read(&format!("{turn}.service"));
         assert!(service.starts_with(enabled) && service.contains("\nactive\n"), "{turn}: {service}\n{all}");
     }
-    assert_eq!(changed("first"), ["configure", "accept", "states"], "{all}");
+    let first: &[&str] = if claims { &["keys", "enroll", "configure", "unit", "states"] } else { &["configure", "accept", "states"] };
+    assert_eq!(changed("first"), first, "{all}");
     assert_eq!(changed("second"), Vec::<String>::new(), "{all}");
     assert_eq!(changed("third"), ["configure"], "{all}");
     assert_eq!(pid("first"), pid("second"), "{all}");
     assert_ne!(pid("second"), pid("third"), "the minion was not restarted: {all}");
     assert_eq!(heat.signals().len(), 3, "{all}");
+    if claims {
+        assert_eq!(read("leaver.service").trim(), "active", "{all}");
+        let removed = || master.decisions("vm-1").last().is_some_and(|last| last["why"] == "its key is removed").then_some(());
+        process::until(Duration::from_secs(20), removed)
+            .map_err(|error| format!("{error}: {:#?}\n{}", master.decisions("vm-1"), read("console")))?;
+        assert_eq!(master.key_states("vm-1"), []);
+    } else {
+        assert_eq!(master.key_states("vm-1").len(), 1);
+    }
     Ok(())
 }

@@ -22,7 +22,8 @@ WantedBy=multi-user.target
 EOT
 cat >"$tree/opt/hsb/manager" <<'EOT'
 look() { systemctl is-enabled salt-minion; systemctl is-active salt-minion; systemctl show -p MainPID --value salt-minion; }
-finish() { systemctl stop salt-minion; systemctl --no-block poweroff; }
+# The unit that takes the key off the master stops the minion as well.
+finish() { systemctl is-active heat-salt-bootstrap-deregister >leaver.service; systemctl --no-block poweroff; }
 EOT
 cat >"$tree/etc/systemd/system/story.service" <<'EOT'
 [Unit]

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lab::api::Session;
-use lab::keys::KeyState;
+use lab::keys::{KeyState, new_key_pair};
 use lab::master::Master;
-use lab::minion::Root;
+use lab::minion::{Root, claiming};
 use lab::process::until;
 use lab::venv::Line;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -44,10 +44,13 @@ enum Way {
     Careful,
     CarefulDefaults,
     Floor,
+    AgentClaiming,
+    FloorPlaced,
 }
 
 impl Way {
-    const ALL: [Way; 5] = [Way::Agent, Way::AgentAsking, Way::Careful, Way::CarefulDefaults, Way::Floor];
+    const ALL: [Way; 7] =
+        [Way::Agent, Way::AgentAsking, Way::Careful, Way::CarefulDefaults, Way::Floor, Way::AgentClaiming, Way::FloorPlaced];
 
     fn name(self) -> &'static str {
         match self {
@@ -56,6 +59,8 @@ impl Way {
             Way::Careful => "b   a careful script, minion tuned as the agent's",
             Way::CarefulDefaults => "b0  the script, minion with Salt's defaults",
             Way::Floor => "c   the floor: each part the moment it can be",
+            Way::AgentClaiming => "h   the agent by accept: hook",
+            Way::FloorPlaced => "p   the floor with a key placed beforehand",
         }
     }
 }
@@ -88,10 +93,11 @@ pub fn bench(agent: &Path, line: Line, rounds: usize) -> Result<()> {
         for way in Way::ALL {
             let id = format!("bench-{round}-{}", way as u8);
             let seconds = match way {
-                Way::Agent | Way::AgentAsking => readings.agent(way, &agent, &master, &id)?,
+                Way::Agent | Way::AgentAsking | Way::AgentClaiming => readings.agent(way, &agent, &master, &id)?,
                 Way::Careful => careful(&master, &id, TUNED)?,
                 Way::CarefulDefaults => careful(&master, &id, DEFAULTS)?,
                 Way::Floor => readings.floor(&master, &id)?,
+                Way::FloorPlaced => readings.floor_placed(&master, &id)?,
             };
             eprintln!("round {round} of {rounds}: {seconds:6.2} s  {}", way.name());
             readings.seconds.entry(way).or_default().push(seconds);
@@ -109,8 +115,12 @@ impl Readings {
         let root = Root::new(master, id)?;
         let mut config = root.base_config(None);
         config["apply"] = json!({"hook": HOOK, "states": [STATE]});
-        if way == Way::Agent {
+        if way != Way::AgentAsking {
             config["minion"]["master_finger"] = master.public_key_finger()?.into();
+        }
+        if way == Way::AgentClaiming {
+            claiming(&mut config, master, &master.mint(json!({"id": id, "states": STATE}))?)?;
+            config["apply"] = json!({"states": [STATE]});
         }
         root.write_config(&config)?;
         let log = root.path().join("agent.log");
@@ -167,6 +177,30 @@ impl Readings {
         Ok(seconds)
     }
 
+    /// The floor of `accept: hook`: the key is there before the clock runs, on both sides.
+    fn floor_placed(&mut self, master: &Master, id: &str) -> Result<f64> {
+        let root = Root::new(master, id)?;
+        let etc = configure_minion(master, &root, TUNED)?;
+        let pair = new_key_pair(master.venv())?;
+        fs::create_dir_all(etc.join("pki/minion"))?;
+        fs::write(etc.join("pki/minion/minion.pem"), &pair.private_pem)?;
+        fs::write(etc.join("pki/minion/minion.pub"), &pair.public_pem)?;
+        master.place_key(id, KeyState::Accepted, &pair.public_pem)?;
+        let session = master.session("admin")?;
+        let port = master.minion_ports()["publish_port"].as_u64().context("a port is a number")?;
+        let before = connections_to(port);
+        let started = Instant::now();
+        let mut minion = bare(&master.venv().program("salt-minion")).arg("-d").arg("-c").arg(etc).spawn()?;
+        until(PATIENCE, || (connections_to(port) > before).then_some(()))?;
+        self.note(Way::FloorPlaced, "connected", started.elapsed().as_secs_f64());
+        self.fire_until_result(&session, &root)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.note(Way::FloorPlaced, "result", seconds);
+        minion.wait()?;
+        check_result(&root)?;
+        Ok(seconds)
+    }
+
     fn fire_until_result(&mut self, session: &Session, root: &Root) -> Result<()> {
         let body = json!({"tgt": root.id(), "tgt_type": "list", "matcher": "list", "args": STATE, "bootstrap_id": root.id()});
         for _ in 0..10 {
@@ -197,9 +231,11 @@ impl Readings {
             println!("{:48}{:>9.2}{least:>9.2}{most:>9.2}", way.name(), median(all));
         }
         println!("\n{:48}{:>9}{:>11}", "", "measured", "budget");
-        let [a, a2, b, b0, c] = Way::ALL.map(of);
+        let [a, a2, b, b0, c, h, p] = Way::ALL.map(of);
         line("a / c", a / c, 2, Some(1.15));
         line("a2 / c", a2 / c, 2, None);
+        line("h / p", h / p, 2, Some(1.15));
+        line("h / a", h / a, 2, None);
         line("a / b", a / b, 2, Some(0.35));
         line("a / b0", a / b0, 2, Some(0.35));
         line("requests to salt-api, logout included", median(&self.requests), 0, Some(8.0));
@@ -213,7 +249,7 @@ impl Readings {
             let parts: Vec<String> = parts.iter().map(|(name, all)| format!("{name} {:.2}", median(all))).collect();
             println!("{:4}{}", &way.name()[..2], parts.join(", "));
         }
-        println!("c    fired its hook {} times in {} rounds", self.firings, self.seconds.get(&Way::Floor).map_or(0, Vec::len));
+        println!("c and p fired their hooks {} times in {} rounds each", self.firings, self.seconds.get(&Way::Floor).map_or(0, Vec::len));
         Ok(())
     }
 }

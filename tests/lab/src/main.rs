@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use lab::heat::{Signal, StandIn};
 use lab::master::Master;
-use lab::minion::Root;
+use lab::minion::{Root, claiming};
 use lab::venv::{Line, salt};
 use serde_json::{Value, json};
 
@@ -135,6 +135,9 @@ impl Bench {
 
     fn configure(&self, states: Value) -> Result<PathBuf> {
         let mut config = self.root.base_config(Some(&self.heat));
+        let named: Vec<&str> = states.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let token = self.master.mint(json!({"id": self.root.id(), "states": named.join(",")}))?;
+        claiming(&mut config, &self.master, &token)?;
         config["apply"]["states"] = states;
         self.root.write_config(&config)
     }

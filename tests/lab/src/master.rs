@@ -362,6 +362,12 @@ impl Master {
         serde_json::from_str(&ended.stdout).with_context(|| format!("salt-run {arguments:?} printed {}", ended.stdout))
     }
 
+    /// Has an operator mint a token.
+    pub fn mint(&self, arguments: Value) -> Result<String> {
+        let minted = self.session("admin")?.runner("heat_salt_bootstrap.mint", arguments)?;
+        minted.as_str().filter(|token| token.starts_with("hsb1.")).map(str::to_owned).with_context(|| format!("no token: {minted}"))
+    }
+
     /// What the runner of the claims has decided about this id.
     pub fn decisions(&self, id: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.claims_dir().join("audit.log")).unwrap_or_default();

@@ -117,6 +117,17 @@ impl Root {
     }
 }
 
+/// Makes of a configuration one that joins by a claim with this token, as a user who may do nothing.
+pub fn claiming(config: &mut Value, master: &Master, token: &str) -> Result<()> {
+    let (user, password) = master.credentials("noperm");
+    config["api"]["username"] = user.into();
+    config["api"]["password"] = password.into();
+    config["minion"]["master_finger"] = master.public_key_finger()?.into();
+    config["accept"] = "hook".into();
+    config["enroll"] = json!({"token": token});
+    Ok(())
+}
+
 impl Drop for Root {
     fn drop(&mut self) {
         // Nothing here is needed again, so there is no point in asking politely: a minion takes 5 s to stop.
