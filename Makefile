@@ -8,7 +8,7 @@ export HSB_CACHE := $(CACHE)
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
 # Nothing may raise it unnoticed. The aim is 2,200,000.
-MOST_BYTES := 2600000
+MOST_BYTES := 2700000
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap

@@ -56,6 +56,23 @@ fn the_password_comes_from_a_file_a_credential_or_standard_input() {
 }
 
 #[test]
+fn claims_are_planned_and_their_token_is_not_shown() {
+    let mut config = config();
+    config["accept"] = json!("hook");
+    config["api"]["password"] = json!(SECRET);
+    config["enroll"] = json!({"token_file": "-"});
+    let root = root(&config);
+    let token = format!("hsb1.00ff.{SECRET}");
+    let output = plan(root.path(), &[], None, &token);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for line in ["/hook/heat-salt-bootstrap/enroll for web-1", "/hook/heat-salt-bootstrap/apply for web-1, signed by its key: web"] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    assert!(!text.contains(SECRET) && !text.contains("key.accept"), "{text}");
+}
+
+#[test]
 fn the_installation_is_planned_for_another_machine() {
     let mut config = config();
     config["api"]["password"] = json!(SECRET);

@@ -136,7 +136,7 @@ impl Running {
 
     /// Waits for its end; at the end of patience its whole process group is killed.
     pub fn finish(mut self, patience: &Patience) -> Result<Finished, Failure> {
-        match patience.poll(Duration::from_millis(20), || self.poll()) {
+        match patience.poll(Duration::from_millis(5), || self.poll()) {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 self.kill();

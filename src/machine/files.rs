@@ -130,6 +130,12 @@ pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| cannot("make the directory", path, &error))
 }
 
+/// Gives a file that is written another name, for good.
+pub fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
+    let renamed = fs::rename(from, to).and_then(|()| File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all());
+    renamed.map_err(|error| cannot("rename", from, &error))
+}
+
 /// Removes a file that need not be there.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {

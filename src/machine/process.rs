@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 
 use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -41,6 +42,13 @@ pub fn tree(pid: i32) -> Vec<i32> {
         }
     }
     all
+}
+
+/// Keeps the kernel from writing this process into a core file, in which secrets would lie. What it starts is not concerned: exec(2)
+/// takes it back.
+pub fn never_dump_core() {
+    // It fails on no kernel that runs this.
+    let _ = prctl::set_dumpable(false);
 }
 
 /// Sends a signal; a process that is gone already is fine.
@@ -94,6 +102,13 @@ mod tests {
         assert!(!connected(&[1], &[port]), "it is ours, not init's");
         drop((stream, accepted));
         assert!(!connected(&[pid], &[port]));
+    }
+
+    #[test]
+    fn no_core_is_written_of_us() {
+        never_dump_core();
+        assert!(!prctl::get_dumpable().unwrap());
+        prctl::set_dumpable(true).unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::decide::settings::Signal;
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
-use crate::machine::shutdown;
+use crate::machine::{process, shutdown};
 use crate::service::config;
 use crate::service::minion::jobs;
 use crate::service::minion::place::Place;
@@ -40,6 +40,7 @@ const MOST_RESERVE: Duration = Duration::from_secs(30);
 /// Does what the command line says; returns the exit code.
 pub fn main(cli: &Cli) -> u8 {
     logging::start(cli.common.log_format, cli.common.verbose);
+    process::never_dump_core();
     let root = match Root::new(&cli.common.root) {
         Ok(root) => root,
         Err(error) => {

@@ -24,15 +24,16 @@ pub fn early(scene: &Scene, session: &mut Session) -> Result<bool, Failure> {
         // It is accepted, or it would not be connected.
         return Ok(true);
     }
+    let making = keypair::begin(&place)?;
+    log_in(scene, session)?;
     let keys = journal.step("keys", patience, |patience| {
-        let made = keypair::ensure(&place, patience)?;
+        let made = making.map(|making| making.finish(&place, patience)).transpose()?.unwrap_or(false);
         if made {
             place.note_made_keys()?;
         }
         keypair::load(&place).map(|keys| Did::so(keys, made))
     })?;
     let Some(keys) = keys else { return Ok(false) };
-    log_in(scene, session)?;
     journal.step("enroll", patience, |patience| claim(scene, session, &place, &keys, patience).map(Did::change))?;
     Ok(true)
 }

@@ -201,7 +201,7 @@ impl Kind {
                 "On the master try `salt -a EAUTH` with the same user; check api.username, api.password and api.eauth against external_auth in the master's configuration."
             }
             Kind::PermissionRefused => {
-                "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] in external_auth and name wheel in netapi_enable_clients."
+                "With accept \"hook\" see `salt-run heat_salt_bootstrap.audit ID` on the master. With \"wheel\" give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] in external_auth and name wheel in netapi_enable_clients."
             }
             Kind::ApiProtocol => "Check that api.url leads to salt-api with rest_cherrypy, not to a proxy or another service.",
             Kind::KeyNotSeen => {

@@ -10,7 +10,7 @@ use lab::master::{Master, MasterOptions};
 use lab::peer::{Certificate, Scripted};
 use lab::tls::Authority;
 use lab::venv::Line;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread;
 
@@ -18,6 +18,7 @@ use crate::Case;
 use crate::fixture::{Vm, alone};
 
 pub const CASES: &[Case] = &[
+    ("next_url", next_url),
     ("wrong_password", wrong_password),
     ("unknown_eauth", unknown_eauth),
     ("wrong_ca", wrong_ca),
@@ -38,6 +39,16 @@ pub const CASES: &[Case] = &[
     ("master_away_while_accepting", master_away_while_accepting),
     ("master_away_while_states_run", master_away_while_states_run),
 ];
+
+/// Masters behind each other: the first does not answer.
+fn next_url(line: Line) {
+    let mut vm = Vm::new(line, "next-url");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let urls = json!([format!("https://{closed}"), vm.gate.url()]);
+    let ended = vm.set("api/url", urls).run();
+    ended.done().states(2, 0);
+    ended.expect(ended.report["steps"][0]["attempts"] == 2, "the second URL at the second try");
+}
 
 /// The run ended before anything came to be on the machine.
 #[track_caller]

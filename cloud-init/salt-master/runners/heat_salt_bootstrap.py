@@ -468,7 +468,7 @@ class Keys:
         self.key.delete_key(match_dict={"minions": [minion]})
 
     def _path(self, state, minion):
-        return os.path.join(self.opts["pki_dir"], state, minion)
+        return os.path.join(self.key.pki_dir if hasattr(self.key, "pki_dir") else self.opts["pki_dir"], state, minion)
 
     def _text(self, state, minion):
         with contextlib.suppress(FileNotFoundError), open(self._path(state, minion), encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 //! The minion's key pair: made before the minion starts, so that its key can be accepted before it first calls; and what it
 //! signs, which only this machine can.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 use super::daemon;
 use super::place::Place;
 use crate::decide::fingerprint::PublicKey;
-use crate::machine::command;
+use crate::machine::command::{self, Running};
 use crate::machine::files;
 use crate::machine::patience::Patience;
 use crate::words::failure::{Failure, Kind};
@@ -30,46 +31,64 @@ pub struct KeyPair {
     private: RsaKeyPair,
 }
 
-/// Makes the pair by openssl(1) where the minion has none. Says whether it did. Where that cannot be done (no openssl, a minion
-/// of another user), the minion makes its own at its first start, as always: in a second or two of Python.
+/// A pair that is being made.
+pub struct Making {
+    openssl: String,
+    running: Running,
+}
+
+/// Begins to make the pair by openssl(1) where the minion has none, and does not wait for it. `None` where there is one, and where that
+/// cannot be done (no openssl, a minion of another user): then the minion makes its own at its first start, as always.
 ///
 /// Of the ways there are, openssl is the one whose random numbers and primes the machine trusts already: 0.1 s and no bytes here,
 /// against 1.5 s of `salt-key --gen-keys` and some 200 kB of a crate.
-pub fn ensure(place: &Place, patience: &Patience) -> Result<bool, Failure> {
-    let (private, public) = (place.pki_dir.join("minion.pem"), place.pki_dir.join("minion.pub"));
-    // The minion writes them itself if it runs, and one writer is enough.
-    if private.exists() || public.exists() || daemon::running(place).is_some() || !place.as_root {
-        return Ok(false);
+pub fn begin(place: &Place) -> Result<Option<Making>, Failure> {
+    // The minion writes them itself if it runs, and one writer is enough. A public half alone counts for nothing, with Salt too.
+    if private_of(place).exists() || daemon::running(place).is_some() || !place.as_root {
+        return Ok(None);
     }
     let Some(openssl) = command::find("openssl").map(|path| path.display().to_string()) else {
         debug!("there is no openssl: the minion makes its own key pair");
-        return Ok(false);
+        return Ok(None);
     };
-    files::ensure_dir(&place.pki_dir, 0o700)?;
-    let patience = patience.slice(MAKING);
-    let made = command::run(&[&openssl, "genrsa", &place.key_bits.to_string()], &patience)?;
-    if !made.success() {
-        warn!("openssl made no key pair ({}): the minion makes its own", made.status);
-        return Ok(false);
+    let running = command::start(&[&openssl, "genrsa", &place.key_bits.to_string()])?;
+    Ok(Some(Making { openssl, running }))
+}
+
+impl Making {
+    /// Waits for the pair and puts it in place. Says whether that worked; if not, the minion makes its own.
+    pub fn finish(self, place: &Place, patience: &Patience) -> Result<bool, Failure> {
+        let patience = patience.slice(MAKING);
+        let made = self.running.finish(&patience)?;
+        if !made.success() {
+            warn!("openssl made no key pair ({}): the minion makes its own", made.status);
+            return Ok(false);
+        }
+        files::ensure_dir(&place.pki_dir, 0o700)?;
+        let made = Secret::new(made.stdout);
+        // The private half gets its name last: whoever finds it finds both.
+        let unnamed = place.pki_dir.join("minion.pem.new");
+        files::write(&unnamed, made.expose().as_bytes(), 0o400)?;
+        let half = command::run(&[&self.openssl, "rsa", "-in", &unnamed.display().to_string(), "-pubout"], &patience)?;
+        let Some(text) = half.success().then_some(half.stdout).filter(|text| PublicKey::parse(text).is_ok()) else {
+            warn!("openssl gave no public key ({}): the minion makes its own key pair", half.status);
+            files::remove(&unnamed)?;
+            return Ok(false);
+        };
+        files::write(&place.pki_dir.join("minion.pub"), text.as_bytes(), 0o644)?;
+        files::rename(&unnamed, &private_of(place))?;
+        Ok(true)
     }
-    // A crash before the other half is written leaves one that openssl and Salt can make whole.
-    let made = Secret::new(made.stdout);
-    files::write(&private, made.expose().as_bytes(), 0o400)?;
-    let path = private.display().to_string();
-    let half = command::run(&[&openssl, "rsa", "-in", &path, "-pubout"], &patience)?;
-    let Some(text) = half.success().then_some(half.stdout).filter(|text| PublicKey::parse(text).is_ok()) else {
-        warn!("openssl gave no public key ({}): the minion makes its own key pair", half.status);
-        files::remove(&private)?;
-        return Ok(false);
-    };
-    files::write(&public, text.as_bytes(), 0o644)?;
-    Ok(true)
+}
+
+fn private_of(place: &Place) -> PathBuf {
+    place.pki_dir.join("minion.pem")
 }
 
 /// The pair that lies there; `None` while there is none, or half of one.
 pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
     let Some(public) = place.public_key()? else { return Ok(None) };
-    let path = place.pki_dir.join("minion.pem");
+    let path = private_of(place);
     let text = match files::read_if_there(&path, MOST_BYTES) {
         Ok(Some(bytes)) => Secret::new(String::from_utf8_lossy(&bytes).into_owned()),
         Ok(None) => return Ok(None),

@@ -27,7 +27,7 @@ const GRANTED_WITHIN: Duration = Duration::from_secs(8);
 const CLAIMS: u32 = 3;
 /// As for a key that is accepted by wheel.
 const MOST: Duration = Duration::from_secs(120);
-const EVERY: Duration = Duration::from_millis(40);
+const EVERY: Duration = Duration::from_millis(20);
 
 /// Signs a claim and posts it. It is a new one every time: the master grants each once.
 pub fn claim(
