@@ -65,7 +65,7 @@ fn claim(scene: &Scene, session: &mut Session, place: &Place, keys: &KeyPair, pa
             .hint("forget_secrets has wiped it after use: have another minted, and give it in enroll.token.")
     })?;
     let Scene { settings, .. } = *scene;
-    let (id, bootstrap_id) = (&settings.minion.id, apply::bootstrap_id(scene, place));
+    let (id, bootstrap_id) = (&settings.minion.id, apply::bootstrap_id(scene, place)?);
     enroll::claim(session, keys, Asked::Enroll(token), id, &bootstrap_id, patience)?;
     let others = settings.api.as_ref().filter(|_| settings.one_api_for_each_master());
     for (api, url) in others.into_iter().flat_map(|api| (1..api.urls.len()).map(move |url| (api, url))) {
