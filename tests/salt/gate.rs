@@ -25,6 +25,7 @@ struct Passed {
     tokens: Vec<String>,
     hooks: Vec<(String, Value)>,
     held: Option<String>,
+    then: Option<(String, Box<dyn FnOnce() + Send>)>,
 }
 
 #[derive(Clone)]
@@ -57,6 +58,10 @@ impl Gate {
                 let Some((status, content_type, body)) = upstream.ask(request) else {
                     return Answer::Raw(Vec::new());
                 };
+                let then = passed.lock().unwrap().then.take_if(|(request, _)| *request == what);
+                if let Some((_, act)) = then {
+                    act();
+                }
                 if status == 200 && request.path == "/login" {
                     let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
                     let token = answer["return"][0]["token"].as_str().unwrap();
@@ -77,6 +82,11 @@ impl Gate {
     /// Lets nothing of this kind pass from now on, as [`Gate::requests`] names it; its sender waits for an answer.
     pub fn hold(&self, request: Option<&str>) {
         self.passed.lock().unwrap().held = request.map(str::to_owned);
+    }
+
+    /// Does this once, between the next answer to such a request and its reader.
+    pub fn then(&self, request: &str, act: impl FnOnce() + Send + 'static) {
+        self.passed.lock().unwrap().then = Some((request.to_owned(), Box::new(act)));
     }
 
     /// What was asked: `POST /login`, `key.print`, `POST /hook/...`.

@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
     ("rejected", rejected),
     ("taken", |line| taken(line, KeyState::Accepted)),
     ("another_pending", |line| taken(line, KeyState::Pending)),
+    ("pending_once_more", pending_once_more),
     ("start_fails", start_fails),
     ("nothing_starts", nothing_starts),
     ("program_missing", program_missing),
@@ -58,6 +59,22 @@ fn taken(line: Line, state: KeyState) {
     assert_ne!(vm.own_key().0, Some(KeyState::Accepted));
     assert_ne!(vm.own_key().0, Some(KeyState::Pending));
     nothing_ran(&vm);
+}
+
+/// A busy 3008 that was just answering the minion writes its key down as pending after it was accepted. Here the lab writes it: a real
+/// master does so once in some hundred bootstraps.
+fn pending_once_more(line: Line) {
+    let vm = Vm::new(line, "pending-again");
+    let master = std::sync::Arc::clone(&vm.master);
+    vm.gate.then("key.accept", move || {
+        let (_, pem) = master.key_states("pending-again").remove(0);
+        std::fs::remove_file(master.pki_dir().join("minions/pending-again")).unwrap();
+        master.place_key("pending-again", KeyState::Pending, &pem).unwrap();
+    });
+    let ended = vm.run();
+    ended.done().states(2, 0);
+    ended.expect(ended.asked("key.accept") == 2, "accepted twice");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
 }
 
 fn start_fails(line: Line) {
