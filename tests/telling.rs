@@ -131,11 +131,11 @@ fn check_asks_and_tells_nothing() {
     let vm = Vm::telling(&heat.handle());
     let output = vm.agent(&["check"], 10);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("WRONG   configuration: "), "{text}");
-    assert!(text.contains("ok      heat: TOKEN_SIGNAL at http://127.0.0.1:") && text.contains("would take a signal"), "{text}");
+    assert!(text.starts_with("WRONG   configuration  config: ") && text.contains("\n          what to do: "), "{text}");
+    assert!(text.contains("\nok      heat           TOKEN_SIGNAL at http://127.0.0.1:") && text.contains("would take a signal"), "{text}");
     vm.configure(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
     let text = String::from_utf8(vm.agent(&["check"], 10).stdout).unwrap();
-    assert!(text.contains("WRONG   heat: ") && text.contains("expired"), "{text}");
+    assert!(text.contains("\nWRONG   heat           signal-undelivered: ") && text.contains("expired"), "{text}");
     assert!(heat.signals().is_empty());
     assert!(heat.requests().iter().all(|received| received.request.method == "GET"));
     assert!(!vm.path("var").exists(), "it changes nothing");
@@ -175,7 +175,7 @@ fn check_never_signals() {
     for mut handle in handles {
         handle["ca"] = json!(authority.ca_pem());
         let text = String::from_utf8(Vm::telling(&handle).agent(&["check"], 10).stdout).unwrap();
-        assert!(text.contains("\nok      heat: "), "{handle}: {text}");
+        assert!(text.contains("\nok      heat           "), "{handle}: {text}");
     }
     let signals = peer
         .requests()

@@ -30,6 +30,7 @@ pub struct Chain {
     whats: Vec<String>,
     first: usize,
     next: usize,
+    broken: Option<usize>,
     sender: Sender<(usize, State)>,
 }
 
@@ -49,7 +50,7 @@ impl Board {
 
     /// Lines that are going to be filled by these looks, which begin at once. Lines that they leave were not looked at.
     pub fn look(&mut self, whats: Vec<String>, looks: impl FnOnce(&mut Chain, &Patience) -> Option<()> + Send + 'static) {
-        let mut chain = Chain { whats: whats.clone(), first: self.whats.len(), next: 0, sender: self.sender.clone() };
+        let mut chain = Chain { whats: whats.clone(), first: self.whats.len(), next: 0, broken: None, sender: self.sender.clone() };
         self.states.extend(whats.iter().map(|_| None));
         self.whats.extend(whats);
         let patience = self.patience.clone();
@@ -71,6 +72,9 @@ impl Board {
 impl Chain {
     /// Fills the next line. The rest can be looked at all the same.
     pub fn put(&mut self, state: State) -> Option<()> {
+        if matches!(state, State::Wrong(_)) {
+            self.broken = Some(self.next);
+        }
         // Nobody listens any more once the time is up.
         let _ = self.sender.send((self.first + self.next, state));
         self.next += 1;
@@ -94,8 +98,8 @@ impl Chain {
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        let before = self.next.checked_sub(1).and_then(|last| self.whats.get(last));
-        let why = before.map_or_else(|| "nobody could look".to_owned(), |before| format!("not looked at: {before} comes first"));
+        let before = self.broken.and_then(|broken| self.whats.get(broken));
+        let why = before.map_or_else(|| "nobody could look".to_owned(), |before| format!("not looked at: it takes the {before}"));
         while self.next < self.whats.len() {
             self.put(State::Unknown(why.clone()));
         }
@@ -135,7 +139,7 @@ mod tests {
         });
         let findings = board.findings();
         assert!(matches!(findings[1].state, State::Wrong(_)));
-        assert_eq!(findings[2].state, State::Unknown("not looked at: port comes first".into()));
+        assert_eq!(findings[2].state, State::Unknown("not looked at: it takes the port".into()));
     }
 
     #[test]

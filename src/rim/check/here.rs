@@ -57,7 +57,10 @@ fn judged(place: &Place, pid: Option<i32>, connected: bool, ended: Option<Failur
         }
         (None, _) => State::Unknown(with_words("is configured and does not run: run starts it".into())),
         (Some(pid), _) if connected => State::Fine(with_words(format!("runs (pid {pid}) and is connected to port {}", place.publish_port))),
-        (Some(pid), _) if waits || !configured => State::Fine(with_words(format!("runs (pid {pid}) and waits to be accepted"))),
+        (Some(pid), _) if !configured => {
+            State::Fine(with_words(format!("runs (pid {pid}), by somebody else's configuration: run adds its own")))
+        }
+        (Some(pid), _) if waits => State::Fine(with_words(format!("runs (pid {pid}) and waits to be accepted"))),
         (Some(pid), _) => State::Wrong(Failure::new(
             Kind::MinionNotConnected,
             with_words(format!("runs (pid {pid}), but holds no connection to the master's publish port {}", place.publish_port)),

@@ -8,7 +8,6 @@ use super::board::Chain;
 use crate::decide::address::Address;
 use crate::machine::reach::{self, Tried};
 use crate::words::failure::{Failure, Kind};
-use crate::words::finding::State;
 
 /// A way that takes longer than this is none.
 const WITHIN: Duration = Duration::from_secs(4);
@@ -50,12 +49,13 @@ fn listed(addresses: &[SocketAddr]) -> String {
     format!("{}; {}", of("IPv4", IpAddr::is_ipv4), of("IPv6", IpAddr::is_ipv6))
 }
 
-/// The way to a port: one address that answers is enough, and the others are told.
+/// The way to a port: one address that answers is enough, and the others are told. `None` if none does.
 pub fn port(chain: &mut Chain, of: &Address, addresses: &[SocketAddr], kind: Kind) -> Option<()> {
-    chain.put(judged(of, &reach::connect(addresses, WITHIN), kind))
+    let judged = judged(of, &reach::connect(addresses, WITHIN), kind);
+    chain.found(judged, String::clone).map(|_| ())
 }
 
-fn judged(of: &Address, tried: &[Tried], kind: Kind) -> State {
+fn judged(of: &Address, tried: &[Tried], kind: Kind) -> Result<String, Failure> {
     let said: Vec<String> = tried
         .iter()
         .map(|Tried { to, from }| match from {
@@ -64,11 +64,11 @@ fn judged(of: &Address, tried: &[Tried], kind: Kind) -> State {
         })
         .collect();
     if tried.iter().any(|one| one.from.is_ok()) {
-        return State::Fine(said.join("; "));
+        return Ok(said.join("; "));
     }
     let failure = Failure::new(kind, format!("no connection to {}: {}", of.host, said.join("; ")));
     let hint = tried.iter().find_map(|one| one.from.as_ref().err()).map(reach::advice);
-    State::Wrong(match hint {
+    Err(match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
     })
@@ -96,10 +96,10 @@ mod tests {
         let of = Address { host: "salt".into(), port: 4506 };
         let refused = || Tried { to: "[2001:db8::1]:4506".parse().unwrap(), from: Err(io::Error::from_raw_os_error(111)) };
         let fine = Tried { to: "192.0.2.1:4506".parse().unwrap(), from: Ok("192.0.2.9".parse().unwrap()) };
-        let State::Wrong(failure) = judged(&of, &[refused()], Kind::KeyNotSeen) else { panic!("it is wrong") };
+        let failure = judged(&of, &[refused()], Kind::KeyNotSeen).unwrap_err();
         assert_eq!(failure.message, "no connection to salt: [2001:db8::1]:4506 does not: connection refused");
         assert!(failure.hint.unwrap().contains("listens"));
-        let State::Fine(said) = judged(&of, &[refused(), fine], Kind::KeyNotSeen) else { panic!("it is fine") };
+        let said = judged(&of, &[refused(), fine], Kind::KeyNotSeen).unwrap();
         assert_eq!(said, "[2001:db8::1]:4506 does not: connection refused; 192.0.2.1:4506 answers (from 192.0.2.9)");
     }
 }
