@@ -1,15 +1,17 @@
 //! `check`: what it says of a machine that is all right, and of one that is not; and that it leaves everything as it is.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use lab::http::Answer;
 use lab::keys::{KeyState, new_key_pair};
+use lab::master::{Master, MasterOptions};
 use lab::peer::{Certificate, Scripted};
 use lab::venv::Line;
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::fixture::{Ended, Vm};
+use crate::fixture::{Ended, Vm, alone};
 
 pub const CASES: &[Case] = &[
     ("fresh", fresh),
@@ -17,6 +19,8 @@ pub const CASES: &[Case] = &[
     ("claiming", claiming),
     ("wrong_password", wrong_password),
     ("no_permission", no_permission),
+    ("client_disabled", client_disabled),
+    ("master_away", master_away),
     ("api_closed", api_closed),
     ("next_url", next_url),
     ("unknown_names", unknown_names),
@@ -42,14 +46,22 @@ struct Checked {
 /// Checks a machine, which afterwards is as it was before; Heat has heard nothing.
 #[track_caller]
 fn checked(vm: &Vm) -> Checked {
+    let keys = vm.master.key_states(vm.root.id());
+    let seen = unwatched(vm);
+    seen.ended.expect(vm.master.key_states(vm.root.id()) == keys, "nothing was changed on the master");
+    seen
+}
+
+/// The same with a master that cannot be asked whether it is as it was.
+#[track_caller]
+fn unwatched(vm: &Vm) -> Checked {
     vm.root.write_config(&vm.config).unwrap();
-    let (before, keys) = (own_files(vm), vm.master.key_states(vm.root.id()));
+    let before = own_files(vm);
     let ended = vm.start_as_is(&["check", "--json"]).end(vm);
     let lines = serde_json::from_str::<Vec<Value>>(&ended.stdout);
     ended.expect(lines.is_ok(), "an array on standard output");
     ended.expect(ended.seconds < 20.0, "it ends within 20 s");
     ended.expect(own_files(vm) == before, "nothing was changed");
-    ended.expect(vm.master.key_states(vm.root.id()) == keys, "nothing was changed on the master");
     ended.expect(ended.signals.is_empty(), "Heat was told nothing");
     let gets = vm.heat.requests().iter().rev().take(1).all(|received| received.request.method == "GET");
     ended.expect(gets, "Heat was only asked");
@@ -175,12 +187,33 @@ fn wrong_password(line: Line) {
 fn no_permission(line: Line) {
     let mut vm = Vm::new(line, "check-noperm");
     let seen = checked(vm.account("noperm"));
-    seen.code(33).wrong("permissions", 33, "key.finger_master", "key.accept").only(&["permissions"]);
+    seen.code(33).wrong("permissions", 33, "key.accept, key.print, key.finger_master", "\"hook\"").only(&["permissions"]);
     seen.line("master's key", "unknown", "not shown").line("own key", "unknown", "not shown").line("hook", "ok", "nobody");
 
     let seen = checked(vm.account("onlyaccept").trusting());
-    seen.code(33).wrong("permissions", 33, "key.", "key.print");
+    seen.code(33).wrong("permissions", 33, "may not call key.print;", "[key.print]").only(&["permissions"]);
     checked(vm.account("nofinger")).code(0).only(&[]).line("permissions", "ok", "key.accept, key.print");
+}
+
+/// Wheel calls are refused to everybody.
+fn client_disabled(line: Line) {
+    let mut options = MasterOptions::new(line);
+    options.netapi_clients = vec!["local".into(), "runner".into()];
+    let master = Arc::new(Master::start_with(options).unwrap());
+    checked(&Vm::on(&master, "check-disabled")).code(33).wrong("permissions", 33, "wheel", "netapi_enable_clients").only(&["permissions"]);
+}
+
+/// salt-api lives, and the master behind it does not.
+fn master_away(line: Line) {
+    alone(line, |private| {
+        let vm = Vm::on(&private.master, "check-away");
+        private.master.stop_master();
+        let seen = unwatched(&vm);
+        private.master.start_master().unwrap();
+        seen.code(30).wrong("login", 30, "", "").line("certificate", "ok", "").line("hook", "unknown", "login");
+        let ports = seen.lines.iter().filter(|line| line["state"] == "wrong" && line["what"].as_str().unwrap().contains(" port "));
+        seen.ended.expect(ports.count() == 2, "both ports are closed");
+    });
 }
 
 fn closed() -> String {

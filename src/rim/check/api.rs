@@ -25,6 +25,8 @@ use crate::words::names::HookPath;
 
 /// For an answer without any work behind it.
 const GREETING: Duration = Duration::from_secs(6);
+/// A hook is answered at once; one that fails is tried again only so long.
+const FIRING: Duration = Duration::from_secs(5);
 /// Certificates and tokens are good for longer than this, and clocks that nobody sets are off by more.
 const MOST_SKEW: u64 = 300;
 /// A tag outside of `heat-salt-bootstrap/`, since the reactor that the project ships hears everything below that.
@@ -89,7 +91,7 @@ pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, pla
     if settings.apply.is_some() || settings.accept == Accept::Hook {
         let (dir, name) = NOBODY_HEARS;
         let hook = HookPath::below(dir, name);
-        let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), patience, || None);
+        let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), &patience.slice(FIRING), || None);
         chain.found(fired, |_| {
             format!("an event for nobody ({}) was fired; whether a reactor hears the real ones only a run can tell", hook.tag())
         })?;
@@ -119,28 +121,40 @@ fn refused<T>(asked: Option<&Result<T, Failure>>) -> Option<&Failure> {
     asked.and_then(|answer| answer.as_ref().err()).filter(|failure| failure.kind == Kind::PermissionRefused)
 }
 
+/// What the user lacks, all at once: nobody likes to restart a master three times.
 fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -> State {
-    let (user, has) = (&api.username, session.permissions());
-    let needs_master = settings.minion.trust == Trust::AskApi;
-    let wheel = settings.accept == Accept::Wheel;
-    let master = refused(seen.master.as_ref()).filter(|_| needs_master);
-    if let Some(failure) = master.or(refused(seen.key.as_ref()).filter(|_| wheel)) {
+    let (user, eauth, has) = (&api.username, &api.eauth, session.permissions());
+    let (wheel, asks) = (settings.accept == Accept::Wheel, settings.minion.trust == Trust::AskApi);
+    let master = refused(seen.master.as_ref()).filter(|_| asks);
+    let key = refused(seen.key.as_ref()).filter(|_| wheel);
+    // Not the user's fault: salt-api does not serve wheel at all.
+    if let Some(failure) = master.into_iter().chain(key).find(|failure| !failure.facts.contains_key("permission")) {
         return State::Wrong(failure.clone());
     }
+    let says = |fun| may_wheel(has, fun);
     // What the login says of permissions may be incomplete (groups). It is believed where it knows what was seen to be so.
-    let complete = may_wheel(has, "key.print") == Some(true) || may_wheel(has, "key.finger") == Some(true);
-    let needed = [("key.accept", wheel), ("key.delete", wheel && settings.deregister_at_shutdown)];
-    let lacks = needed.iter().find(|(fun, needed)| *needed && complete && may_wheel(has, fun) == Some(false));
-    if let Some((fun, _)) = lacks {
-        return State::Wrong(Failure::new(
-            Kind::PermissionRefused,
-            format!("user {user:?} may not call {fun}: the login names {}", summary(has)),
-        ));
+    let sees = says("key.print") == Some(true) || says("key.finger") == Some(true);
+    let blind = says("key.print") == Some(false) && says("key.finger") == Some(false);
+    let knows = if key.is_some() { blind } else { sees };
+    let changes = [("key.accept", wheel), ("key.delete", wheel && settings.deregister_at_shutdown)];
+    let changes: Vec<&str> = changes.into_iter().filter(|(_, needed)| *needed).map(|(fun, _)| fun).collect();
+    let mut lacks: Vec<&str> = changes.iter().copied().filter(|fun| knows && says(fun) == Some(false)).collect();
+    lacks.extend(key.map(|_| "key.print"));
+    lacks.extend(master.map(|_| "key.finger_master"));
+    if !lacks.is_empty() {
+        let lacks = lacks.join(", ");
+        return State::Wrong(
+            Failure::new(Kind::PermissionRefused, format!("user {user:?} may not call {lacks}; the login names {}", summary(has))).hint(
+                format!(
+                    "Give the user '@wheel': [{lacks}] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master. \
+                     Without key.finger_master it goes if minion.master_finger is given, without all of them if accept is \"hook\"."
+                ),
+            ),
+        );
     }
-    let unsure: Vec<&str> =
-        needed.iter().filter(|(fun, needed)| *needed && may_wheel(has, fun) != Some(true)).map(|(fun, _)| *fun).collect();
+    let unsure: Vec<&str> = changes.into_iter().filter(|fun| says(fun) != Some(true)).collect();
     let has = summary(has);
-    match (wheel, needs_master) {
+    match (wheel, asks) {
         (true, _) if unsure.is_empty() => State::Fine(format!("{user} has what accept \"wheel\" needs: {has}")),
         (true, _) => {
             State::Unknown(format!("whether {user} may call {} shows only when it is called; the login names {has}", unsure.join(" and ")))
