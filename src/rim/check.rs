@@ -24,6 +24,9 @@ use crate::service::{config, heat};
 use crate::words::failure::Failure;
 use crate::words::finding::{Finding, State, exit_code};
 
+/// Long enough for Keystone and Heat to answer; what fails is not worth trying for longer while a person waits.
+const HEAT: Duration = Duration::from_secs(8);
+
 /// Looks at everything, whatever it finds first; returns the exit code of the first thing that is wrong.
 pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
     let mut board = Board::new();
@@ -120,7 +123,7 @@ fn suffix(several: bool, of: &str) -> String {
 fn told(signal: &Signal, serves: Duration, patience: &Patience) -> State {
     let aged = handle_age::said(&signal.handle.way, api::now(), serves.as_secs());
     let and = |text: String| aged.as_ref().map_or_else(|| text.clone(), |aged| format!("{text}; {aged}"));
-    match heat::probe(signal, patience) {
+    match heat::probe(signal, &patience.slice(HEAT)) {
         Ok(said) => State::Fine(and(said)),
         Err(failure) => State::Wrong(Failure { message: and(failure.message), ..failure }),
     }

@@ -23,6 +23,7 @@ pub const CASES: &[Case] = &[
     ("master_away", master_away),
     ("api_closed", api_closed),
     ("next_url", next_url),
+    ("each_master", each_master),
     ("unknown_names", unknown_names),
     ("expired_certificate", |line| bad_certificate(line, Certificate::Expired, "has expired")),
     ("future_certificate", |line| bad_certificate(line, Certificate::Future, "not valid yet")),
@@ -234,6 +235,17 @@ fn next_url(line: Line) {
     let (address, good) = (closed(), vm.gate.url());
     let seen = checked(vm.set("api/url", json!([format!("https://{address}"), good])));
     seen.code(0).only(&[]).line("login", "ok", &good).line(&format!("salt-api port ({address})"), "unknown", "another URL");
+}
+
+/// Where each URL belongs to a master of its own, each has its own lines.
+fn each_master(line: Line) {
+    let mut vm = Vm::new(line, "check-each");
+    let (address, good) = (closed(), vm.gate.url());
+    vm.set("minion/master", json!(["127.0.0.1", "localhost"])).set("api/url", json!([good, format!("https://{address}")]));
+    let seen = checked(&vm);
+    let (port, login) = (format!("salt-api port ({address})"), format!("login ({})", good.trim_start_matches("https://")));
+    seen.code(30).wrong(&port, 30, "refused", "listens").only(&[&port]).line(&login, "ok", &good);
+    seen.line(&format!("login ({address})"), "unknown", &port).line("master name (localhost)", "ok", "127.0.0.1");
 }
 
 fn unknown_names(line: Line) {

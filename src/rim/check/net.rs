@@ -36,7 +36,7 @@ pub fn name(chain: &mut Chain, address: &Address, kind: Kind) -> Option<Vec<Sock
 }
 
 fn unknown(host: &str, kind: Kind, error: &io::Error) -> Failure {
-    Failure::new(kind, format!("the name {host} does not resolve: {error}"))
+    Failure::new(kind, format!("the name {host} does not resolve: {}", plainly(error)))
         .hint(format!("Check /etc/resolv.conf and the name; `getent ahosts {host}` asks as this program does."))
 }
 
@@ -74,10 +74,11 @@ fn judged(of: &Address, tried: &[Tried], kind: Kind) -> Result<String, Failure> 
     })
 }
 
-/// Without the number of the error, which nobody needs.
+/// Without the number of the error, and without what the sentence says already.
 fn plainly(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    let text = error.to_string().to_lowercase();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.strip_prefix("failed to lookup address information: ").unwrap_or(text).to_owned()
 }
 
 #[cfg(test)]
