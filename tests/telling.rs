@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lab::heat::StandIn;
 use lab::http::Answer;
 use lab::peer::{Certificate, Scripted};
@@ -131,14 +133,28 @@ fn check_asks_and_tells_nothing() {
     let vm = Vm::telling(&heat.handle());
     let output = vm.agent(&["check"], 10);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("WRONG   configuration: "), "{text}");
-    assert!(text.contains("ok      heat: TOKEN_SIGNAL at http://127.0.0.1:") && text.contains("would take a signal"), "{text}");
+    assert!(text.starts_with("WRONG   configuration  config: ") && text.contains("\n          what to do: "), "{text}");
+    assert!(text.contains("\nok      heat           TOKEN_SIGNAL at http://127.0.0.1:") && text.contains("would take a signal"), "{text}");
     vm.configure(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
     let text = String::from_utf8(vm.agent(&["check"], 10).stdout).unwrap();
-    assert!(text.contains("WRONG   heat: ") && text.contains("expired"), "{text}");
+    assert!(text.contains("\nWRONG   heat           signal-undelivered: ") && text.contains("expired"), "{text}");
     assert!(heat.signals().is_empty());
     assert!(heat.requests().iter().all(|received| received.request.method == "GET"));
     assert!(!vm.path("var").exists(), "it changes nothing");
+}
+
+/// Keystone's tokens say when they were made.
+#[test]
+fn check_tells_the_age_of_a_token() {
+    let peer = Scripted::start(&Authority::new().unwrap(), Certificate::Plain, |_| Answer::text(405, "text/plain", "")).unwrap();
+    for (age, says) in [(10, "10 s ago\n"), (600, "10 min ago\n"), (7_200, "2 h ago; a token of that age is older")] {
+        let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - age;
+        let token = URL_SAFE_NO_PAD.encode([&[0x80][..], &made.to_be_bytes(), b"encrypted"].concat());
+        let vm = Vm::telling(&json!({"endpoint": format!("http://{}/signal", peer.address()), "token": token}));
+        let text = String::from_utf8(vm.agent(&["check"], 10).stdout).unwrap();
+        assert!(text.contains("would take a signal; its token was made ") && text.contains(says), "{text}");
+        assert!(!text.contains(&token), "{text}");
+    }
 }
 
 /// No method that would be a signal, whatever the transport. A scripted peer answers as OpenStack would.
@@ -175,7 +191,7 @@ fn check_never_signals() {
     for mut handle in handles {
         handle["ca"] = json!(authority.ca_pem());
         let text = String::from_utf8(Vm::telling(&handle).agent(&["check"], 10).stdout).unwrap();
-        assert!(text.contains("\nok      heat: "), "{handle}: {text}");
+        assert!(text.contains("\nok      heat           "), "{handle}: {text}");
     }
     let signals = peer
         .requests()

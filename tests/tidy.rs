@@ -73,7 +73,7 @@ fn the_map_names_every_module_and_no_other() {
 
 #[test]
 fn help_fits_a_terminal_and_names_no_secret() {
-    for verb in ["", "run", "install", "accept", "apply", "signal", "plan", "status", "explain"] {
+    for verb in ["", "run", "install", "accept", "apply", "signal", "plan", "check", "status", "explain"] {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).args(&arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}");

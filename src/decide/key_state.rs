@@ -69,20 +69,21 @@ impl KeyState {
         [&self.accepted, &self.pending, &self.rejected, &self.denied].into_iter().flatten().any(|key| !key.is(ours))
     }
 
-    /// What it means for the key that this machine holds. The master answers a minion in this
+    /// What it means for the key that this machine holds, or will make if it has none yet. The master answers a minion in this
     /// order too: rejected ids first, then accepted, then denied and pending ones
     /// (`salt/channel/server.py`, `_auth`).
-    pub fn judge(&self, ours: &PublicKey) -> Judgement {
+    pub fn judge(&self, ours: Option<&PublicKey>) -> Judgement {
+        let is_ours = |key: &Seen| ours.is_some_and(|ours| key.is(ours));
         if !self.rejected.is_empty() {
             return Judgement::Rejected;
         }
         if !self.accepted.is_empty() {
-            return if self.accepted.iter().any(|key| key.is(ours)) { Judgement::Accepted } else { Judgement::Taken { by: "accepted" } };
+            return if self.accepted.iter().any(is_ours) { Judgement::Accepted } else { Judgement::Taken { by: "accepted" } };
         }
         if !self.pending.is_empty() {
-            return if self.pending.iter().any(|key| key.is(ours)) { Judgement::Pending } else { Judgement::Taken { by: "pending" } };
+            return if self.pending.iter().any(is_ours) { Judgement::Pending } else { Judgement::Taken { by: "pending" } };
         }
-        if self.denied.iter().any(|key| key.is(ours)) {
+        if self.denied.iter().any(is_ours) {
             return Judgement::Denied;
         }
         Judgement::Absent
@@ -119,7 +120,7 @@ mod tests {
 
     fn judged(returned: Value) -> Judgement {
         let id = MinionId::parse("web-1").unwrap();
-        KeyState::read(&returned, &id).unwrap().judge(&PublicKey::parse(OURS).unwrap())
+        KeyState::read(&returned, &id).unwrap().judge(Some(&PublicKey::parse(OURS).unwrap()))
     }
 
     #[test]
@@ -132,6 +133,17 @@ mod tests {
         assert_eq!(judged(json!({"minions": {"web-1": OURS}, "minions_denied": {"web-1": OTHER}})), Judgement::Accepted);
         assert_eq!(judged(json!({"minions_denied": {"web-1": [OTHER, OURS]}})), Judgement::Denied);
         assert_eq!(judged(json!({"minions_rejected": {"web-1": OURS}})), Judgement::Rejected);
+    }
+
+    #[test]
+    fn whoever_has_no_key_yet_finds_the_id_free_or_taken() {
+        let id = MinionId::parse("web-1").unwrap();
+        let judged = |returned: Value| KeyState::read(&returned, &id).unwrap().judge(None);
+        assert_eq!(judged(json!({})), Judgement::Absent);
+        assert_eq!(judged(json!({"minions_pre": {"web-1": OTHER}})), Judgement::Taken { by: "pending" });
+        assert_eq!(judged(json!({"minions": {"web-1": OTHER}})), Judgement::Taken { by: "accepted" });
+        assert_eq!(judged(json!({"minions_rejected": {"web-1": OTHER}})), Judgement::Rejected);
+        assert_eq!(judged(json!({"minions_denied": {"web-1": OTHER}})), Judgement::Absent);
     }
 
     #[test]

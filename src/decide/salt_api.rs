@@ -41,11 +41,21 @@ pub fn wheel_body(fun: &str, arguments: &Value) -> String {
     Value::Array(vec![call]).to_string()
 }
 
-/// Reads the answer to a login: the session's token.
-pub fn login_answer(status: u16, body: &[u8]) -> Result<Secret, Refusal> {
-    let answer = success(status, body)?;
+/// What a login brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The session's token.
+    pub token: Secret,
+    /// What the user may do, by the master's configuration.
+    pub permissions: Value,
+}
+
+/// Reads the answer to a login.
+pub fn login_answer(status: u16, body: &[u8]) -> Result<Opened, Refusal> {
+    let mut answer = success(status, body)?;
+    let permissions = answer.pointer_mut("/return/0/perms").map(Value::take).unwrap_or_default();
     match answer["return"][0]["token"].as_str() {
-        Some(token) if !token.is_empty() => Ok(Secret::new(token)),
+        Some(token) if !token.is_empty() => Ok(Opened { token: Secret::new(token), permissions }),
         _ => Err(nonsense(status, body)),
     }
 }

@@ -8,5 +8,6 @@ pub mod interrupt;
 pub mod locks;
 pub mod patience;
 pub mod process;
+pub mod reach;
 pub mod shutdown;
 pub mod sockets;

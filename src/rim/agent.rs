@@ -59,7 +59,7 @@ pub fn main(cli: &Cli) -> u8 {
         Verb::Apply(work) => perform("apply", Play::Links(Links { apply: true, ..none }), work, &root, &cli.common),
         Verb::Deregister { at_shutdown, json } => deregister(*at_shutdown, *json, &root, &cli.common),
         Verb::Signal(wish) => ended(telling::signal(wish, &root, &cli.common)),
-        Verb::Check => check::check(&root, &cli.common),
+        Verb::Check { json } => check::check(*json, &root, &cli.common),
         Verb::Template { name } => ended(template(name.as_deref())),
         Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, &cli.common)),
         Verb::Status { json } => ended(status(*json, &root)),

@@ -179,8 +179,12 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         os_release: Option<PathBuf>,
     },
-    /// Look at what run depends on and say what is wrong; change nothing
-    Check,
+    /// Look at everything run depends on and say what is wrong; change nothing
+    Check {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the last report for a person
     Status {
         /// As it is

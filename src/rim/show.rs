@@ -1,8 +1,11 @@
-//! What `status` and `explain` show to a person.
+//! What `status`, `explain` and `check` show.
 
 use std::fmt::Write as _;
 
-use crate::words::failure::Kind;
+use serde_json::{Value, json};
+
+use crate::words::failure::{Failure, Kind};
+use crate::words::finding::{Finding, State};
 use crate::words::report::{Report, Verdict};
 
 /// A report as a person reads it.
@@ -57,4 +60,87 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
 /// What a kind of failure means.
 pub fn explanation(kind: Kind) -> String {
     format!("{} {}\n  {}\n  What to do: {}\n", kind.code(), kind.reason(), kind.meaning(), kind.advice())
+}
+
+/// What a look that did not end says of itself.
+const LATE: &str = "the look did not end in time";
+
+/// Findings as a table: one line each, below a wrong one what to do about it.
+pub fn findings(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|one| one.what.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Finding { what, state } in findings {
+        let (word, said) = match state {
+            State::Fine(said) => ("ok", said.clone()),
+            State::Wrong(failure) => ("WRONG", failure.to_string()),
+            State::Unknown(why) => ("unknown", why.clone()),
+            State::Late => ("unknown", LATE.to_owned()),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{word:7} {what:width$}  {}", said.trim().replace('\n', "\n          "));
+        if let State::Wrong(failure) = state {
+            let _ = writeln!(text, "          what to do: {}", mend(failure).replace('\n', "\n          "));
+        }
+    }
+    text
+}
+
+/// The same for programs.
+pub fn findings_json(findings: &[Finding]) -> Value {
+    let one = |Finding { what, state }: &Finding| {
+        let (word, said, hint) = match state {
+            State::Fine(said) => ("ok", said.as_str(), None),
+            State::Wrong(failure) => ("wrong", failure.message.as_str(), Some(mend(failure))),
+            State::Unknown(why) => ("unknown", why.as_str(), None),
+            State::Late => ("unknown", LATE, None),
+        };
+        json!({"what": what, "state": word, "said": said, "hint": hint, "code": state.code()})
+    };
+    Value::Array(findings.iter().map(one).collect())
+}
+
+fn mend(failure: &Failure) -> &str {
+    failure.hint.as_deref().unwrap_or(failure.kind.advice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Vec<Finding> {
+        let of = |what: &str, state| Finding { what: what.into(), state };
+        let failure = Failure::new(Kind::KeyConflict, "another key\nis there");
+        vec![
+            of("configuration", State::Fine("can be used".into())),
+            of("key", State::Wrong(failure.clone())),
+            of("login", State::Wrong(failure.hint("Do this."))),
+            of("hook", State::Unknown("nobody knows".into())),
+            of("heat", State::Late),
+        ]
+    }
+
+    #[test]
+    fn a_table_for_people() {
+        let expected = [
+            "ok      configuration  can be used",
+            "WRONG   key            key-conflict: another key",
+            "          is there",
+            &format!("          what to do: {}", Kind::KeyConflict.advice()),
+            "WRONG   login          key-conflict: another key",
+            "          is there",
+            "          what to do: Do this.",
+            "unknown hook           nobody knows",
+            "unknown heat           the look did not end in time",
+        ];
+        assert_eq!(findings(&some()).lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn and_an_array_for_programs() {
+        let shown = findings_json(&some());
+        assert_eq!(shown[0], json!({"what": "configuration", "state": "ok", "said": "can be used", "hint": null, "code": null}));
+        assert_eq!(shown[2], json!({"what": "login", "state": "wrong", "said": "another key\nis there", "hint": "Do this.", "code": 42}));
+        assert_eq!((&shown[3]["state"], &shown[3]["code"]), (&json!("unknown"), &json!(null)));
+        assert_eq!((&shown[4]["state"], &shown[4]["code"]), (&json!("unknown"), &json!(60)));
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod deadline;
 pub mod failure;
+pub mod finding;
 pub mod names;
 pub mod report;
 pub mod secret;

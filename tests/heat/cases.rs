@@ -250,7 +250,7 @@ fn only_heat_signal_lives_on() {
     }
     let vm = Vm::new("vm-1", heat_signal);
     let checked = vm.agent(&["check"], 10);
-    assert!(checked.stdout.contains("ok      heat: HEAT_SIGNAL at "), "{}", checked.stdout);
+    assert!(checked.stdout.contains("\nok      heat           HEAT_SIGNAL at "), "{}", checked.stdout);
     vm.succeed("late");
     // Of this stack's owner the token has died too.
     let seen = fresh.as_seen_now().unwrap();
@@ -276,7 +276,7 @@ fn own_ca(name: &str, transport: &str, handle: fn(&Stack) -> Value) {
         assert!(told.stderr.contains("certificate"), "{}", told.stderr);
         let vm = Vm::new("vm-1", json!({"signal": handle, "ca": authority.ca_pem()}));
         let checked = vm.agent(&["check"], 10);
-        assert!(checked.stdout.contains("ok      heat: "), "{}", checked.stdout);
+        assert!(checked.stdout.contains("\nok      heat           "), "{}", checked.stdout);
         assert_eq!(stack.status().unwrap().0, "CREATE_IN_PROGRESS", "a check counts as nothing");
         vm.succeed("by TLS");
         assert_complete(stack);

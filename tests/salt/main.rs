@@ -3,6 +3,7 @@
 //! `cargo test --test salt` runs everything; `cargo test --test salt -- 3008::keys` a part of it.
 
 mod api;
+mod check;
 mod ends;
 mod enroll;
 mod fixture;
@@ -25,13 +26,14 @@ const THREADS: usize = 3;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let themes: [(&str, &[Case]); 6] = [
+    let themes: [(&str, &[Case]); 7] = [
         ("good", good::CASES),
         ("api", api::CASES),
         ("keys", keys::CASES),
         ("enroll", enroll::CASES),
         ("states", states::CASES),
         ("ends", ends::CASES),
+        ("check", check::CASES),
     ];
     let mut trials = Vec::new();
     for (theme, cases) in themes {

@@ -196,7 +196,7 @@ impl Minion {
 
     /// The minion is not there. Salt's own words tell why: it ends when the master refuses its key, and when the master's key is
     /// not the one it knows (`salt/crypt.py`, `sign_in` and `verify_master`).
-    fn ended(&self) -> Failure {
+    pub fn ended(&self) -> Failure {
         let words = self.last_words().unwrap_or_default();
         let says = |text: &str| words.contains(text);
         let kind = if says("rejected this minion's public key") {

@@ -1,5 +1,6 @@
 //! The package that holds the minion's program: is it there, is it the wanted version, and if not, how it gets there.
 
+pub mod look;
 pub mod plan;
 mod source;
 mod transaction;
@@ -60,11 +61,7 @@ pub fn ensure(
         return Err(not_as_wanted(install, program, there.as_deref(), patience));
     }
     if !root.is_machine() {
-        return Err(Failure::new(
-            Kind::UnsupportedSystem,
-            format!("packages can be installed into / only, not below {}", root.dir().display()),
-        )
-        .hint("With --root set install.source to \"preinstalled\"."));
+        return Err(only_into_machine(root));
     }
     let system = system().map_err(unsupported)?;
     let step = match (&there, package_version(patience)?) {
@@ -95,6 +92,11 @@ pub fn ensure(
 fn system() -> Result<System, String> {
     let text = OS_RELEASE.iter().find_map(|path| files::read_text(Path::new(path), MOST_BYTES).ok()).unwrap_or_default();
     System::of(OsRelease::parse(&text), |program| command::find(program).is_some())
+}
+
+fn only_into_machine(root: &Root) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("packages can be installed into / only, not below {}", root.dir().display()))
+        .hint("With --root set install.source to \"preinstalled\".")
 }
 
 fn unsupported(seen: String) -> Failure {

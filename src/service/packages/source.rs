@@ -41,11 +41,7 @@ pub fn from_repository(
 ) -> Result<(), Failure> {
     let Transaction { manager, patience, .. } = *transaction;
     if matches!(manager, Manager::Rpm | Manager::Dpkg) {
-        return Err(Failure::new(
-            Kind::UnsupportedSystem,
-            format!("there is only {} here ({}), which knows no repositories", manager.program(), system.release),
-        )
-        .hint("Give one package file: install.source \"package\", with package_url and sha256."));
+        return Err(no_repositories(system));
     }
     let mut repository = Repository::at(url, install.version.as_ref(), system);
     let key = match key {
@@ -81,6 +77,47 @@ pub fn from_repository(
     }
 }
 
+/// The failure of a system whose manager knows no repositories.
+pub fn no_repositories(system: &System) -> Failure {
+    let why = format!("there is only {} here ({}), which knows no repositories", system.manager.program(), system.release);
+    Failure::new(Kind::UnsupportedSystem, why).hint("Give one package file: install.source \"package\", with package_url and sha256.")
+}
+
+/// The failure of a package that is none for this system.
+pub fn wrong_format(url: &str, system: &System) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("{url} is no package for {}", system.release))
+}
+
+/// Looks whether a source gives what is at this URL, and takes no more of it than is needed to know. `holds` is a text that has to be
+/// in what comes.
+pub fn answers(url: &str, timeout: Duration, holds: Option<&str>) -> Result<(), Failure> {
+    let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
+    let (mut begun, mut taken) = (false, Vec::new());
+    let answer = Client::for_downloads().download(url, timeout, MOST_KEY, &mut |piece| {
+        begun = true;
+        taken.extend_from_slice(piece);
+        if holds.is_some() { Ok(()) } else { Err(std::io::Error::other("that is enough")) }
+    });
+    match (answer, holds) {
+        (_, None) if begun => Ok(()),
+        (Ok((200, _)), None) => Ok(()),
+        (Ok((200, _)), Some(text)) if String::from_utf8_lossy(&taken).contains(text) => Ok(()),
+        (Ok((200, _)), Some(_)) => Err(no_key(url)),
+        (Ok((status, _)), _) => Err(failed(format!("HTTP {status}"))),
+        (Err(Trouble::Tls(distrust)), _) => Err(untrusted(failed(distrust.to_string()))),
+        (Err(trouble), _) => Err(failed(trouble.to_string())),
+    }
+}
+
+fn no_key(url: &str) -> Failure {
+    Failure::new(Kind::PackageUntrusted, format!("{url} holds no armoured public key"))
+        .hint("Correct install.repository.gpg_key_url, or give the key itself in gpg_key.")
+}
+
+fn untrusted(failure: Failure) -> Failure {
+    failure.hint("Its certificate has to be signed by a CA that this machine knows; see ca-certificates.")
+}
+
 /// The version that is going to be installed, of those that the repository has.
 fn chosen(transaction: &Transaction, wish: Option<&Wish>, url: &str) -> Result<String, Failure> {
     let printed = match package_command::list(transaction.manager) {
@@ -110,8 +147,7 @@ fn fetched_key(url: &str, patience: &Patience) -> Result<String, Failure> {
     if text.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
         return Ok(text);
     }
-    Err(Failure::new(Kind::PackageUntrusted, format!("{url} holds no armoured public key"))
-        .hint("Correct install.repository.gpg_key_url, or give the key itself in gpg_key."))
+    Err(no_key(url))
 }
 
 /// Are the metadata signed as well as the packages? It is not known before, and dnf wants it said. If nobody answers, it is
@@ -139,7 +175,7 @@ pub fn from_file(
     prepare: impl FnOnce(Step) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if format != system.manager.format() {
-        return Err(Failure::new(Kind::UnsupportedSystem, format!("{url} is no package for {}", system.release)));
+        return Err(wrong_format(url, system));
     }
     let file = Downloaded::new(root, url, format)?;
     file.fill(url, sha256, transaction.patience)?;
@@ -225,9 +261,7 @@ fn fetch(
             Ok((status @ (408 | 429 | 500..=599), retry_after)) => Err(Miss::Passing(failed(format!("HTTP {status}")), retry_after)),
             Ok((status, _)) => Err(Miss::Final(failed(format!("HTTP {status}")))),
             Err(trouble) if refused => Err(Miss::Final(failed(trouble.to_string()))),
-            Err(Trouble::Tls(distrust)) if distrust != Distrust::NotYetValid => Err(Miss::Final(
-                failed(distrust.to_string()).hint("Its certificate has to be signed by a CA that this machine knows; see ca-certificates."),
-            )),
+            Err(Trouble::Tls(distrust)) if distrust != Distrust::NotYetValid => Err(Miss::Final(untrusted(failed(distrust.to_string())))),
             Err(trouble) => Err(Miss::Passing(failed(trouble.to_string()), None)),
         }
     })

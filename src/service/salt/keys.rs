@@ -49,7 +49,7 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
         |failure: Failure| if failure.kind == Kind::MinionNotConnected { Failure { kind: Kind::KeyNotSeen, ..failure } } else { failure };
     let ours = own_key(minion, &patience).map_err(unseen)?;
     await_first_contact(minion, &patience).map_err(unseen)?;
-    let mut look = Look::new(id, ours);
+    let mut look = Look::new(id, Some(ours));
     let judgement = patience.poll(REMOTE, || {
         minion.check().map_err(unseen)?;
         Ok(Some(look.at_master(session, &patience)?).filter(|judgement| *judgement != Judgement::Absent))
@@ -75,9 +75,19 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
         .hint("See the master's log; its key directory may be read-only or full."))
 }
 
+/// Looks at what lies on the master under this id, and leaves it as it is. What `accept` would fail of is a failure here too. `ours`
+/// is the key of this machine, if it has one yet.
+pub fn inspect(session: &mut Session, id: &MinionId, ours: Option<PublicKey>, patience: &Patience) -> Result<Judgement, Failure> {
+    let mut look = Look::new(id, ours);
+    match look.at_master(session, patience)? {
+        fine @ (Judgement::Absent | Judgement::Pending | Judgement::Accepted) => Ok(fine),
+        other => Err(look.refused(other)),
+    }
+}
+
 /// Removes this minion's own key from the master, and no other. Says whether there was one.
 pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &Patience) -> Result<bool, Failure> {
-    let mut look = Look::new(id, ours);
+    let mut look = Look::new(id, Some(ours));
     match look.at_master(session, patience)? {
         Judgement::Absent => return Ok(false),
         Judgement::Pending | Judgement::Accepted => {}
@@ -131,13 +141,13 @@ fn accept_exactly(session: &mut Session, id: &MinionId, patience: &Patience) -> 
 /// Looks at what lies under our id on the master.
 struct Look<'a> {
     id: &'a MinionId,
-    ours: PublicKey,
+    ours: Option<PublicKey>,
     // key.print shows the key itself; a user without it may have key.finger.
     fun: &'static str,
 }
 
 impl<'a> Look<'a> {
-    fn new(id: &'a MinionId, ours: PublicKey) -> Look<'a> {
+    fn new(id: &'a MinionId, ours: Option<PublicKey>) -> Look<'a> {
         Look { id, ours, fun: "key.print" }
     }
 
@@ -152,9 +162,9 @@ impl<'a> Look<'a> {
         };
         let state =
             KeyState::read(&returned, self.id).map_err(|why| Failure::new(Kind::ApiProtocol, format!("{} returned {why}", self.fun)))?;
-        let judgement = state.judge(&self.ours);
+        let judgement = state.judge(self.ours.as_ref());
         debug!("key of {}: {judgement:?}", self.id);
-        if state.holds_others(&self.ours) && judgement == Judgement::Accepted {
+        if judgement == Judgement::Accepted && self.ours.as_ref().is_some_and(|ours| state.holds_others(ours)) {
             warn!("another machine has tried to join as {} with another key; it was denied", self.id);
         }
         Ok(judgement)
@@ -168,8 +178,7 @@ impl<'a> Look<'a> {
     }
 
     fn not_seen(&self) -> Failure {
-        Failure::new(Kind::KeyNotSeen, format!("the key of {} did not reach the master", self.id))
-            .fact("fingerprint", self.ours.fingerprint().as_str())
+        self.about_ours(Failure::new(Kind::KeyNotSeen, format!("the key of {} did not reach the master", self.id)))
     }
 
     fn refused(&self, judgement: Judgement) -> Failure {
@@ -178,7 +187,10 @@ impl<'a> Look<'a> {
             Judgement::Rejected => Failure::new(Kind::KeyRejected, format!("the key of {id} was rejected on the master")),
             Judgement::Taken { by } => Failure::new(
                 Kind::KeyConflict,
-                format!("another key is {by} under the id {id} on the master, so this minion's key is denied"),
+                format!(
+                    "another key is {by} under the id {id} on the master, so this minion's key {} denied",
+                    if self.ours.is_some() { "is" } else { "would be" }
+                ),
             ),
             Judgement::Denied => Failure::new(
                 Kind::KeyConflict,
@@ -189,6 +201,13 @@ impl<'a> Look<'a> {
                 Failure::new(Kind::Bug, format!("the key of {id} is {judgement:?}, which refuses nothing"))
             }
         };
-        failure.fact("fingerprint", self.ours.fingerprint().as_str())
+        self.about_ours(failure)
+    }
+
+    fn about_ours(&self, failure: Failure) -> Failure {
+        match &self.ours {
+            Some(ours) => failure.fact("fingerprint", ours.fingerprint().as_str()),
+            None => failure,
+        }
     }
 }

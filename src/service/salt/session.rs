@@ -29,6 +29,7 @@ pub struct Session<'a> {
     url: usize,
     pinned: bool,
     token: Option<Secret>,
+    permissions: Value,
 }
 
 impl<'a> Session<'a> {
@@ -45,7 +46,7 @@ impl<'a> Session<'a> {
     fn prepared(api: &'a Api, url: usize, pinned: bool) -> Result<Session<'a>, Failure> {
         let client = Client::trusting(api.ca.as_deref())
             .map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
-        Ok(Session { api, client, url, pinned, token: None })
+        Ok(Session { api, client, url, pinned, token: None, permissions: Value::Null })
     }
 
     /// Is somebody logged in, as far as is known here?
@@ -63,19 +64,39 @@ impl<'a> Session<'a> {
                 .hint("forget_secrets has wiped it after use: give it again, in api.password or api.password_file.")
         })?;
         let body = salt_api::login_body(&self.api.username, password, &self.api.eauth);
-        let token = patience.retry("login", |tries| {
+        let opened = patience.retry("login", |tries| {
             let reply = self.post("login", body.expose(), false, timeout(tries, patience));
-            let token =
+            let opened =
                 reply.and_then(|reply| salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal)));
-            token.inspect_err(|_| {
+            opened.inspect_err(|_| {
                 if !self.pinned {
                     self.url = (self.url + 1) % self.api.urls.len();
                 }
             })
         })?;
         debug!("logged in at {} as {} ({})", self.base(), self.api.username, self.api.eauth);
-        self.token = Some(token);
+        (self.token, self.permissions) = (Some(opened.token), opened.permissions);
         Ok(())
+    }
+
+    /// What the user may do, by what the last login said.
+    pub fn permissions(&self) -> &Value {
+        &self.permissions
+    }
+
+    /// The URL that is spoken to.
+    pub fn url(&self) -> &str {
+        self.base()
+    }
+
+    /// Asks for nothing: whoever answers, whatever it is, can be trusted and reached. Returns what its clock says, if it does.
+    pub fn greet(&self, within: Duration) -> Result<Option<String>, Failure> {
+        let url = format!("{}/", self.base());
+        let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
+        match self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble)) {
+            Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
+            Err(Miss::Final(failure) | Miss::Passing(failure, _)) => Err(failure),
+        }
     }
 
     /// Calls a wheel function and returns what it returned.
