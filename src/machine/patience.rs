@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// So often in a row something doubtful is seen before it is believed. With the pauses between, that takes four seconds.
 const DOUBTS: u32 = 5;
-/// Where a pause does not fit into the time that is left, one last try is made when so much of it remains.
+/// With less time than this, nothing is tried again.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
 impl Patience {
@@ -97,8 +97,8 @@ impl Patience {
     /// Tries until it succeeds, fails for good, or the time is up; then the last failure stands,
     /// since it says more than the clock. `attempt` is told which try it is, from zero.
     ///
-    /// A span that the server named is waited for, however long, except that the last try is made before the time is up: what
-    /// the server guesses about itself is no reason to give up on a whole machine.
+    /// A span that the server named is waited for if there is so much time. If not, half of what is left is waited each time:
+    /// what a server guesses about itself is no reason to give up on a whole machine, and something has to follow the success.
     pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, Miss>) -> Result<T, Failure> {
         let (mut tries, mut doubts) = (0, 0);
         loop {
@@ -132,7 +132,8 @@ fn pause(tries: u32, not_before: Option<Duration>, remaining: Duration, random: 
     let jitter = backoff(tries, random);
     // The jitter comes on top, since a server names the same span to everybody. It may name any number.
     let wanted = not_before.map_or(jitter, |span| span.max(FIRST_PAUSE).saturating_add(jitter));
-    remaining.checked_sub(LAST_TRY).filter(|most| !most.is_zero()).map(|most| wanted.min(most))
+    let most = remaining.checked_sub(LAST_TRY).filter(|most| !most.is_zero())?;
+    Some(if wanted <= most { wanted } else { remaining / 2 })
 }
 
 /// Full jitter: anywhere between nothing and the doubled pause, so that a herd of VMs that failed
@@ -179,11 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_ends_in_a_last_try() {
+    fn what_does_not_fit_is_tried_again_half_way() {
         let (hour, ten) = (Duration::from_secs(3600), Duration::from_secs(10));
-        assert_eq!(pause(1, Some(hour), ten, 0), Some(ten - LAST_TRY));
-        assert_eq!(pause(1, Some(Duration::MAX), ten, u32::MAX), Some(ten - LAST_TRY));
-        assert_eq!(pause(40, None, ten, u32::MAX), Some(ten - LAST_TRY));
+        assert_eq!(pause(1, Some(hour), ten, 0), Some(ten / 2));
+        assert_eq!(pause(1, Some(Duration::MAX), ten, u32::MAX), Some(ten / 2));
+        assert_eq!(pause(40, None, ten, u32::MAX), Some(ten / 2));
+        assert_eq!(pause(1, Some(ten - LAST_TRY), ten, 0), Some(ten - LAST_TRY));
         assert_eq!(pause(1, None, LAST_TRY, 0), None);
         assert_eq!(pause(1, Some(hour), Duration::ZERO, 0), None);
     }

@@ -5,6 +5,7 @@
 mod api;
 mod ends;
 mod enroll;
+mod faults;
 mod fixture;
 mod gate;
 mod good;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
             }
         }
     }
+    trials.extend(faults::trials());
     if !arguments.list {
         // Built before the clock of any case runs.
         for line in Line::ALL {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    faults::finish();
     fixture::stop_masters();
     conclusion.exit_code()
 }
