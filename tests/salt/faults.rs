@@ -5,15 +5,14 @@
 //! Salt is real behind the proxy that plays the fault. A minion that is there already serves many cells one after the other: what
 //! is asked of salt-api is the same, and the start of a minion would cost more than everything else.
 
-use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
-use lab::faults::{Fault, Lasts};
+use lab::faults::{Fault, Lasts, most_tries};
 use lab::http::{At, Request, Then};
 use lab::keys::KeyState;
+use lab::process::most_memory;
 use lab::venv::Line;
 use libtest_mimic::Trial;
 
@@ -110,7 +109,7 @@ fn taken(fault: Fault, step: Step) -> Taken {
             _,
             Fault::Garbage | Fault::Page | Fault::HalfABody | Fault::HugeBody | Fault::Redirect | Fault::TwoLengths | Fault::HugeHeaders,
         ) => Taken::Doubtful(34, "api-protocol"),
-        (_, Fault::Refused | Fault::HandshakeReset | Fault::HandshakeStalls | Fault::Cut(..) | Fault::Status(..)) => {
+        (_, Fault::Refused | Fault::HandshakeReset | Fault::HandshakeStalls | Fault::Cut(..) | Fault::Status(..) | Fault::Echo) => {
             Taken::Passing(30, "api-unreachable")
         }
     }
@@ -231,8 +230,8 @@ fn goes_away(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
     ended.expect(seen > 0 || fault == Fault::Refused, "the fault was met");
     let lost = step == Step::Login && fault.comes_through();
     if !lost {
-        for token in vm.gate.tokens() {
-            ended.expect(!vm.gate.is_alive(&token), "its session is closed");
+        for token in &ended.tokens {
+            ended.expect(!vm.gate.is_alive(token), "its session is closed");
         }
     }
     Taken::Survived
@@ -264,50 +263,4 @@ fn succeeded(ended: &Ended, step: Step) {
     }
     ended.expect(ended.code == 0 && ended.report["verdict"] == "done", "exit code 0");
     ended.expect(ended.signals.is_empty(), "nothing to tell Heat yet");
-}
-
-/// The most memory that a process has had at once while it ran, in kB.
-fn most_memory(pid: i32) -> usize {
-    let mut most = 0;
-    while let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) {
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        // One that has ended has no memory any more.
-        let Some(now) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
-        most = now;
-        thread::sleep(Duration::from_millis(10));
-    }
-    most
-}
-
-/// How many tries fit into so many seconds, as `machine::patience` spaces them.
-fn most_tries(fault: Fault, seconds: f64) -> usize {
-    // Near the end the pauses are halved, down to half a second: so many more.
-    let halved = 4;
-    if fault.keeps_waiting() {
-        // Each try takes all the time there is, and the answer may come to its end only then.
-        return 2;
-    }
-    match fault {
-        Fault::Status(_, Some(span)) => 2 + halved + (seconds / span as f64) as usize,
-        _ => 1 + likely_pauses(seconds) + halved,
-    }
-}
-
-/// So many pauses that more of them fit into the time with a probability of less than one in a million. Each lies anywhere
-/// between nothing and its cap; for n of them the probability is at most time^n / (n! * the product of their caps).
-fn likely_pauses(seconds: f64) -> usize {
-    let caps = [0.5, 1.0, 2.0, 4.0, 8.0].into_iter().chain(std::iter::repeat(15.0));
-    // A pause whose cap is shorter than the time is no limit by itself: as if it took nothing.
-    let (mut probability, mut counted, mut pauses) = (1.0, 0.0, 0);
-    for cap in caps {
-        pauses += 1;
-        if cap >= seconds {
-            counted += 1.0;
-            probability *= seconds / (counted * cap);
-        }
-        if probability < 1e-6 {
-            break;
-        }
-    }
-    pauses
 }

@@ -398,7 +398,8 @@ pub struct Ended {
     stack: (String, String),
     /// What was asked at the gate meanwhile.
     pub requests: Vec<String>,
-    tokens: Vec<String>,
+    /// The tokens of the sessions that were opened meanwhile.
+    pub tokens: Vec<String>,
 }
 
 impl Ended {

@@ -167,6 +167,9 @@ impl<'a> Session<'a> {
     fn refused(&self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
         let (base, user, eauth) = (self.base(), &self.api.username, &self.api.eauth);
         let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
+        // Whoever answers there may say back what it was told.
+        let secrets = [self.api.password.as_ref(), self.token.as_ref()].into_iter().flatten();
+        let refusal = secrets.fold(refusal, Refusal::without);
         Miss::Final(match refusal {
             Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
                 .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),

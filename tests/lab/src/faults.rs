@@ -34,6 +34,8 @@ pub enum Fault {
     Garbage,
     /// This status, with so many seconds as Retry-After.
     Status(u16, Option<u64>),
+    /// A page that says back all that it was told, with status 502.
+    Echo,
     /// A page where JSON belongs, with status 200.
     Page,
     /// Half of the real answer's body, as if that were all of it.
@@ -50,7 +52,7 @@ pub enum Fault {
 
 impl Fault {
     /// The table's rows.
-    pub const ALL: [Fault; 31] = [
+    pub const ALL: [Fault; 32] = [
         Fault::Refused,
         Fault::HandshakeReset,
         Fault::HandshakeStalls,
@@ -76,6 +78,7 @@ impl Fault {
         Fault::Status(503, Some(u64::MAX)),
         Fault::Status(429, None),
         Fault::Status(429, Some(1)),
+        Fault::Echo,
         Fault::Page,
         Fault::HalfABody,
         Fault::HugeBody,
@@ -256,7 +259,7 @@ impl State {
         }
         let fault = play_here.takes_its_turn();
         drop(play);
-        fault.map_or_else(|| honest(request), |fault| self.spoiled(fault, || honest(request)))
+        fault.map_or_else(|| honest(request), |fault| self.spoiled(fault, request, || honest(request)))
     }
 
     fn refuse(&self, passes: bool) {
@@ -273,7 +276,7 @@ impl State {
         }
     }
 
-    fn spoiled(&self, fault: Fault, honest: impl Fn() -> Answer) -> Answer {
+    fn spoiled(&self, fault: Fault, request: &Request, honest: impl Fn() -> Answer) -> Answer {
         let with = |more: Vec<(String, String)>| match honest() {
             Answer::Reply { status, headers, body } => Answer::Reply { status, headers: [headers, more].concat(), body },
             other => other,
@@ -287,6 +290,11 @@ impl State {
                 };
                 headers.extend(span.map(|span| ("Retry-After".to_owned(), span.to_string())));
                 Answer::Reply { status, headers, body }
+            }
+            Fault::Echo => {
+                let headers = request.headers.iter().map(|(name, value)| format!("{name}: {value}, "));
+                let told = headers.collect::<String>() + &String::from_utf8_lossy(&request.body);
+                Answer::cherrypy_error(502, &told.replace('"', "&quot;"))
             }
             Fault::Page => Answer::text(200, "text/html", "<!DOCTYPE html>\n<html><body><p>We will be back soon.</p></body></html>"),
             Fault::HalfABody => match honest() {
@@ -323,6 +331,34 @@ impl Play {
     }
 }
 
+/// How many tries fit into so many seconds, as the product spaces them (`src/machine/patience.rs`).
+pub fn most_tries(fault: Fault, seconds: f64) -> usize {
+    // Near the end the pauses are halved, down to half a second: so many more.
+    let halved = 4;
+    if fault.keeps_waiting() {
+        // Each try takes all the time there is, and the answer may come to its end only then.
+        return 2;
+    }
+    match fault {
+        Fault::Status(_, Some(span)) => 2 + halved + (seconds / span as f64) as usize,
+        _ => 1 + likely_pauses(seconds) + halved,
+    }
+}
+
+/// So many pauses fit into the time with a probability of less than one in a million. Each lies anywhere between nothing and its
+/// cap; for n of them the probability is at most time^n / (n! * the product of their caps).
+fn likely_pauses(seconds: f64) -> usize {
+    let caps = [0.5, 1.0, 2.0, 4.0, 8.0].into_iter().chain(std::iter::repeat(15.0));
+    let mut probability = 1.0;
+    for (pauses, cap) in (1..).zip(caps) {
+        probability *= seconds / (f64::from(pauses) * cap);
+        if probability < 1e-6 {
+            return pauses as usize;
+        }
+    }
+    unreachable!("the factors go to nothing")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -336,6 +372,14 @@ mod tests {
         let names: BTreeSet<String> = Fault::ALL.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), Fault::ALL.len(), "{names:?}");
         assert!(names.contains("handshake_stalls") && names.contains("reset_at_byte_30"), "{names:?}");
+    }
+
+    #[test]
+    fn more_time_has_room_for_more_tries() {
+        assert!(likely_pauses(0.4) < likely_pauses(6.0) && likely_pauses(6.0) < likely_pauses(60.0));
+        assert!((8..12).contains(&likely_pauses(6.0)), "{}", likely_pauses(6.0));
+        assert_eq!(most_tries(Fault::Status(503, Some(2)), 8.0), 10);
+        assert!(most_tries(Fault::Garbage, 6.0) < most_tries(Fault::Garbage, 60.0));
     }
 
     /// What a client gets over plain TCP, and how it ends.
