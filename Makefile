@@ -65,8 +65,8 @@ test: ## everything (root; some 15 minutes, and once as long for Salts, Heat and
 
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
-	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports --test telling
-	cargo test --locked --package lab --test stand_ins
+	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports --test telling --test heat_faults
+	cargo test --locked --package lab --lib --test stand_ins
 
 test-salt: ## against real Salt of both lines
 	@$(PREFLIGHT) salt

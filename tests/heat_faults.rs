@@ -3,12 +3,12 @@
 //!
 //! The run itself fails at once, since there is no minion; what is looked at is how Heat hears of it.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use lab::heat::StandIn;
 use lab::http::{Answer, Request};
 use lab::process::{Finished, Running, most_memory};
 use lab::tls::Authority;
+use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "^pass#w@rd%";
@@ -27,6 +28,13 @@ const CODE: i32 = 20;
 const DOUBTS: usize = 5;
 /// An answer may have 8 MiB, and is held twice while it grows; the rest is the program.
 const MOST_MEMORY: usize = 64 * 1024;
+
+/// Most of the time the cells wait.
+const THREADS: usize = 8;
+
+/// Cells in which Heat was told by the run, and those in which it was told later.
+static SURVIVED: AtomicUsize = AtomicUsize::new(0);
+static REPORTED: AtomicUsize = AtomicUsize::new(0);
 
 /// The table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +49,14 @@ enum Step {
 
 impl Step {
     const ALL: [Step; 3] = [Step::Token, Step::Keystone, Step::Heat];
+
+    fn name(self) -> &'static str {
+        match self {
+            Step::Token => "token",
+            Step::Keystone => "keystone",
+            Step::Heat => "heat",
+        }
+    }
 
     fn is_at(self, request: &Request) -> bool {
         (request.path == KEYSTONE) == (self == Step::Keystone)
@@ -166,6 +182,7 @@ fn for_ever(step: Step, fault: Fault) {
     if does_not_matter(fault) {
         assert_eq!(report["signal"]["delivered"], true, "{report:#}");
         cell.counted();
+        SURVIVED.fetch_add(1, Ordering::Relaxed);
         return;
     }
     assert_eq!(report["signal"]["delivered"], false, "{report:#}");
@@ -181,6 +198,7 @@ fn for_ever(step: Step, fault: Fault) {
     cell.line.calm();
     assert_eq!(cell.agent(&["signal", "--kept"]).code, 0);
     cell.counted();
+    REPORTED.fetch_add(1, Ordering::Relaxed);
 }
 
 fn goes_away(step: Step, fault: Fault) {
@@ -198,36 +216,29 @@ fn goes_away(step: Step, fault: Fault) {
     assert!(!cell.below("signal.json").exists(), "it is to be told again");
     assert!(cell.line.seen() > 0 || fault == Fault::Refused, "the fault was not met");
     cell.counted();
+    SURVIVED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// All the cells of one end: most of the time they wait.
-fn all(cell: fn(Step, Fault)) {
-    let cells: VecDeque<(Step, Fault)> = Step::ALL.iter().flat_map(|&step| Fault::ALL.iter().map(move |&fault| (step, fault))).collect();
-    let (tried, cells, failed) = (cells.len(), Mutex::new(cells), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                loop {
-                    let Some((step, fault)) = cells.lock().unwrap().pop_front() else { return };
-                    // What went wrong is printed where it does.
-                    if std::panic::catch_unwind(|| cell(step, fault)).is_err() {
-                        failed.lock().unwrap().push(format!("{step:?} {fault}"));
-                    }
-                }
-            });
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let ends = [("for_ever", for_ever as fn(Step, Fault)), ("goes_away", goes_away)];
+    let mut trials = Vec::new();
+    for step in Step::ALL {
+        for fault in Fault::ALL {
+            for (end, cell) in ends {
+                let played = move || {
+                    cell(step, fault);
+                    Ok(())
+                };
+                trials.push(Trial::test(format!("{}::{fault}::{end}", step.name()), played));
+            }
         }
-    });
-    let failed = failed.into_inner().unwrap();
-    println!("{} of {tried} cells held", tried - failed.len());
-    assert!(failed.is_empty(), "{failed:#?}");
-}
-
-#[test]
-fn a_fault_that_stays_is_reported_and_told_later() {
-    all(for_ever);
-}
-
-#[test]
-fn a_fault_that_goes_away_is_survived() {
-    all(goes_away);
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let (survived, reported) = (SURVIVED.load(Ordering::Relaxed), REPORTED.load(Ordering::Relaxed));
+    if survived + reported > 0 {
+        println!("faults: {} cells tried, {survived} survived, {reported} reported", conclusion.num_passed + conclusion.num_failed);
+    }
+    conclusion.exit_code()
 }
