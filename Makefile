@@ -8,7 +8,7 @@ export HSB_CACHE := $(CACHE)
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
 # Nothing may raise it unnoticed. The aim is 2,200,000.
-MOST_BYTES := 2700000
+MOST_BYTES := 2450000
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
@@ -32,12 +32,13 @@ build: ## the agent, linked as is usual on this machine
 	@$(PREFLIGHT) build
 	cargo build --release --locked
 
-# A static program gains nothing from position independent code but its size.
+# A static program gains nothing from position independent code but its size, and nothing from tables for unwinding if it aborts.
+STATIC_FLAGS := -C relocation-model=static -C force-unwind-tables=no -C link-arg=-Wl,-T,$(CURDIR)/packaging/no-unwind-tables.ld
 static: ## the agent as it ships, static
 	@$(PREFLIGHT) build
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || ! command -v rustup >/dev/null || rustup target add $(TARGET)
 	@$(PREFLIGHT) static
-	CC_$(subst -,_,$(TARGET))=$(MUSL_CC) CFLAGS_$(subst -,_,$(TARGET))=-U_FORTIFY_SOURCE RUSTFLAGS='-C relocation-model=static' \
+	CC_$(subst -,_,$(TARGET))=$(MUSL_CC) CFLAGS_$(subst -,_,$(TARGET))=-U_FORTIFY_SOURCE RUSTFLAGS='$(STATIC_FLAGS)' \
 		cargo build --release --locked --target $(TARGET)
 	@ls -l $(STATIC)
 

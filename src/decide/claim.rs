@@ -1,5 +1,5 @@
 //! What a VM posts to the hooks of `accept: hook`: a claim that is signed by the minion's own key and, to be enrolled, proved
-//! by a token. Everybody who can log in to salt-api may read the event bus, so neither key nor token is ever in it.
+//! by a token. Everybody who can log in to salt-api may read the event bus, so neither the private key nor the token is ever in it.
 //!
 //! The other side is `cloud-init/salt-master/runners/heat_salt_bootstrap.py`.
 
@@ -14,6 +14,11 @@ use crate::words::secret::Secret;
 
 /// Where claims go, below `/hook/`.
 pub const HOOKS: &str = "heat-salt-bootstrap";
+
+/// Does this hook take claims?
+pub fn takes_claims(hook: &HookPath) -> bool {
+    hook.as_str().split('/').next() == Some(HOOKS)
+}
 
 /// A one-time token, as `salt-run heat_salt_bootstrap.mint` prints it.
 #[derive(Debug, Clone)]

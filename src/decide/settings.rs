@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::claim::{HOOKS, Token};
+use super::claim::{Token, takes_claims};
 use super::fingerprint::Fingerprint;
 use super::handle::Handle;
 use super::system::Format;
@@ -174,7 +174,7 @@ impl Settings {
 impl Apply {
     /// Is the hook the one that takes signed claims, and no classic reactor?
     pub fn is_guarded(&self) -> bool {
-        self.hook.as_str().starts_with(HOOKS)
+        takes_claims(&self.hook)
     }
 
     /// The states as the hook's `args` carries them.

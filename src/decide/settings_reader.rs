@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::claim::HOOKS;
+use super::claim::{HOOKS, takes_claims};
 use super::enroll_reader::{accept, token};
 use super::fingerprint::{Fingerprint, PublicKey};
 use super::fragments::Merged;
@@ -258,8 +258,7 @@ fn apply(top: &Section, accept: Accept) -> Option<Apply> {
         None => HookPath::parse("states/state").ok(),
     };
     let ours = HookPath::below(HOOKS, "apply");
-    let claims = hook.as_ref().is_some_and(|hook| hook.as_str().split('/').next() == Some(HOOKS));
-    if claims && (accept != Accept::Hook || hook.as_ref() != Some(&ours)) {
+    if hook.as_ref().is_some_and(takes_claims) && (accept != Accept::Hook || hook.as_ref() != Some(&ours)) {
         section.complain("hook", format!("only {} takes claims, and only of minions enrolled with accept \"hook\"", ours.as_str()));
     }
     let names: Vec<&str> = section.texts("states").into_iter().flatten().collect();

@@ -179,12 +179,19 @@ fn hook_body(apply: &Apply, minion_id: &str, bootstrap_id: &str) -> Value {
     body
 }
 
-/// The id of this bootstrap of this instance, which goes with everything that the master is asked.
-pub fn bootstrap_id(scene: &Scene, place: &Place) -> String {
-    let known = scene.settings.apply.as_ref().map(|apply| remembered(scene, apply, place).bootstrap_id);
-    let id = known.or_else(|| scene.journal.bootstrap_id()).unwrap_or_else(new_uuid);
+/// The id of this bootstrap of this instance, which goes with everything that the master is asked. It is remembered from now on: a run
+/// that is killed goes on under the same.
+pub fn bootstrap_id(scene: &Scene, place: &Place) -> Result<String, Failure> {
+    let id = match &scene.settings.apply {
+        Some(apply) => {
+            let memory = remembered(scene, apply, place);
+            scene.store.keep_memory(&memory)?;
+            memory.bootstrap_id
+        }
+        None => scene.journal.bootstrap_id().unwrap_or_else(new_uuid),
+    };
     scene.journal.name_bootstrap(&id);
-    id
+    Ok(id)
 }
 
 /// The memory of this bootstrap of this instance, or a new one.
@@ -193,15 +200,8 @@ fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
     let same = scene.store.memory().filter(|memory| memory.instance == instance && memory.asked == asked);
     match same {
         // The states held, and are wanted again: that is another bootstrap.
-        Some(memory) if memory.phase != Phase::Held => memory,
-        _ => Memory {
-            schema: 1,
-            instance,
-            asked,
-            bootstrap_id: scene.journal.bootstrap_id().unwrap_or_else(new_uuid),
-            before: jobs::known(place),
-            phase: Phase::Failed,
-        },
+        Some(memory) if memory.phase != Phase::Held || !scene.again => memory,
+        _ => Memory { schema: 1, instance, asked, bootstrap_id: new_uuid(), before: jobs::known(place), phase: Phase::Failed },
     }
 }
 

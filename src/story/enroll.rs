@@ -64,14 +64,23 @@ fn claim(scene: &Scene, session: &mut Session, place: &Place, keys: &KeyPair, pa
         Failure::new(Kind::Config, "enroll.token is not there any more, and this minion has to be enrolled")
             .hint("forget_secrets has wiped it after use: have another minted, and give it in enroll.token.")
     })?;
-    let Scene { settings, .. } = *scene;
-    let (id, bootstrap_id) = (&settings.minion.id, apply::bootstrap_id(scene, place));
-    enroll::claim(session, keys, Asked::Enroll(token), id, &bootstrap_id, patience)?;
-    let others = settings.api.as_ref().filter(|_| settings.one_api_for_each_master());
+    let (id, bootstrap_id) = (&scene.settings.minion.id, apply::bootstrap_id(scene, place)?);
+    at_each_master(scene, session, patience, |session| enroll::claim(session, keys, Asked::Enroll(token), id, &bootstrap_id, patience))
+}
+
+/// Does something in this session and, where each master has an API of its own, in one with each of the others.
+pub fn at_each_master(
+    scene: &Scene,
+    session: &mut Session,
+    patience: &Patience,
+    mut work: impl FnMut(&mut Session) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    work(session)?;
+    let others = scene.settings.api.as_ref().filter(|_| scene.settings.one_api_for_each_master());
     for (api, url) in others.into_iter().flat_map(|api| (1..api.urls.len()).map(move |url| (api, url))) {
         let mut session = Session::at(api, url)?;
         session.log_in(patience)?;
-        enroll::claim(&mut session, keys, Asked::Enroll(token), id, &bootstrap_id, patience)?;
+        work(&mut session)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Leaving: a machine that goes for good takes its own key off the master.
 
 use super::bootstrap::{log_in, session_with};
+use super::enroll::at_each_master;
 use super::journal::Did;
 use super::scene::Scene;
 use crate::decide::claim::Asked;
@@ -29,19 +30,27 @@ pub fn leave(scene: &Scene) -> Result<String, Failure> {
     journal.step("stop", patience, |patience| {
         daemon::stop(settings.minion.start, root, &place, patience).map(|stopped| Did::so((), stopped))
     })?;
-    let said = journal.step("deregister", patience, |patience| match settings.accept {
-        Accept::Wheel => {
-            let removed = keys::remove(&mut session, id, own.public.clone(), patience)?;
-            let said = if removed { "its key is removed from the master" } else { "the master had no key of it" };
-            Ok(Did::so(said, removed))
-        }
-        Accept::Hook | Accept::Nobody => {
-            let bootstrap_id = store.memory().map(|memory| memory.bootstrap_id).unwrap_or_default();
-            enroll::claim(&mut session, &own, Asked::Deregister, id, &bootstrap_id, patience)?;
-            Ok(Did::change("the master was asked to remove its key, which it does not answer"))
-        }
+    let bootstrap_id = store.memory().map(|memory| memory.bootstrap_id).unwrap_or_default();
+    let removed = journal.step("deregister", patience, |patience| {
+        let mut removed = false;
+        at_each_master(scene, &mut session, patience, |session| {
+            removed |= match settings.accept {
+                Accept::Wheel => keys::remove(session, id, own.public.clone(), patience)?,
+                Accept::Hook | Accept::Nobody => {
+                    enroll::claim(session, &own, Asked::Deregister, id, &bootstrap_id, patience)?;
+                    true
+                }
+            };
+            Ok(())
+        })?;
+        Ok(Did::so(removed, removed))
     })?;
     // Its states do not hold any more, should it come back.
     files::remove(&store.memory_path())?;
+    let said = match (settings.accept, removed) {
+        (Accept::Wheel, true) => "its key is removed from the master",
+        (Accept::Wheel, false) => "the master had no key of it",
+        (Accept::Hook | Accept::Nobody, _) => "the master was asked to remove its key, which it does not answer",
+    };
     Ok(format!("{id} has left: {said}"))
 }

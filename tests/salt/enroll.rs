@@ -65,14 +65,17 @@ fn claiming(line: Line, id: &str) -> Vm {
     vm
 }
 
-/// The last decision about an id.
+/// It was decided so about an id, by now or soon. The reactor decides several claims at once, in no order.
 #[track_caller]
 fn decided(master: &Master, id: &str, granted: bool, why: &str) {
-    let fits = || {
-        let last = master.decisions(id).pop()?;
-        (last["granted"] == granted && last["why"].as_str()?.contains(why)).then_some(())
-    };
-    until(LONG, fits).unwrap_or_else(|_| panic!("not decided so: {granted}, {why:?}: {:#?}\n{}", master.decisions(id), master.log_tail()));
+    decided_so_often(master, id, granted, why, 1);
+}
+
+#[track_caller]
+fn decided_so_often(master: &Master, id: &str, granted: bool, why: &str, times: usize) {
+    let fits = |one: &Value| one["granted"] == granted && one["why"].as_str().is_some_and(|said| said.contains(why));
+    let so = || (master.decisions(id).iter().filter(|one| fits(one)).count() >= times).then_some(());
+    until(LONG, so).unwrap_or_else(|_| panic!("not decided so: {granted}, {why:?}: {:#?}\n{}", master.decisions(id), master.log_tail()));
 }
 
 /// A user with an empty permission list gets its own key accepted and its own states run, and can do nothing else.
@@ -134,6 +137,11 @@ fn second_run(line: Line) {
     let ended = vm.run();
     ended.done();
     ended.expect(ended.requests.is_empty() && ended.changed().is_empty(), "nothing to do");
+    // A minion that was stopped is started; its claim is none too many, and its states held before.
+    vm.root.stop_minion();
+    let ended = vm.run();
+    ended.done();
+    ended.expect(ended.asked("POST /hook/heat-salt-bootstrap/apply") == 0, "no second trigger");
     // The token is used up, and nothing needs it.
     let again = vm.agent(&["run", "--again"]);
     again.done().states(2, 0);
@@ -300,7 +308,7 @@ fn replayed(line: Line) {
     thief.hook("heat-salt-bootstrap/deregister", &apply).unwrap();
     vm.master.remove_key("claim-replayed").unwrap();
     thief.hook("heat-salt-bootstrap/enroll", &enroll).unwrap();
-    decided(&vm.master, "claim-replayed", false, "used before");
+    decided_so_often(&vm.master, "claim-replayed", false, "used before", 2);
     assert_ne!(vm.own_key().0, Some(KeyState::Accepted), "a key that an operator has deleted is back");
     let others = vm.master.decisions("claim-replayed").iter().filter(|one| one["verb"] == "deregister").count();
     assert_eq!(others, 0, "the claim for another hook was not even read");
@@ -331,6 +339,11 @@ impl Forger {
     }
 
     fn post(&self, session: &Session, verb: &str, claim: &Value, token: &str) {
+        self.try_post(session, verb, claim, token).unwrap();
+    }
+
+    /// Says whether salt-api took it: of what is too large for its event bus a busy one says 500.
+    fn try_post(&self, session: &Session, verb: &str, claim: &Value, token: &str) -> Result<Value, String> {
         let document = claim.to_string();
         let mut signature = vec![0; self.private.public().modulus_len()];
         self.private.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), document.as_bytes(), &mut signature).unwrap();
@@ -338,7 +351,7 @@ impl Forger {
         let proof = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), document.as_bytes());
         let proof: String = proof.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let body = json!({"claim": STANDARD.encode(&document), "signature": STANDARD.encode(&signature), "proof": proof});
-        session.hook(&format!("heat-salt-bootstrap/{verb}"), &body).unwrap();
+        session.hook(&format!("heat-salt-bootstrap/{verb}"), &body).map_err(|error| format!("{error:#}"))
     }
 
     fn enroll(&self, session: &Session, id: &str, token: &str) {
@@ -374,6 +387,7 @@ fn forged_triggers(line: Line) {
     }
     forger.post(&session, "deregister", &forger.claim("deregister", json!("forger"), json!({})), "");
     decided(master, "forger", false, "does not allow to deregister");
+    decided_so_often(master, "victim", false, "another key", 2);
     assert!(master.decisions("forger").iter().filter(|one| one["verb"] == "apply").all(|one| one["granted"] == false));
     assert!(master.decisions("victim").iter().all(|one| one["granted"] == true || one["why"].as_str().unwrap().contains("another key")));
     assert!(!victim.path("ok.out").exists() && !victim.path("second.out").exists(), "a state ran on the victim");
@@ -435,8 +449,12 @@ fn hostile_claims(line: Line) {
         let keys =
             [json!("no key"), json!(short), json!(elliptic), json!(null), json!({}), json!("A".repeat(1024 * 1024)), json!("{{ 7 * 7 }}")];
         for key in keys {
-            forger.post(&session, "enroll", &forger.claim("enroll", json!("hostile"), json!({"token": name, "key": key})), &token);
-            sent += 1;
+            let claim = forger.claim("enroll", json!("hostile"), json!({"token": name, "key": key}));
+            let large = claim.to_string().len() > 1_000_000;
+            match forger.try_post(&session, "enroll", &claim, &token) {
+                Ok(_) => sent += 1,
+                Err(error) => assert!(large, "{error}"),
+            }
         }
         for body in [json!({}), json!([1]), json!({"claim": 3}), json!({"claim": "%%%"}), json!({"claim": "e30="}), json!("text")] {
             session.hook("heat-salt-bootstrap/enroll", &body).unwrap();

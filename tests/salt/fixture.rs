@@ -65,6 +65,10 @@ pub fn alone(line: Line, case: impl FnOnce(&Private)) {
     if private.master.api_pid().is_none() {
         private.master.restart_api().unwrap();
     }
+    // To a salt-api whose master was away the next hook may be lost.
+    let session = private.master.session("admin").unwrap();
+    until(LONG, || session.hook("lab/awake", &json!({})).ok()).unwrap();
+    drop(session);
     case(private);
 }
 

@@ -3,7 +3,7 @@
 //! A hook is answered as soon as its event is on the bus, and nothing comes back from who decides. So whether a claim was
 //! granted is seen on this machine: by a minion that connects, or by what its log says the master told it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::{info, warn};
@@ -90,9 +90,10 @@ pub fn connect(
     mut claim_again: impl FnMut(&Patience) -> Result<(), Failure>,
 ) -> Result<Connected, Failure> {
     let patience = patience.slice(MOST);
+    let knew_a_master = minion.place.met_master().is_some();
     let mut met = false;
     for claims in 1..=CLAIMS {
-        let mut waits_since = None;
+        let mut waits_since: Option<Instant> = None;
         let connected = patience.poll(EVERY, || {
             met |= process::connected(&minion.pids(), &[minion.place.master_port]);
             if let Some(connected) = connection::seen(minion, master).map_err(|failure| refused(minion, id, failure))? {
@@ -101,10 +102,12 @@ pub fn connect(
             if minion.says("has rejected this minion's public key") {
                 return Err(refused(minion, id, Failure::new(Kind::KeyRejected, "")));
             }
-            if !minion.says("has cached the public key for this node") {
+            // A minion that is let in writes down whom it has met.
+            let let_in = !knew_a_master && minion.place.met_master().is_some();
+            if let_in || !minion.says("has cached the public key for this node") {
                 return Ok(None);
             }
-            let since = *waits_since.get_or_insert_with(std::time::Instant::now);
+            let since = *waits_since.get_or_insert_with(Instant::now);
             Ok((since.elapsed() > GRANTED_WITHIN).then_some(None))
         })?;
         match connected {
@@ -113,8 +116,9 @@ pub fn connect(
                 warn!("the minion's key waits on the master: claiming it again");
                 claim_again(&patience)?;
             }
-            Some(None) => break,
-            None => return Err(minion.explain(not_connected(minion, id, met))),
+            // The time is up, and it waits still.
+            Some(None) | None if waits_since.is_some() => break,
+            Some(None) | None => return Err(minion.explain(not_connected(minion, id, met))),
         }
     }
     Err(minion.explain(ask_the_audit(

@@ -18,6 +18,8 @@ use crate::words::names::MinionId;
 const KEY_PATIENCE: Duration = Duration::from_secs(180);
 /// How often it is looked, on this machine, whether the minion has begun to talk to the master.
 const LOCAL: Duration = Duration::from_millis(40);
+/// So often a key is accepted before it is thought to stay as it is.
+const ACCEPTS: u32 = 5;
 /// How often the master is asked for a key that did not arrive at once.
 const REMOTE: Duration = Duration::from_millis(400);
 
@@ -58,17 +60,19 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
         Some(Judgement::Accepted) => return Ok(false),
         Some(other) => return Err(look.refused(other)),
     }
-    accept_exactly(session, id, &patience)?;
-    // Neither the reply's success nor what it returned proves anything: look again.
-    match look.at_master(session, &patience)? {
-        Judgement::Accepted => Ok(true),
-        Judgement::Pending => {
-            Err(Failure::new(Kind::ApiProtocol, format!("key.accept was answered, but the key of {id} is still pending"))
-                .hint("See the master's log; its key directory may be read-only or full."))
+    for _ in 0..ACCEPTS {
+        accept_exactly(session, id, &patience)?;
+        // Neither the reply's success nor what it returned proves anything: look again.
+        match look.at_master(session, &patience)? {
+            Judgement::Accepted => return Ok(true),
+            // A busy master that was just answering the minion writes its key down as pending once more (3008).
+            Judgement::Pending => patience.pause(REMOTE)?,
+            Judgement::Absent => return Err(look.not_seen()),
+            other => return Err(look.refused(other)),
         }
-        Judgement::Absent => Err(look.not_seen()),
-        other => Err(look.refused(other)),
     }
+    Err(Failure::new(Kind::ApiProtocol, format!("key.accept was answered {ACCEPTS} times, but the key of {id} is still pending"))
+        .hint("See the master's log; its key directory may be read-only or full."))
 }
 
 /// Removes this minion's own key from the master, and no other. Says whether there was one.

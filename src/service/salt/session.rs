@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
             Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
             // Something in front of salt-api may have said it.
             Refusal::Nonsense(said) => return Miss::Doubtful(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
-            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint("The event socket of a salt-api 3008 breaks when two hooks come at the same moment: restart salt-api, and set thread_pool: 1 below rest_cherrypy."), retry_after),
+            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint("Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to a 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy."), retry_after),
             Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
         })
     }
