@@ -59,7 +59,7 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-test: ## everything (root; some 15 minutes, and once as long for Salts, Heat and roots)
+test: ## everything (root; some 25 minutes, and once as long for Salts, Heat and roots)
 	@$(PREFLIGHT) quick salt services install heat
 	@$(MAKE) --no-print-directory test-quick venvs
 	@$(MAKE) --no-print-directory test-salt test-services test-install test-heat
