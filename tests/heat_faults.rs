@@ -123,6 +123,7 @@ impl Cell {
         assert!((1..MOST_MEMORY).contains(&memory), "{memory} kB of memory");
         assert!(finished.seconds <= self.deadline as f64 + 1.0, "{finished:?}");
         assert!(self.line.lured().is_empty(), "a redirect was followed");
+        assert!(self.line.is_left_alone(), "Retry-After is not kept to");
         for secret in [PASSWORD, self.heat.token()] {
             assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret), "{secret} in {finished:?}");
             assert_eq!(holding(&self.root.path().join("var"), secret), Vec::<PathBuf>::new(), "they hold {secret}");

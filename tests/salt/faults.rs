@@ -250,6 +250,7 @@ fn played(vm: &mut Vm, step: Step, fault: Fault, lasts: Lasts, seconds: u64) -> 
     let ended = started.finish(vm);
     let limit = vm.limit();
     ended.expect(ended.seconds <= limit, &format!("it ends within {limit} s"));
+    ended.expect(vm.gate.faults.is_left_alone(), "Retry-After is kept to");
     let memory = memory.join().unwrap();
     ended.expect((1..MOST_MEMORY).contains(&memory), &format!("less than {MOST_MEMORY} kB of memory, and it was {memory} kB"));
     ended

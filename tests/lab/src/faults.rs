@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustls::ServerConfig;
@@ -163,7 +163,7 @@ struct Play {
     left: Option<usize>,
     /// Connections meet it already.
     armed: bool,
-    seen: usize,
+    seen: Vec<Instant>,
 }
 
 impl Faulty {
@@ -191,7 +191,7 @@ impl Faulty {
             Lasts::Times(times) => Some(times),
         };
         let armed = at_once && fault.is_of_the_connection();
-        *self.state.play.lock().unwrap() = Some(Play { fault, at: Box::new(at), left, armed, seen: 0 });
+        *self.state.play.lock().unwrap() = Some(Play { fault, at: Box::new(at), left, armed, seen: Vec::new() });
         if armed && fault == Fault::Refused {
             self.state.refuse(left.is_some());
         }
@@ -205,7 +205,15 @@ impl Faulty {
 
     /// How often the fault was met, and its requests seen after it had gone. Connections that are refused nobody sees.
     pub fn seen(&self) -> usize {
-        self.state.play.lock().unwrap().as_ref().map_or(0, |play| play.seen)
+        self.state.play.lock().unwrap().as_ref().map_or(0, |play| play.seen.len())
+    }
+
+    /// Was the span kept to that a Retry-After named? All of them are of a second or more; what is left of a deadline may be less
+    /// in the end, so the first two pauses count.
+    pub fn is_left_alone(&self) -> bool {
+        let play = self.state.play.lock().unwrap();
+        let pauses = |play: &Play| play.seen.windows(2).take(2).all(|two| two[1] - two[0] >= Duration::from_secs(1));
+        play.as_ref().is_none_or(|play| !matches!(play.fault, Fault::Status(_, Some(_))) || pauses(play))
     }
 
     /// What came to where redirects lead.
@@ -249,7 +257,7 @@ impl State {
                 return honest(request);
             }
             play_here.armed = true;
-            play_here.seen += 1;
+            play_here.seen.push(Instant::now());
             let (refused, passes) = (play_here.fault == Fault::Refused, play_here.left.is_some());
             drop(play);
             if refused {
@@ -321,7 +329,7 @@ impl State {
 impl Play {
     /// The fault, unless it has gone away.
     fn takes_its_turn(&mut self) -> Option<Fault> {
-        self.seen += 1;
+        self.seen.push(Instant::now());
         match &mut self.left {
             Some(0) => return None,
             Some(left) => *left -= 1,
