@@ -59,15 +59,15 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-test: ## everything (root; some 15 minutes, and once as long for Salts, Heat and roots)
+test: ## everything (root; some 25 minutes, and once as long for Salts, Heat and roots)
 	@$(PREFLIGHT) quick salt services install heat
 	@$(MAKE) --no-print-directory test-quick venvs
 	@$(MAKE) --no-print-directory test-salt test-services test-install test-heat
 
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
-	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports --test telling --test check
-	cargo test --locked --package lab --test stand_ins
+	cargo test --locked --lib --bins --test panic --test tidy --test plan --test transports --test telling --test check --test heat_faults
+	cargo test --locked --package lab --lib --test stand_ins
 
 test-salt: ## against real Salt of both lines
 	@$(PREFLIGHT) salt

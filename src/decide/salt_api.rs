@@ -27,6 +27,26 @@ pub enum Refusal {
     Nonsense(String),
 }
 
+impl Refusal {
+    /// The same, where this is not said.
+    pub fn without(self, secret: &Secret) -> Refusal {
+        // As it is, and as it stands in a JSON text.
+        let quoted = json!(secret.expose()).to_string();
+        let masked = |said: String| match secret.expose() {
+            "" => said,
+            plain => said.replace(plain, "***").replace(quoted.trim_matches('"'), "***"),
+        };
+        match self {
+            Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => self,
+            Refusal::Permission(said) => Refusal::Permission(masked(said)),
+            Refusal::ClientDisabled(said) => Refusal::ClientDisabled(masked(said)),
+            Refusal::Unavailable(said) => Refusal::Unavailable(masked(said)),
+            Refusal::Exception(said) => Refusal::Exception(masked(said)),
+            Refusal::Nonsense(said) => Refusal::Nonsense(masked(said)),
+        }
+    }
+}
+
 /// The body of `POST /login`.
 pub fn login_body(username: &str, password: &Secret, eauth: &str) -> Secret {
     Secret::new(json!({"username": username, "password": password.expose(), "eauth": eauth}).to_string())
@@ -104,9 +124,14 @@ fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
 
 fn nonsense(status: u16, body: &[u8]) -> Refusal {
     let text = String::from_utf8_lossy(body);
-    let excerpt = html::message(&text).unwrap_or_else(|| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect());
-    let excerpt = if excerpt.is_empty() { "an empty body".to_owned() } else { format!("{excerpt:?}") };
-    Refusal::Nonsense(format!("HTTP {status} with {excerpt}"))
+    let words = || text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect();
+    let said = match text.trim_start().bytes().next() {
+        None => "an empty body".to_owned(),
+        // What begins as salt-api's own answers do may hold a session's token, as half an answer to a login does.
+        Some(b'{' | b'[') => format!("JSON that is not all there or says something else ({} bytes)", body.len()),
+        Some(_) => format!("{:?}", html::message(&text).unwrap_or_else(words)),
+    };
+    Refusal::Nonsense(format!("HTTP {status} with {said}"))
 }
 
 fn last_line(traceback: &str) -> String {
@@ -161,6 +186,27 @@ mod tests {
             assert!(matches!(login_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
             assert!(matches!(hook_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
         }
+    }
+
+    #[test]
+    fn half_an_answer_to_a_login_gives_no_token_away() {
+        for body in [&br#"{"return": [{"token": "5e55101"#[..], br#" {"return": [{"token": ["5e55101"]}]}"#] {
+            let Err(Refusal::Nonsense(said)) = login_answer(200, body) else { panic!("taken for an answer") };
+            assert!(!said.contains("5e55101") && said.contains("JSON"), "{said}");
+        }
+        assert_eq!(login_answer(200, b"It works!\n"), Err(Refusal::Nonsense("HTTP 200 with \"It works!\"".into())));
+    }
+
+    #[test]
+    fn what_is_said_back_is_masked() {
+        let secret = Secret::new("pass\"word");
+        let echo = page(&login_body("boot", &secret, "pam").expose().replace('"', "&quot;"));
+        let Err(refusal) = login_answer(502, &echo) else { panic!("taken for an answer") };
+        assert_eq!(
+            refusal.without(&secret),
+            Refusal::Unavailable("HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into())
+        );
+        assert_eq!(Refusal::Nonsense("x".into()).without(&Secret::new("")), Refusal::Nonsense("x".into()));
     }
 
     #[test]

@@ -141,6 +141,8 @@ pub enum Answer {
     Taken,
     /// It may be taken later; the server may have said when.
     Later(String, Option<Duration>),
+    /// Heat would not say this, so it was probably not Heat that answered.
+    Odd(String),
     /// It will never be taken.
     Never(String),
 }
@@ -159,13 +161,17 @@ fn gone(way: &Way) -> &'static str {
 }
 
 /// Reads the answer to a signal. heat-api-cfn answers 500 to a body that it cannot use, after a minute; ours is one that it can,
-/// so a 500 is the engine's trouble and may pass.
-pub fn answer(way: &Way, status: u16, retry_after: Option<Duration>) -> Answer {
+/// so a 500 is the engine's trouble and may pass. heat-api says `null`; a page in its place is a portal's or a balancer's.
+pub fn answer(way: &Way, status: u16, body: &[u8], retry_after: Option<Duration>) -> Answer {
+    let page = || body.trim_ascii_start().starts_with(b"<");
     match status {
+        200..=299 if matches!(way, Way::Token { .. } | Way::Heat { .. }) && page() => {
+            Answer::Odd(format!("Heat's address answered {status} with a page, as Heat never does: is the handle's URL right?"))
+        }
         200..=299 => Answer::Taken,
         401 | 403 | 404 | 410 => Answer::Never(format!("Heat answered {status}: {}", gone(way))),
         408 | 425 | 429 | 500..=599 => Answer::Later(format!("Heat answered {status}"), retry_after),
-        _ => Answer::Never(format!("Heat answered {status}, which is no answer to a signal: is the handle's URL right?")),
+        _ => Answer::Odd(format!("Heat answered {status}, which is no answer to a signal: is the handle's URL right?")),
     }
 }
 
@@ -257,10 +263,13 @@ mod tests {
     #[test]
     fn answers() {
         let token = Way::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
-        assert_eq!(answer(&token, 200, None), Answer::Taken);
-        assert!(matches!(answer(&token, 401, None), Answer::Never(why) if why.contains("HEAT_SIGNAL")));
-        assert!(matches!(answer(&token, 503, Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
-        assert!(matches!(answer(&token, 302, None), Answer::Never(_)));
-        assert!(matches!(answer(&Way::Aws(Secret::new("http://h/")), 403, None), Answer::Never(why) if why.contains("15 minutes")));
+        assert_eq!(answer(&token, 200, b"null", None), Answer::Taken);
+        assert_eq!(answer(&token, 200, b"", None), Answer::Taken);
+        assert!(matches!(answer(&token, 200, b"\n<html>Please log in</html>", None), Answer::Odd(_)));
+        assert_eq!(answer(&Way::Aws(Secret::new("http://h/")), 200, b"<Response/>", None), Answer::Taken);
+        assert!(matches!(answer(&token, 401, b"", None), Answer::Never(why) if why.contains("HEAT_SIGNAL")));
+        assert!(matches!(answer(&token, 503, b"", Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
+        assert!(matches!(answer(&token, 302, b"", None), Answer::Odd(_)));
+        assert!(matches!(answer(&Way::Aws(Secret::new("http://h/")), 403, b"", None), Answer::Never(why) if why.contains("15 minutes")));
     }
 }

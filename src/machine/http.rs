@@ -70,8 +70,10 @@ pub enum Trouble {
     TimedOut(Duration),
     /// The connection cannot be trusted.
     Tls(Distrust),
-    /// The connection broke, or what came is no HTTP.
+    /// The connection broke.
     Broken(String),
+    /// What came is no HTTP, or more than anybody would say.
+    Nonsense(String),
 }
 
 /// Why a TLS connection cannot be trusted.
@@ -99,6 +101,7 @@ impl fmt::Display for Trouble {
             Trouble::TimedOut(span) => write!(f, "no whole answer within {:.0} s", span.as_secs_f64()),
             Trouble::Tls(distrust) => write!(f, "{distrust}"),
             Trouble::Broken(why) => write!(f, "the connection broke: {why}"),
+            Trouble::Nonsense(why) => write!(f, "the answer cannot be read: {why}"),
         }
     }
 }
@@ -242,7 +245,8 @@ fn trouble(error: &ureq::Error, request: &Request) -> Trouble {
         ureq::Error::Tls(why) => Trouble::Tls(Distrust::Other((*why).to_owned())),
         ureq::Error::ConnectionFailed => Trouble::Connect("refused".into()),
         ureq::Error::Io(inner) => io_trouble(inner, &host()),
-        ureq::Error::BodyExceedsLimit(most) => Trouble::Broken(format!("the answer is larger than {most} bytes")),
+        ureq::Error::BodyExceedsLimit(most) => Trouble::Nonsense(format!("it is larger than {most} bytes")),
+        ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => Trouble::Nonsense(error.to_string()),
         other => Trouble::Broken(other.to_string()),
     }
 }

@@ -26,12 +26,19 @@ pub enum Miss {
     Final(Failure),
     /// It may: try again, not before the span that the server named.
     Passing(Failure, Option<Duration>),
+    /// It looks like somebody's mistake, which should be told soon. But a balancer says the same while its servers are being
+    /// replaced: a few more tries.
+    Doubtful(Failure),
 }
 
 /// Nobody waits longer than this between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The pause after the first try is at most this; it doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// So often in a row something doubtful is seen before it is believed. With the pauses between, that takes four seconds.
+const DOUBTS: u32 = 5;
+/// With less time than this, nothing is tried again.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
 impl Patience {
     /// Until the deadline, or until the interrupt is raised.
@@ -89,26 +96,44 @@ impl Patience {
 
     /// Tries until it succeeds, fails for good, or the time is up; then the last failure stands,
     /// since it says more than the clock. `attempt` is told which try it is, from zero.
+    ///
+    /// A span that the server named is waited for if there is so much time. If not, half of what is left is waited each time:
+    /// what a server guesses about itself is no reason to give up on a whole machine, and something has to follow the success.
     pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, Miss>) -> Result<T, Failure> {
-        let mut tries = 0;
+        let (mut tries, mut doubts) = (0, 0);
         loop {
             let (failure, not_before) = match attempt(tries) {
                 Ok(done) => return Ok(done),
                 Err(Miss::Final(failure)) => return Err(failure),
-                Err(Miss::Passing(failure, not_before)) => (failure, not_before),
+                Err(Miss::Passing(failure, not_before)) => {
+                    doubts = 0;
+                    (failure, not_before)
+                }
+                Err(Miss::Doubtful(failure)) => {
+                    doubts += 1;
+                    (failure, None)
+                }
             };
             tries += 1;
-            let pause =
-                not_before.map_or_else(|| backoff(tries, random()), |span| span.max(FIRST_PAUSE) + random_part(FIRST_PAUSE, random()));
-            if pause >= self.remaining() {
+            let pause = pause(tries, not_before, self.remaining(), random()).filter(|_| doubts < DOUBTS);
+            let Some(pause) = pause else {
                 debug!("{what}: giving up after {tries} tries");
                 return Err(failure.fact("attempts", tries.to_string()));
-            }
+            };
             self.attempts.fetch_add(1, Ordering::Relaxed);
             info!("{what}: {}; trying again in {:.1} s, {} s left", failure.message, pause.as_secs_f64(), self.remaining().as_secs());
             self.pause(pause)?;
         }
     }
+}
+
+/// How long to wait after so many tries, not less than the server wants; `None` if there is no time for another try.
+fn pause(tries: u32, not_before: Option<Duration>, remaining: Duration, random: u32) -> Option<Duration> {
+    let jitter = backoff(tries, random);
+    // The jitter comes on top, since a server names the same span to everybody. It may name any number.
+    let wanted = not_before.map_or(jitter, |span| span.max(FIRST_PAUSE).saturating_add(jitter));
+    let most = remaining.checked_sub(LAST_TRY).filter(|most| !most.is_zero())?;
+    Some(if wanted <= most { wanted } else { remaining / 2 })
 }
 
 /// Full jitter: anywhere between nothing and the doubled pause, so that a herd of VMs that failed
@@ -143,6 +168,37 @@ mod tests {
         assert_eq!(backoff(3, u32::MAX), FIRST_PAUSE * 4);
         assert_eq!(backoff(40, u32::MAX), LONGEST_PAUSE);
         assert_eq!(backoff(40, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_server_is_left_alone_as_long_as_it_wants() {
+        let (much, ten) = (Duration::from_secs(600), Duration::from_secs(10));
+        assert_eq!(pause(1, Some(ten), much, 0), Some(ten));
+        assert_eq!(pause(1, Some(ten), much, u32::MAX), Some(ten + FIRST_PAUSE));
+        assert_eq!(pause(40, Some(ten), much, u32::MAX), Some(ten + LONGEST_PAUSE));
+        assert_eq!(pause(1, Some(Duration::ZERO), much, 0), Some(FIRST_PAUSE));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_tried_again_half_way() {
+        let (hour, ten) = (Duration::from_secs(3600), Duration::from_secs(10));
+        assert_eq!(pause(1, Some(hour), ten, 0), Some(ten / 2));
+        assert_eq!(pause(1, Some(Duration::MAX), ten, u32::MAX), Some(ten / 2));
+        assert_eq!(pause(40, None, ten, u32::MAX), Some(ten / 2));
+        assert_eq!(pause(1, Some(ten - LAST_TRY), ten, 0), Some(ten - LAST_TRY));
+        assert_eq!(pause(1, None, LAST_TRY, 0), None);
+        assert_eq!(pause(1, Some(hour), Duration::ZERO, 0), None);
+    }
+
+    #[test]
+    fn what_is_doubtful_is_believed_in_the_end() {
+        let (mut tries, patience) = (0, patience(60_000));
+        let failed = patience.retry::<()>("test", |_| {
+            tries += 1;
+            Err(Miss::Doubtful(Failure::new(Kind::ApiProtocol, "no")))
+        });
+        assert_eq!((failed.unwrap_err().kind, tries), (Kind::ApiProtocol, DOUBTS));
+        assert_eq!(patience.attempts(), DOUBTS);
     }
 
     #[test]

@@ -116,9 +116,10 @@ impl Teller<'_> {
                 self.send("POST", &url, &body, &headers, TIMEOUT)
             }
         }?;
-        match answer(&handle.way, reply.status, reply.retry_after) {
+        match answer(&handle.way, reply.status, &reply.body, reply.retry_after) {
             Answer::Taken => Ok(()),
             Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
+            Answer::Odd(why) => Err(Miss::Doubtful(undelivered(why))),
             Answer::Never(why) => Err(Miss::Final(undelivered(why))),
         }
     }
@@ -142,7 +143,7 @@ impl Teller<'_> {
                 reply.status
             )))),
             (408 | 429 | 500..=599, _) => Err(Miss::Passing(undelivered(format!("Keystone answered {}", reply.status)), reply.retry_after)),
-            _ => Err(Miss::Final(undelivered(format!(
+            _ => Err(Miss::Doubtful(undelivered(format!(
                 "Keystone answered {}, which is no answer to a login: is auth_url right?",
                 reply.status
             )))),
@@ -195,6 +196,7 @@ fn no_answer(url: &str, trouble: Trouble) -> Miss {
         Trouble::Tls(Distrust::NotYetValid) | Trouble::Name(_) | Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => {
             Miss::Passing(failure, None)
         }
-        Trouble::Tls(_) => Miss::Final(failure.hint("Give the CA that signed Heat's certificate in signal.ca or signal.ca_file.")),
+        Trouble::Nonsense(_) => Miss::Doubtful(failure),
+        Trouble::Tls(_) => Miss::Doubtful(failure.hint("Give the CA that signed Heat's certificate in signal.ca or signal.ca_file.")),
     }
 }

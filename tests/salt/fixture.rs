@@ -167,6 +167,25 @@ impl Vm {
         self.set("minion/config/lab_sleep", seconds)
     }
 
+    /// Moves this VM's key on the master, by hand.
+    pub fn move_key(&self, to: KeyState) {
+        for (_, pem) in self.master.key_states(self.root.id()) {
+            self.master.place_key(self.root.id(), to, &pem).unwrap();
+        }
+        for state in KeyState::ALL.into_iter().filter(|state| *state != to) {
+            // It lies in one of them only.
+            let _ = fs::remove_file(self.master.pki_dir().join(state.dir()).join(self.root.id()));
+        }
+    }
+
+    /// Forgets every run, the report included; what runs stays.
+    pub fn forget_runs(&self) {
+        for file in ["bootstrap.json", "report.json", "signal.json"] {
+            // Not each of them is there.
+            let _ = fs::remove_file(self.path("var/lib/heat-salt-bootstrap").join(file));
+        }
+    }
+
     /// Another stack waits for this VM from now on.
     pub fn next_stack(&mut self) -> &mut Vm {
         self.heat = StandIn::start().unwrap();
@@ -268,6 +287,11 @@ impl Vm {
         serde_json::from_str(&self.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default()
     }
 
+    /// How many seconds a run may take.
+    pub fn limit(&self) -> f64 {
+        self.deadline as f64 + 1.0
+    }
+
     /// Every file below the root with its content, and every directory.
     pub fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut tree = BTreeMap::new();
@@ -324,7 +348,7 @@ impl Started {
     #[track_caller]
     pub fn end(self, vm: &Vm) -> Ended {
         let ended = self.finish(vm);
-        let limit = vm.deadline as f64 + 1.0;
+        let limit = vm.limit();
         ended.expect(ended.seconds <= limit, &format!("it ends within {limit} s"));
         let opened = ended.tokens.iter();
         for token in opened {
@@ -378,7 +402,8 @@ pub struct Ended {
     stack: (String, String),
     /// What was asked at the gate meanwhile.
     pub requests: Vec<String>,
-    tokens: Vec<String>,
+    /// The tokens of the sessions that were opened meanwhile.
+    pub tokens: Vec<String>,
 }
 
 impl Ended {

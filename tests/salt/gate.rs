@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lab::api::one_hook;
+use lab::faults::Faulty;
 use lab::http::{Answer, Request};
 use lab::master::Master;
-use lab::peer::{Certificate, Scripted};
 use rustls::crypto::ring;
 use serde_json::Value;
 use ureq::Agent;
@@ -14,7 +14,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 /// The gate. It shows a certificate of the master's own CA.
 pub struct Gate {
-    server: Scripted,
+    /// Where things go wrong on the way to the gate, when a case wants that.
+    pub faults: Faulty,
     passed: Arc<Mutex<Passed>>,
     upstream: Upstream,
 }
@@ -70,13 +71,13 @@ impl Gate {
                 Answer::text(status, &content_type, &body)
             }
         };
-        let server = Scripted::start(master.authority(), Certificate::Good, answer).unwrap();
-        Gate { server, passed, upstream }
+        let faults = Faulty::start(master.authority(), answer).unwrap();
+        Gate { faults, passed, upstream }
     }
 
     /// The URL that leads through the gate.
     pub fn url(&self) -> String {
-        self.server.url()
+        self.faults.url()
     }
 
     /// Lets nothing of this kind pass from now on, as [`Gate::requests`] names it; its sender waits for an answer.
@@ -152,7 +153,7 @@ impl Upstream {
 }
 
 /// A wheel call by its function, everything else by its method and path.
-fn described(request: &Request) -> String {
+pub fn described(request: &Request) -> String {
     match request.json()[0]["fun"].as_str() {
         Some(fun) => fun.to_owned(),
         None => format!("{} {}", request.method, request.path),

@@ -6,6 +6,7 @@ mod api;
 mod check;
 mod ends;
 mod enroll;
+mod faults;
 mod fixture;
 mod gate;
 mod good;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             }
         }
     }
+    trials.extend(faults::trials());
     if !arguments.list {
         // Built before the clock of any case runs.
         for line in Line::ALL {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    faults::finish();
     fixture::stop_masters();
     conclusion.exit_code()
 }

@@ -66,11 +66,18 @@ impl<'a> Session<'a> {
         let body = salt_api::login_body(&self.api.username, password, &self.api.eauth);
         let opened = patience.retry("login", |tries| {
             let reply = self.post("login", body.expose(), false, timeout(tries, patience));
-            let opened =
-                reply.and_then(|reply| salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal)));
-            opened.inspect_err(|_| {
-                if !self.pinned {
-                    self.url = (self.url + 1) % self.api.urls.len();
+            let opened = reply.and_then(|reply| {
+                salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal, reply.retry_after))
+            });
+            opened.map_err(|miss| {
+                if self.pinned || self.api.urls.len() < 2 {
+                    return miss;
+                }
+                self.url = (self.url + 1) % self.api.urls.len();
+                match miss {
+                    // The one that asked to be left alone is not the one that is asked next.
+                    Miss::Passing(failure, Some(_)) => Miss::Passing(failure, None),
+                    other => other,
                 }
             })
         })?;
@@ -95,7 +102,7 @@ impl<'a> Session<'a> {
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         match self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble)) {
             Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
-            Err(Miss::Final(failure) | Miss::Passing(failure, _)) => Err(failure),
+            Err(Miss::Final(failure) | Miss::Passing(failure, _) | Miss::Doubtful(failure)) => Err(failure),
         }
     }
 
@@ -104,7 +111,7 @@ impl<'a> Session<'a> {
         let body = salt_api::wheel_body(fun, arguments);
         self.call(fun, patience, |session, timeout| {
             let reply = session.post("", &body, true, timeout)?;
-            salt_api::wheel_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(fun, refusal))
+            salt_api::wheel_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(fun, refusal, reply.retry_after))
         })
     }
 
@@ -130,7 +137,8 @@ impl<'a> Session<'a> {
             }
             asked_before = true;
             let reply = session.post(&path, &body, true, timeout.min(HOOK_TIMEOUT))?;
-            salt_api::hook_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(&path, refusal))?;
+            salt_api::hook_answer(reply.status, &reply.body)
+                .map_err(|refusal| session.refused_or_lost(&path, refusal, reply.retry_after))?;
             Ok(None)
         });
         fired.or_else(|failure| came_through().map(Some).ok_or(failure))
@@ -170,16 +178,19 @@ impl<'a> Session<'a> {
         &self.api.urls[self.url]
     }
 
-    fn refused_or_lost(&mut self, what: &str, refusal: Refusal) -> Miss {
+    fn refused_or_lost(&mut self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
         if matches!(refusal, Refusal::Session | Refusal::TokenExpired) {
             self.token = None;
         }
-        self.refused(what, refusal)
+        self.refused(what, refusal, retry_after)
     }
 
-    fn refused(&self, what: &str, refusal: Refusal) -> Miss {
+    fn refused(&self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
         let (base, user, eauth) = (self.base(), &self.api.username, &self.api.eauth);
         let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
+        // Whoever answers there may say back what it was told.
+        let secrets = [self.api.password.as_ref(), self.token.as_ref()].into_iter().flatten();
+        let refusal = secrets.fold(refusal, Refusal::without);
         Miss::Final(match refusal {
             Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
                 .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
@@ -192,9 +203,10 @@ impl<'a> Session<'a> {
             )),
             Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
             Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
-            Refusal::Nonsense(said) => fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}")),
-            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint("Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to a 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy."), None),
-            Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), None),
+            // Something in front of salt-api may have said it.
+            Refusal::Nonsense(said) => return Miss::Doubtful(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
+            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint("Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to a 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy."), retry_after),
+            Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
         })
     }
 }
@@ -221,12 +233,13 @@ fn unreachable(base: &str, trouble: Trouble) -> Miss {
     let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
     match &trouble {
         Trouble::Tls(Distrust::NotYetValid) => Miss::Passing(fail(Kind::ApiTls).hint("The clock of this machine is probably behind: check the time synchronisation."), None),
-        Trouble::Tls(Distrust::Expired) => Miss::Final(fail(Kind::ApiTls).hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead.")),
-        Trouble::Tls(Distrust::UnknownIssuer) => Miss::Final(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
-        Trouble::Tls(Distrust::WrongName) => Miss::Final(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
-        Trouble::Tls(Distrust::NotTls) => Miss::Final(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
-        Trouble::Tls(Distrust::Other(_)) => Miss::Final(fail(Kind::ApiTls)),
+        Trouble::Tls(Distrust::Expired) => Miss::Doubtful(fail(Kind::ApiTls).hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead.")),
+        Trouble::Tls(Distrust::UnknownIssuer) => Miss::Doubtful(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
+        Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
+        Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
+        Trouble::Tls(Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
         Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; `getent hosts NAME` asks as this program does."), None),
         Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
+        Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
     }
 }

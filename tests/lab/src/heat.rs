@@ -76,7 +76,17 @@ impl StandIn {
 
     /// The handle's `endpoint`.
     pub fn endpoint(&self) -> String {
-        format!("{}{PATH}", self.server.url())
+        self.endpoint_at(&self.server.url())
+    }
+
+    /// The handle's `endpoint` for who comes by way of another server, which has to pass on what it gets.
+    pub fn endpoint_at(&self, url: &str) -> String {
+        format!("{url}{PATH}")
+    }
+
+    /// Answers a request that came by another way.
+    pub fn answer(&self, request: &Request) -> Answer {
+        self.state.lock().unwrap().answer(request)
     }
 
     /// The handle's `token`.

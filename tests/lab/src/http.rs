@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
@@ -51,10 +52,45 @@ pub enum Answer {
     },
     /// Sends these bytes as they are and closes: half an answer, or none at all.
     Raw(Vec<u8>),
+    /// Begins an answer, and does not end it well.
+    Cut {
+        /// What would be answered.
+        answer: Box<Answer>,
+        /// Where it is cut.
+        at: At,
+        /// What happens there.
+        then: Then,
+    },
+    /// A body of so many bytes, white space all of it.
+    Flood(usize),
     /// Says nothing until the client gives up.
     Hang,
     /// Waits first.
     After(Duration, Box<Answer>),
+}
+
+/// A place in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// After so many bytes.
+    Byte(usize),
+    /// After the headers.
+    Body,
+    /// After half of the body.
+    HalfOfTheBody,
+}
+
+/// How an answer goes on that does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The connection is reset.
+    Reset,
+    /// The connection is closed in good order.
+    Close,
+    /// Nothing comes any more, and the connection stays.
+    Stall,
+    /// The rest comes byte by byte, so long after each other.
+    Drip(Duration),
 }
 
 impl Answer {
@@ -67,6 +103,24 @@ impl Answer {
     pub fn text(status: u16, content_type: &str, body: &str) -> Answer {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
         Answer::Reply { status, headers, body: body.as_bytes().to_vec() }
+    }
+
+    /// What goes over the wire, were all of it sent.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Answer::Reply { status, headers, body } => {
+                let mut bytes = format!("HTTP/1.1 {status} Stand-in\r\n");
+                for (name, value) in headers {
+                    bytes.push_str(&format!("{name}: {value}\r\n"));
+                }
+                bytes.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()));
+                [bytes.into_bytes(), body].concat()
+            }
+            Answer::Raw(bytes) => bytes,
+            Answer::After(_, answer) | Answer::Cut { answer, .. } => answer.bytes(),
+            Answer::Flood(length) => format!("HTTP/1.1 200 Stand-in\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n").into_bytes(),
+            Answer::Hang => Vec::new(),
+        }
     }
 
     /// The page that salt-api's server makes of an error, whatever the client accepts.
@@ -82,6 +136,21 @@ impl Answer {
     }
 }
 
+/// What a connection meets before there is a request.
+#[derive(Clone)]
+pub enum Front {
+    /// No TLS.
+    Plain,
+    /// TLS, with this configuration.
+    Tls(Arc<ServerConfig>),
+    /// The connection is reset once the client has spoken.
+    Reset,
+    /// Nothing ever comes.
+    Silence,
+    /// These bytes, whatever was said, and the end.
+    Noise(Vec<u8>),
+}
+
 /// A server on a free loopback port.
 pub struct Server {
     listener: Listener,
@@ -91,14 +160,29 @@ pub struct Server {
 impl Server {
     /// Starts it, with TLS if there is a configuration for it.
     pub fn start(tls: Option<Arc<ServerConfig>>, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Result<Server> {
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let listener = Listener::start(move |stream| {
+        let front = tls.map_or(Front::Plain, Front::Tls);
+        Server::behind(move || front.clone(), answer)
+    }
+
+    /// Starts it behind a front that is asked for anew by each connection.
+    pub fn behind(
+        front: impl Fn() -> Front + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Result<Server> {
+        let scheme = match front() {
+            Front::Tls(_) => "https",
+            _ => "http",
+        };
+        let listener = Listener::start(move |mut stream| {
             // A client that goes away in the middle is its own affair, and part of some tests.
-            let _ = match &tls {
-                None => converse(stream, &answer),
-                Some(config) => ServerConnection::new(Arc::clone(config))
+            let _ = match front() {
+                Front::Plain => converse(stream, &answer),
+                Front::Tls(config) => ServerConnection::new(config)
                     .map_err(io::Error::other)
                     .and_then(|session| converse(StreamOwned::new(session, stream), &answer)),
+                Front::Reset => stream.read(&mut [0; 16]).and_then(|_| stream.abort()),
+                Front::Silence => drain(&mut stream),
+                Front::Noise(bytes) => stream.write_all(&bytes).and_then(|()| stream.hang_up()).and_then(|()| drain(&mut stream)),
             };
         })?;
         Ok(Server { listener, scheme })
@@ -124,11 +208,19 @@ impl Server {
 trait Stream: Read + Write {
     /// Closes so that the client sees an orderly end.
     fn hang_up(&mut self) -> io::Result<()>;
+
+    /// Has the connection reset when this is dropped.
+    fn abort(&mut self) -> io::Result<()>;
 }
 
 impl Stream for TcpStream {
     fn hang_up(&mut self) -> io::Result<()> {
         self.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn abort(&mut self) -> io::Result<()> {
+        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&*self, sockopt::Linger, &at_once).map_err(io::Error::from)
     }
 }
 
@@ -137,6 +229,10 @@ impl Stream for StreamOwned<ServerConnection, TcpStream> {
         self.conn.send_close_notify();
         self.flush()?;
         self.sock.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn abort(&mut self) -> io::Result<()> {
+        self.sock.abort()
     }
 }
 
@@ -149,35 +245,72 @@ fn converse(stream: impl Stream, answer: &impl Fn(&Request) -> Answer) -> io::Re
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Answer::text(400, "text/plain", "Malformed Request-Line"),
         Err(error) => return Err(error),
     };
-    send(&mut stream, answer)?;
+    if send(&mut stream, answer)? == Ended::Aborted {
+        return stream.get_mut().abort();
+    }
     stream.get_mut().hang_up()?;
     // Closing with unread bytes would reset the connection and lose the answer on its way.
-    io::copy(&mut stream, &mut io::sink()).map(drop)
+    drain(&mut stream)
 }
 
-fn send(stream: &mut BufReader<impl Stream>, answer: Answer) -> io::Result<()> {
+/// How the sending of an answer ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Well,
+    Aborted,
+}
+
+fn send(stream: &mut BufReader<impl Stream>, answer: Answer) -> io::Result<Ended> {
     match answer {
-        Answer::Reply { status, headers, body } => {
-            let mut head = format!("HTTP/1.1 {status} Stand-in\r\n");
-            for (name, value) in headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
-            }
-            head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()));
-            let out = stream.get_mut();
-            out.write_all(head.as_bytes())?;
-            out.write_all(&body)?;
-            out.flush()
-        }
-        Answer::Raw(bytes) => {
-            stream.get_mut().write_all(&bytes)?;
-            stream.get_mut().flush()
-        }
-        Answer::Hang => io::copy(stream, &mut io::sink()).map(drop),
+        Answer::Hang => drain(stream)?,
         Answer::After(time, answer) => {
             thread::sleep(time);
-            send(stream, *answer)
+            return send(stream, *answer);
+        }
+        Answer::Cut { answer, at, then } => {
+            let bytes = answer.bytes();
+            let body = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+            let at = match at {
+                At::Byte(at) => at.min(bytes.len()),
+                At::Body => body,
+                At::HalfOfTheBody => usize::midpoint(body, bytes.len()),
+            };
+            let out = stream.get_mut();
+            out.write_all(&bytes[..at])?;
+            out.flush()?;
+            match then {
+                Then::Close => {}
+                Then::Stall => drain(stream)?,
+                Then::Reset => return Ok(Ended::Aborted),
+                Then::Drip(pause) => {
+                    for byte in &bytes[at..] {
+                        thread::sleep(pause);
+                        out.write_all(&[*byte])?;
+                        out.flush()?;
+                    }
+                }
+            }
+        }
+        Answer::Flood(length) => {
+            let out = stream.get_mut();
+            out.write_all(&answer.bytes())?;
+            let piece = [b' '; 64 * 1024];
+            for begun in (0..length).step_by(piece.len()) {
+                out.write_all(&piece[..piece.len().min(length - begun)])?;
+            }
+            out.flush()?;
+        }
+        whole => {
+            stream.get_mut().write_all(&whole.bytes())?;
+            stream.get_mut().flush()?;
         }
     }
+    Ok(Ended::Well)
+}
+
+/// Reads what still comes, until the client closes.
+fn drain(stream: &mut impl Read) -> io::Result<()> {
+    io::copy(stream, &mut io::sink()).map(drop)
 }
 
 /// None when the client closed without a word, as a port scan or a probe of TLS does.

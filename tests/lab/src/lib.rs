@@ -2,12 +2,13 @@
 //!
 //! Salt is real: a master, its API and minions of either LTS line, from a private directory on loopback. Only what
 //! cannot be had in a test is stood in for: Heat (see [`heat`]), and peers that misbehave as real ones rarely do
-//! (see [`peer`] and [`proxy`]).
+//! (see [`peer`], [`faults`] and [`proxy`]).
 //!
 //! Everything started here ends with the process that started it, however that ends (see [`process::Guard`]), so a
 //! test suite may keep one master in a static.
 
 pub mod api;
+pub mod faults;
 pub mod heat;
 pub mod http;
 pub mod keys;

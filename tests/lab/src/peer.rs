@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
+use rustls::ServerConfig;
 
 use crate::http::{Answer, Request, Server};
 use crate::tls::{Authority, Validity};
@@ -25,6 +26,22 @@ pub enum Certificate {
     WrongName,
 }
 
+impl Certificate {
+    /// What a server needs in order to show it; none if there is to be no TLS.
+    pub fn shown(self, authority: &Authority) -> Result<Option<Arc<ServerConfig>>> {
+        let here = ["127.0.0.1", "localhost"];
+        let issued = match self {
+            Certificate::Plain => return Ok(None),
+            Certificate::Good => authority.issue(&here, Validity::Current)?,
+            Certificate::Expired => authority.issue(&here, Validity::Expired)?,
+            Certificate::Future => authority.issue(&here, Validity::Future)?,
+            Certificate::OtherAuthority => Authority::new()?.issue(&here, Validity::Current)?,
+            Certificate::WrongName => authority.issue(&["somewhere-else.example"], Validity::Current)?,
+        };
+        issued.server_config().map(Some)
+    }
+}
+
 /// A scripted server.
 pub struct Scripted {
     server: Server,
@@ -38,16 +55,7 @@ impl Scripted {
         certificate: Certificate,
         answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Result<Scripted> {
-        let here = ["127.0.0.1", "localhost"];
-        let issued = match certificate {
-            Certificate::Plain => None,
-            Certificate::Good => Some(authority.issue(&here, Validity::Current)?),
-            Certificate::Expired => Some(authority.issue(&here, Validity::Expired)?),
-            Certificate::Future => Some(authority.issue(&here, Validity::Future)?),
-            Certificate::OtherAuthority => Some(Authority::new()?.issue(&here, Validity::Current)?),
-            Certificate::WrongName => Some(authority.issue(&["somewhere-else.example"], Validity::Current)?),
-        };
-        let tls = issued.map(|issued| issued.server_config()).transpose()?;
+        let tls = certificate.shown(authority)?;
         let requests = Arc::new(Mutex::new(Vec::new()));
         let server = Server::start(tls, {
             let requests = Arc::clone(&requests);

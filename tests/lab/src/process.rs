@@ -134,6 +134,19 @@ pub fn until<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Resul
     }
 }
 
+/// The most memory that a process has had at once while it ran, in kB.
+pub fn most_memory(pid: i32) -> usize {
+    let mut most = 0;
+    while let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        // One that has ended has no memory any more.
+        let Some(now) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
+        most = now;
+        thread::sleep(Duration::from_millis(10));
+    }
+    most
+}
+
 /// The processes of a Salt daemon (`salt-minion` ...), children included, whose configuration lies under this directory.
 ///
 /// The directory is private to one test, so this finds no one else's. Daemons leave the process tree and their groups,

@@ -1,0 +1,267 @@
+//! A table of faults and steps: what is between this machine and salt-api goes wrong, in every way that `lab::faults` knows, at
+//! every step at which salt-api is asked. A cell lasts to the end, and then the run has to end in time and say the right thing;
+//! or it goes away, and then the run has to survive it.
+//!
+//! Salt is real behind the proxy that plays the fault. A minion that is there already serves many cells one after the other: what
+//! is asked of salt-api is the same, and the start of a minion would cost more than everything else.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use lab::faults::{Fault, Lasts, most_tries};
+use lab::http::{At, Request, Then};
+use lab::keys::KeyState;
+use lab::process::most_memory;
+use lab::venv::Line;
+use libtest_mimic::Trial;
+
+use crate::fixture::{Ended, Vm};
+use crate::gate::described;
+
+/// So often in a row something doubtful is seen before it is believed (`machine::patience`).
+const DOUBTS: usize = 5;
+/// The part of a deadline of up to 20 s that is kept for telling Heat (`rim::agent`).
+const RESERVE: u64 = 2;
+/// An answer of salt-api may have 8 MiB, and is held twice while it grows; the rest is the program.
+const MOST_MEMORY: usize = 64 * 1024;
+
+static TRIED: AtomicUsize = AtomicUsize::new(0);
+static SURVIVED: AtomicUsize = AtomicUsize::new(0);
+static REPORTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Minions that wait for their next cell.
+static LANES: [Mutex<Vec<Vm>>; 2] = [const { Mutex::new(Vec::new()) }; 2];
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+/// The table's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Login,
+    LookUp,
+    Accept,
+    Hook,
+    Logout,
+}
+
+impl Step {
+    const ALL: [Step; 5] = [Step::Login, Step::LookUp, Step::Accept, Step::Hook, Step::Logout];
+
+    fn name(self) -> &'static str {
+        match self {
+            Step::Login => "login",
+            Step::LookUp => "look_up",
+            Step::Accept => "accept",
+            Step::Hook => "hook",
+            Step::Logout => "logout",
+        }
+    }
+
+    /// As the gate describes it.
+    fn request(self) -> &'static str {
+        match self {
+            Step::Login => "POST /login",
+            Step::LookUp => "key.print",
+            Step::Accept => "key.accept",
+            Step::Hook => "POST /hook/states/state",
+            Step::Logout => "POST /logout",
+        }
+    }
+
+    /// The verb that takes it.
+    fn verb(self) -> &'static str {
+        match self {
+            Step::LookUp | Step::Accept => "accept",
+            Step::Login | Step::Hook | Step::Logout => "apply",
+        }
+    }
+
+    /// What the report calls it.
+    fn reported(self) -> &'static str {
+        match self {
+            Step::Login => "login",
+            Step::LookUp | Step::Accept => "accept",
+            Step::Hook => "states",
+            Step::Logout => "",
+        }
+    }
+}
+
+/// How the product takes a fault that stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It goes on all the same.
+    Survived,
+    /// It tries to the end.
+    Passing(u8, &'static str),
+    /// It tries a few times more: this is somebody's mistake.
+    Doubtful(u8, &'static str),
+}
+
+fn taken(fault: Fault, step: Step) -> Taken {
+    match (step, fault) {
+        // A session that is not closed ends by itself.
+        (Step::Logout, _) => Taken::Survived,
+        // The hook was fired, and the job is seen on this machine, whatever salt-api says.
+        (Step::Hook, fault) if fault.comes_through() => Taken::Survived,
+        (_, Fault::HandshakeNoise | Fault::OtherCertificate) => Taken::Doubtful(31, "api-tls"),
+        (
+            _,
+            Fault::Garbage | Fault::Page | Fault::HalfABody | Fault::HugeBody | Fault::Redirect | Fault::TwoLengths | Fault::HugeHeaders,
+        ) => Taken::Doubtful(34, "api-protocol"),
+        (_, Fault::Refused | Fault::HandshakeReset | Fault::HandshakeStalls | Fault::Cut(..) | Fault::Status(..) | Fault::Echo) => {
+            Taken::Passing(30, "api-unreachable")
+        }
+    }
+}
+
+/// Of the second line, these rows.
+const FEW: [Fault; 3] = [Fault::Status(503, Some(1)), Fault::Cut(At::HalfOfTheBody, Then::Reset), Fault::Page];
+
+/// A test for each cell, and for each way in which it ends.
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for line in Line::ALL {
+        let rows = match line {
+            Line::Lts3006 => Fault::ALL.to_vec(),
+            Line::Lts3008 => FEW.to_vec(),
+        };
+        for step in Step::ALL {
+            for &fault in &rows {
+                trials.push(trial(line, step, fault, "for_ever", for_ever));
+                // A logout is tried once.
+                if step != Step::Logout {
+                    trials.push(trial(line, step, fault, "goes_away", goes_away));
+                }
+            }
+        }
+    }
+    trials
+}
+
+fn trial(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step, Fault) -> Taken) -> Trial {
+    let name = format!("{line}::faults::{}::{fault}::{end}", step.name());
+    Trial::test(name, move || {
+        let mut vm = lane(line);
+        vm.next_stack().forget_runs();
+        vm.move_key(if step == Step::Accept { KeyState::Pending } else { KeyState::Accepted });
+        TRIED.fetch_add(1, Ordering::Relaxed);
+        let ended = cell(&mut vm, step, fault);
+        let count = if ended == Taken::Survived { &SURVIVED } else { &REPORTED };
+        count.fetch_add(1, Ordering::Relaxed);
+        assert!(vm.gate.faults.lured().is_empty(), "a redirect was followed");
+        vm.gate.faults.calm();
+        // A cell that fails leaves its minion to nobody.
+        lanes(line).lock().unwrap_or_else(PoisonError::into_inner).push(vm);
+        Ok(())
+    })
+}
+
+fn lanes(line: Line) -> &'static Mutex<Vec<Vm>> {
+    match line {
+        Line::Lts3006 => &LANES[0],
+        Line::Lts3008 => &LANES[1],
+    }
+}
+
+/// A VM with a minion that is connected.
+fn lane(line: Line) -> Vm {
+    let waiting = lanes(line).lock().unwrap_or_else(PoisonError::into_inner).pop();
+    waiting.unwrap_or_else(|| {
+        let mut vm = Vm::new(line, &format!("faults-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        // Nobody has to be asked for the master, so that the first key that is looked up is the minion's.
+        vm.trusting().joined();
+        vm
+    })
+}
+
+/// Ends the minions and says how the table went, if any of it was tried.
+pub fn finish() {
+    for line in Line::ALL {
+        lanes(line).lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+    if count(&TRIED) > 0 {
+        println!("faults: {} cells tried, {} survived, {} reported", count(&TRIED), count(&SURVIVED), count(&REPORTED));
+    }
+}
+
+fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
+    let seconds = 8;
+    let ended = played(vm, step, fault, Lasts::ForEver, seconds);
+    let (seen, taken) = (vm.gate.faults.seen(), taken(fault, step));
+    let tries = match taken {
+        Taken::Survived => {
+            succeeded(&ended, step);
+            usize::MAX
+        }
+        Taken::Passing(code, reason) => {
+            ended.failed(code, reason, step.reported());
+            most_tries(fault, (seconds - RESERVE) as f64)
+        }
+        Taken::Doubtful(code, reason) => {
+            ended.failed(code, reason, step.reported());
+            ended.expect(ended.seconds < 7.5 + 3.0 || fault == Fault::HugeBody, "it is said as soon as it is believed");
+            DOUBTS
+        }
+    };
+    // With the whole connection bad, the first request and the logout meet the fault as well.
+    let tries = tries.saturating_add(if fault.is_of_the_connection() { 2 } else { 0 });
+    let most = if step == Step::Logout { 1 + usize::from(fault.is_of_the_connection()) } else { tries };
+    ended.expect(seen <= most, &format!("at most {most} tries, and it was {seen}"));
+    ended.expect(seen > 0 || (fault == Fault::Refused && step == Step::Login), "the fault was met");
+    if step == Step::Login && fault.is_of_the_connection() {
+        ended.expect(ended.requests.is_empty(), "nothing is said over a connection that is none");
+    }
+    taken
+}
+
+fn goes_away(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
+    let (times, seconds) = match fault {
+        // The first try takes 15 s.
+        _ if fault.keeps_waiting() => (1, 45),
+        // Half of the time is waited.
+        Fault::Status(_, Some(2..)) => (1, 24),
+        _ => (2, 30),
+    };
+    let ended = played(vm, step, fault, Lasts::Times(times), seconds);
+    succeeded(&ended, step);
+    let seen = vm.gate.faults.seen();
+    ended.expect(seen > 0 || fault == Fault::Refused, "the fault was met");
+    let lost = step == Step::Login && fault.comes_through();
+    if !lost {
+        for token in &ended.tokens {
+            ended.expect(!vm.gate.is_alive(token), "its session is closed");
+        }
+    }
+    Taken::Survived
+}
+
+/// A run of the verb that takes the step, with the fault in its way.
+fn played(vm: &mut Vm, step: Step, fault: Fault, lasts: Lasts, seconds: u64) -> Ended {
+    vm.deadline(seconds);
+    let wanted = step.request();
+    let fits = move |request: &Request| described(request) == wanted;
+    vm.gate.faults.play(fault, lasts, step == Step::Login, fits);
+    let started = vm.start(&[step.verb()]);
+    let pid = started.running.pid();
+    let memory = thread::spawn(move || most_memory(pid));
+    // This looks for secrets too.
+    let ended = started.finish(vm);
+    let limit = vm.limit();
+    ended.expect(ended.seconds <= limit, &format!("it ends within {limit} s"));
+    ended.expect(vm.gate.faults.is_left_alone(), "Retry-After is kept to");
+    let memory = memory.join().unwrap();
+    ended.expect((1..MOST_MEMORY).contains(&memory), &format!("less than {MOST_MEMORY} kB of memory, and it was {memory} kB"));
+    ended
+}
+
+#[track_caller]
+fn succeeded(ended: &Ended, step: Step) {
+    if step.verb() == "apply" {
+        ended.done();
+        return;
+    }
+    ended.expect(ended.code == 0 && ended.report["verdict"] == "done", "exit code 0");
+    ended.expect(ended.signals.is_empty(), "nothing to tell Heat yet");
+}
