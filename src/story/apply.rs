@@ -18,7 +18,7 @@ use crate::service::minion::daemon::Minion;
 use crate::service::minion::jobs::{self, Ended, Watch};
 use crate::service::minion::keypair::KeyPair;
 use crate::service::minion::place::Place;
-use crate::service::salt::enroll;
+use crate::service::salt::enroll::{self, Claimant};
 use crate::service::salt::session::Session;
 use crate::service::store::{Memory, Phase};
 use crate::words::failure::{Failure, Kind};
@@ -141,7 +141,7 @@ impl Trigger<'_> {
             let fired = match keys {
                 Some(keys) => {
                     let asked = Asked::Apply { states: &apply.states, pillar: &apply.pillar };
-                    enroll::claim_until(session, keys, asked, id, bootstrap_id, patience, || watch.look())?
+                    Claimant { keys, id, bootstrap_id }.claim_until(session, asked, patience, || watch.look())?
                 }
                 None => session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?,
             };

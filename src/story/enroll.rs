@@ -11,7 +11,7 @@ use crate::service::minion::connection::{self, Connected};
 use crate::service::minion::daemon::Minion;
 use crate::service::minion::keypair::{self, KeyPair};
 use crate::service::minion::place::Place;
-use crate::service::salt::enroll;
+use crate::service::salt::enroll::{self, Claimant};
 use crate::service::salt::session::Session;
 use crate::words::failure::{Failure, Kind};
 
@@ -64,8 +64,9 @@ fn claim(scene: &Scene, session: &mut Session, place: &Place, keys: &KeyPair, pa
         Failure::new(Kind::Config, "enroll.token is not there any more, and this minion has to be enrolled")
             .hint("forget_secrets has wiped it after use: have another minted, and give it in enroll.token.")
     })?;
-    let (id, bootstrap_id) = (&scene.settings.minion.id, apply::bootstrap_id(scene, place)?);
-    at_each_master(scene, session, patience, |session| enroll::claim(session, keys, Asked::Enroll(token), id, &bootstrap_id, patience))
+    let bootstrap_id = apply::bootstrap_id(scene, place)?;
+    let claimant = Claimant { keys, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id };
+    at_each_master(scene, session, patience, |session| claimant.claim(session, Asked::Enroll(token), patience))
 }
 
 /// Does something in this session and, where each master has an API of its own, in one with each of the others.

@@ -9,7 +9,8 @@ use crate::decide::settings::Accept;
 use crate::machine::files;
 use crate::service::minion::daemon;
 use crate::service::minion::place::Place;
-use crate::service::salt::{enroll, keys};
+use crate::service::salt::enroll::{self, Claimant};
+use crate::service::salt::keys;
 use crate::words::failure::{Failure, Kind};
 
 /// Stops the minion and gets its key removed; returns a sentence that says what holds now. The key pair stays here, so that an
@@ -31,13 +32,14 @@ pub fn leave(scene: &Scene) -> Result<String, Failure> {
         daemon::stop(settings.minion.start, root, &place, patience).map(|stopped| Did::so((), stopped))
     })?;
     let bootstrap_id = store.memory().map(|memory| memory.bootstrap_id).unwrap_or_default();
+    let claimant = Claimant { keys: &own, id, bootstrap_id: &bootstrap_id };
     let removed = journal.step("deregister", patience, |patience| {
         let mut removed = false;
         at_each_master(scene, &mut session, patience, |session| {
             removed |= match settings.accept {
                 Accept::Wheel => keys::remove(session, id, own.public.clone(), patience)?,
                 Accept::Hook | Accept::Nobody => {
-                    enroll::claim(session, &own, Asked::Deregister, id, &bootstrap_id, patience)?;
+                    claimant.claim(session, Asked::Deregister, patience)?;
                     true
                 }
             };

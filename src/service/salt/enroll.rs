@@ -29,33 +29,36 @@ const CLAIMS: u32 = 3;
 const MOST: Duration = Duration::from_secs(120);
 const EVERY: Duration = Duration::from_millis(20);
 
-/// Signs a claim and posts it. It is a new one every time: the master grants each once.
-pub fn claim(
-    session: &mut Session,
-    keys: &KeyPair,
-    asked: Asked,
-    id: &MinionId,
-    bootstrap_id: &str,
-    patience: &Patience,
-) -> Result<(), Failure> {
-    claim_until::<()>(session, keys, asked, id, bootstrap_id, patience, || None).map(|_| ())
+/// In whose name claims are made.
+pub struct Claimant<'a> {
+    /// What they are signed with.
+    pub keys: &'a KeyPair,
+    /// The minion.
+    pub id: &'a MinionId,
+    /// In the course of which bootstrap.
+    pub bootstrap_id: &'a str,
 }
 
-/// The same for a claim whose effect can be seen here: `came_through` finds it should salt-api not answer well.
-pub fn claim_until<T>(
-    session: &mut Session,
-    keys: &KeyPair,
-    asked: Asked,
-    id: &MinionId,
-    bootstrap_id: &str,
-    patience: &Patience,
-    came_through: impl FnMut() -> Option<T>,
-) -> Result<Option<T>, Failure> {
-    let nonce = nonce()?;
-    let claim = Claim { asked, id, key: &keys.public, bootstrap_id, nonce: &nonce };
-    let document = claim.document();
-    let body = claim.body(&document, &keys.sign(document.as_bytes())?);
-    session.hook(&asked.hook(), &body, patience, came_through)
+impl Claimant<'_> {
+    /// Signs a claim and posts it. It is a new one every time: the master grants each once.
+    pub fn claim(&self, session: &mut Session, asked: Asked, patience: &Patience) -> Result<(), Failure> {
+        self.claim_until::<()>(session, asked, patience, || None).map(|_| ())
+    }
+
+    /// The same for a claim whose effect can be seen here: `came_through` finds it should salt-api not answer well.
+    pub fn claim_until<T>(
+        &self,
+        session: &mut Session,
+        asked: Asked,
+        patience: &Patience,
+        came_through: impl FnMut() -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let nonce = nonce()?;
+        let claim = Claim { asked, id: self.id, key: &self.keys.public, bootstrap_id: self.bootstrap_id, nonce: &nonce };
+        let document = claim.document();
+        let body = claim.body(&document, &self.keys.sign(document.as_bytes())?);
+        session.hook(&asked.hook(), &body, patience, came_through)
+    }
 }
 
 fn nonce() -> Result<String, Failure> {
