@@ -5,8 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use heat_salt_bootstrap::rim::{agent, cli::Cli};
 use heat_salt_bootstrap::words::failure::Kind;
+use heat_salt_bootstrap::words::version::{PROGRAM, VERSION};
 
 fn main() -> ExitCode {
+    // What scripts ask only to see whether it is there is not worth putting the whole command line together.
+    if std::env::args_os().skip(1).eq(["--version"]) {
+        agent::print(&format!("{PROGRAM} {VERSION}\n"));
+        return ExitCode::SUCCESS;
+    }
     match Cli::try_parse() {
         Ok(cli) => ExitCode::from(agent::main(&cli)),
         Err(error) => {

@@ -32,6 +32,18 @@ impl Address {
     }
 }
 
+/// A URL for people to read: without a user's name and password in it, and without its query, which may be a signature.
+pub fn shown(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            let host: String = after.chars().take_while(|&c| c.is_alphanumeric() || ".-:[]".contains(c)).collect();
+            format!("{scheme}://***@{host}")
+        }
+        None => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+    }
+}
+
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
@@ -39,6 +51,18 @@ fn bare(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_url_holds_no_secret() {
+        assert_eq!(shown("https://salt:8000/x"), "https://salt:8000/x");
+        assert_eq!(shown("https://salt/x?sig=geheim#geheim"), "https://salt/x");
+        for url in
+            ["https://u:geheim@salt:8000/x", "https://u:geheim@h?x@salt:8000/x", "u:geheim/?@salt:8000", "https://u:geh?e#im@salt:8000"]
+        {
+            let shown = shown(url);
+            assert!(shown.ends_with("://***@salt:8000") && !shown.contains("geh"), "{shown}");
+        }
+    }
 
     #[test]
     fn urls_and_masters() {

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use ring::digest;
 
+use crate::words::excerpt::quoted;
+
 /// A public key in PEM form, compared by its body: Salt's parts differ in the white space and the
 /// line ends around it, never in the body itself.
 #[derive(Debug, Clone)]
@@ -73,7 +75,8 @@ impl Fingerprint {
         let fine = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
         if pairs.len() != 32 || !pairs.iter().all(fine) {
             return Err(format!(
-                "{text:?} is no SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons, as `salt-key -F master` shows it"
+                "{} is no SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons, as `salt-key -F master` shows it",
+                quoted(&text)
             ));
         }
         Ok(Fingerprint(text))

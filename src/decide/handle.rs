@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::curl_cli;
+use crate::words::excerpt::quoted;
 use crate::words::secret::Secret;
 
 /// Where, how, and in which form Heat wants to be told.
@@ -163,7 +164,7 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
     }
     if let (Some(endpoint), Some(token)) = (of.text("endpoint"), of.text("token")) {
         if let Some(key) = keys.keys().find(|key| !["endpoint", "token"].contains(&key.as_str()) && !BESIDE.contains(&key.as_str())) {
-            return Err(format!("unknown key {key:?} beside endpoint and token; known here are {}", BESIDE.join(", ")));
+            return Err(format!("unknown key {} beside endpoint and token; known here are {}", quoted(key), BESIDE.join(", ")));
         }
         return token_signal(endpoint, token).map(Some);
     }
@@ -202,7 +203,8 @@ fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, Stri
         "ZAQAR_SIGNAL" => Way::Zaqar { login: of.keystone()?, queue: of.needed("queue_id")?.to_owned() },
         other => {
             return Err(format!(
-                "deploy_signal_transport {other:?} is not known: CFN_SIGNAL, HEAT_SIGNAL, TEMP_URL_SIGNAL, ZAQAR_SIGNAL or NO_SIGNAL"
+                "deploy_signal_transport {} is not known: CFN_SIGNAL, HEAT_SIGNAL, TEMP_URL_SIGNAL, ZAQAR_SIGNAL or NO_SIGNAL",
+                quoted(other)
             ));
         }
     };

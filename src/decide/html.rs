@@ -1,15 +1,21 @@
 //! CherryPy's error pages: salt-api answers every 4xx and 503 in HTML, whatever was asked for, and
 //! the one useful sentence stands in its `<p>` (CherryPy's `_cperror.py`, `_HTTPErrorTemplate`).
 
-/// The message of an error page, or `None` where there is no such paragraph.
+use crate::words::excerpt::one_line;
+
+/// A sentence of salt-api's is no longer, in bytes.
+pub const MOST_MESSAGE: usize = 400;
+
+/// The message of an error page on one line, or `None` where there is no such paragraph.
 pub fn message(page: &str) -> Option<String> {
     let from = page.find("<p>")? + "<p>".len();
     let to = from + page[from..].find("</p>")?;
-    let text = unescape(page[from..to].trim());
+    let text = one_line(&unescape(&page[from..to]), MOST_MESSAGE);
     (!text.is_empty()).then_some(text)
 }
 
-fn unescape(text: &str) -> String {
+/// Reads the entities that CherryPy writes.
+pub fn unescape(text: &str) -> String {
     // `&amp;` last: what it leaves must not be read as the start of another entity.
     [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&#39;", "'"), ("&amp;", "&")]
         .into_iter()

@@ -1,5 +1,6 @@
 //! The `install` section of the configuration.
 
+use super::address::shown;
 use super::repository::PROJECT_KEY;
 use super::section::Section;
 use super::settings::{Install, SigningKey, Source};
@@ -70,7 +71,7 @@ fn package(section: &Section, wanted: bool) -> Option<Source> {
         Some("rpm") => Format::Rpm,
         Some("deb") => Format::Deb,
         _ => {
-            section.complain("package_url", format!("{url:?} is neither an .rpm nor a .deb"));
+            section.complain("package_url", format!("{:?} is neither an .rpm nor a .deb", shown(&url)));
             return None;
         }
     };
@@ -80,10 +81,10 @@ fn package(section: &Section, wanted: bool) -> Option<Source> {
 /// URLs go into files that have a syntax of their own.
 fn check_source(url: &str, schemes: &[&str]) -> Result<String, String> {
     if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(format!("{url:?} does not begin with {}", schemes.join(" or ")));
+        return Err(format!("{:?} does not begin with {}", shown(url), schemes.join(" or ")));
     }
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) || url.parse::<ureq::http::Uri>().is_err() {
-        return Err(format!("{url:?} is no URL"));
+        return Err(format!("{:?} is no URL", shown(url)));
     }
     Ok(url.to_owned())
 }

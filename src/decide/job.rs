@@ -4,6 +4,7 @@
 
 use rmpv::Value;
 
+use super::msgpack;
 use crate::words::names::Jid;
 use crate::words::report::{FailedState, States};
 
@@ -72,7 +73,7 @@ pub enum Outcome {
 
 /// Reads a job file of either kind; `None` if it is not whole (yet).
 pub fn read_job(bytes: &[u8]) -> Option<Job> {
-    let value = decode(bytes)?;
+    let value = msgpack::read(bytes)?;
     let arguments = ["fun_args", "arg"].into_iter().find_map(|key| field(&value, key)?.as_array()).map_or(&[][..], Vec::as_slice);
     // A job that had to queue has lost its metadata, but kept its arguments.
     let told = field(&value, "metadata").into_iter().chain(arguments).find_map(|place| field(place, "bootstrap_id"));
@@ -86,7 +87,7 @@ pub fn read_job(bytes: &[u8]) -> Option<Job> {
 
 /// Reads how the job of a `return.p` ended; `None` if the file is not whole (yet).
 pub fn read_outcome(bytes: &[u8]) -> Option<Outcome> {
-    let value = decode(bytes)?;
+    let value = msgpack::read(bytes)?;
     let returned = field(&value, "return")?;
     let retcode = field(&value, "retcode").and_then(Value::as_i64).unwrap_or(0);
     let success = field(&value, "success").and_then(Value::as_bool).unwrap_or(true);
@@ -132,11 +133,6 @@ fn did_not_run(lines: Vec<String>, retcode: i64) -> Outcome {
     // 5 is EX_PILLAR_FAILURE (salt/defaults/exitcodes.py).
     let pillar = retcode == 5 || lines.iter().any(|line| line.starts_with("Pillar failed to render"));
     Outcome::NotRendered { lines, pillar }
-}
-
-fn decode(bytes: &[u8]) -> Option<Value> {
-    let mut rest = bytes;
-    rmpv::decode::read_value_with_max_depth(&mut rest, 128).ok()
 }
 
 fn field<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::fingerprint::{Fingerprint, PublicKey};
+use crate::words::excerpt::quoted;
 use crate::words::names::MinionId;
 
 /// A key as `key.print` (the text) or `key.finger` (the fingerprint) shows it.
@@ -17,7 +18,7 @@ impl Seen {
         PublicKey::parse(text)
             .map(Seen::Text)
             .or_else(|_| Fingerprint::parse(text).map(Seen::Finger))
-            .map_err(|_| format!("neither a public key nor a fingerprint: {:?}", text.chars().take(60).collect::<String>()))
+            .map_err(|_| format!("neither a public key nor a fingerprint: {}", quoted(text)))
     }
 
     fn is(&self, ours: &PublicKey) -> bool {
@@ -41,7 +42,7 @@ impl KeyState {
     /// Reads what `key.print` or `key.finger` returned for `id`: `{"minions_pre": {"ID": "..."}}`.
     /// A denied id may hold several keys, as a list (3008, `salt/key.py`).
     pub fn read(returned: &Value, id: &MinionId) -> Result<KeyState, String> {
-        let states = returned.as_object().ok_or_else(|| format!("no mapping of key states: {returned}"))?;
+        let states = returned.as_object().ok_or_else(|| format!("no mapping of key states: {}", quoted(&returned.to_string())))?;
         let mut read = KeyState::default();
         for (state, keys) in states {
             let place = match state.as_str() {

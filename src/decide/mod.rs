@@ -16,6 +16,7 @@ pub mod job;
 pub mod key_state;
 pub mod keystone;
 pub mod minion_config;
+pub mod msgpack;
 pub mod package_command;
 pub mod permissions;
 pub mod repository;

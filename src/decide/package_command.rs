@@ -2,8 +2,12 @@
 
 use super::system::{Format, Manager};
 use super::wish::{self, Wish};
+use crate::words::excerpt::one_line;
 use crate::words::failure::Kind;
 use crate::words::version::PROGRAM;
+
+/// Of what a manager says no more is repeated.
+const MOST_SAID: usize = 2_000;
 
 /// The package.
 pub const PACKAGE: &str = "salt-minion";
@@ -37,7 +41,7 @@ pub fn refresh(manager: Manager) -> Option<Words> {
 pub fn refresh_fault(url: &str, stdout: &str, stderr: &str) -> Option<String> {
     let is_fault = |line: &&str| ["W:", "E:", "Err:"].iter().any(|mark| line.starts_with(mark)) && line.contains(url);
     let faults: Vec<&str> = stderr.lines().chain(stdout.lines()).filter(is_fault).collect();
-    (!faults.is_empty()).then(|| faults.join("; "))
+    (!faults.is_empty()).then(|| one_line(&faults.join("; "), MOST_SAID))
 }
 
 /// Lists the versions that the repository has, one a line or in a table: [`versions`] reads both.
@@ -112,13 +116,30 @@ pub fn wants_whole_version(manager: Manager) -> bool {
     matches!(manager, Manager::AptGet | Manager::Zypper)
 }
 
-/// Installs a package file, whose checksum has been looked at.
+/// The repository that has one package and is there while it is installed.
+const FILE_REPOSITORY: &str = "heat-salt-bootstrap-file";
+
+/// What has to be there for [`install_file`]: a file, and its text if the package alone lies in this directory. The checksum stands for
+/// the package's own signature, and for nobody else's. zypper's --no-gpg-checks would also let in what the package depends on, its
+/// --allow-unsigned-rpm refuses a signature of somebody unknown; only a repository can be said to want none.
+pub fn file_repository(manager: Manager, dir: &str) -> Option<(String, String)> {
+    let text = format!(
+        "# Written by {PROGRAM}, which removes it again.\n[{FILE_REPOSITORY}]\nname=One package, for {PROGRAM}\nbaseurl=dir:{dir}\nenabled=1\nautorefresh=1\ntype=plaindir\ngpgcheck=0\nrepo_gpgcheck=0\npkg_gpgcheck=0\n"
+    );
+    match manager {
+        Manager::Zypper => Some((format!("/etc/zypp/repos.d/{FILE_REPOSITORY}.repo"), text)),
+        Manager::Dnf5 | Manager::Dnf | Manager::Yum | Manager::AptGet | Manager::Rpm | Manager::Dpkg => None,
+    }
+}
+
+/// Installs a package file, whose checksum has been looked at; see [`file_repository`].
 pub fn install_file(manager: Manager, file: &str) -> Words {
     match manager {
         Manager::Dnf5 => words(&["dnf5", "--assumeyes", "install", "--allow-downgrade", "--setopt=localpkg_gpgcheck=0", file]),
         Manager::Dnf | Manager::Yum => words(&[manager.program(), "--assumeyes", "install", "--setopt=localpkg_gpgcheck=0", file]),
         Manager::Zypper => {
-            words(&["zypper", "--non-interactive", "--no-gpg-checks", "install", "--oldpackage", "--auto-agree-with-licenses", file])
+            let ours = format!("{FILE_REPOSITORY}:{PACKAGE}");
+            words(&["zypper", "--non-interactive", "install", "--oldpackage", "--auto-agree-with-licenses", &ours])
         }
         Manager::AptGet => apt_get(file),
         Manager::Rpm => words(&["rpm", "--upgrade", "--oldpackage", "--replacepkgs", "--verbose", file]),
@@ -171,6 +192,9 @@ pub fn installed_version(format: Format, printed: &str) -> Option<&str> {
 pub enum Reason {
     /// A signature or a checksum is wrong.
     Untrusted,
+    /// What came is not what the source itself says that it is: a mirror that is being changed, a page where a file belongs, or
+    /// somebody who changes it on the way.
+    Garbled,
     /// Another package manager works.
     Locked,
     /// An earlier run of dpkg was cut off.
@@ -187,7 +211,7 @@ pub enum Reason {
 
 /// What package managers say, in the C locale, in the order in which it is looked for: a broken signature is told before the
 /// download that it spoilt, and a full disk before the transaction that it ended.
-const SAYINGS: [(Reason, &[&str]); 6] = [
+const SAYINGS: [(Reason, &[&str]); 7] = [
     (
         Reason::CutOff,
         // dpkg
@@ -223,6 +247,20 @@ const SAYINGS: [(Reason, &[&str]); 6] = [
         ],
     ),
     (
+        Reason::Garbled,
+        &[
+            // apt
+            "got 'nosplit'",
+            "into data and signature failed",
+            "hash sum mismatch",
+            "unexpected size",
+            // dnf, yum, zypper
+            "checksum doesn't match",
+            "checksum mismatch",
+            "does not match expected checksum",
+        ],
+    ),
+    (
         Reason::Untrusted,
         &[
             // apt
@@ -234,8 +272,6 @@ const SAYINGS: [(Reason, &[&str]); 6] = [
             "at least one invalid signature",
             "could not be authenticated",
             "unauthenticated packages",
-            "hash sum mismatch",
-            "unexpected size",
             // dnf, yum, rpm, zypper
             "gpg check failed",
             "gpg signature verification error",
@@ -245,9 +281,6 @@ const SAYINGS: [(Reason, &[&str]); 6] = [
             "signature verification failed",
             "signature verification for",
             "nokey",
-            "checksum doesn't match",
-            "checksum mismatch",
-            "does not match expected checksum",
         ],
     ),
     (
@@ -303,7 +336,7 @@ impl Reason {
     /// How it is reported.
     pub const fn kind(self) -> Kind {
         match self {
-            Reason::Untrusted => Kind::PackageUntrusted,
+            Reason::Untrusted | Reason::Garbled => Kind::PackageUntrusted,
             Reason::Locked => Kind::PackageLocked,
             Reason::Unreachable => Kind::RepositoryUnreachable,
             Reason::CutOff | Reason::NoSpace | Reason::NoSuchVersion | Reason::Other => Kind::PackageFailed,
@@ -316,7 +349,7 @@ impl Reason {
             Reason::NoSpace => Some("Make room on this machine's file systems, /var above all, and run again."),
             Reason::CutOff => Some("Run `dpkg --configure -a` by hand and read what it says."),
             Reason::NoSuchVersion => Some("Give a version that the repository has in install.version, or another repository."),
-            Reason::Untrusted | Reason::Locked | Reason::Unreachable | Reason::Other => None,
+            Reason::Untrusted | Reason::Garbled | Reason::Locked | Reason::Unreachable | Reason::Other => None,
         }
     }
 
@@ -324,6 +357,19 @@ impl Reason {
     pub const fn may_pass(self) -> bool {
         matches!(self, Reason::Locked | Reason::Unreachable)
     }
+}
+
+/// What a manager that did not end in time said of its source. apt tries again by itself, and says why, in the line below, each time
+/// (`Ign:`) and at the last time (`Err:`).
+pub fn trouble_with_source(said: &str) -> Option<String> {
+    let lines: Vec<&str> = said.lines().collect();
+    let marked = |line: &&str| line.starts_with("Ign:") || line.starts_with("Err:");
+    if let Some(at) = lines.iter().rposition(marked) {
+        let why = lines.get(at + 1).filter(|line| line.starts_with(' ')).map_or(String::new(), |line| format!(": {}", line.trim()));
+        return Some(one_line(&format!("{}{why}", lines[at]), MOST_SAID));
+    }
+    let fits = |line: &&&str| Reason::read(line) == Reason::Unreachable;
+    lines.iter().rfind(fits).map(|line| one_line(line, MOST_SAID))
 }
 
 #[cfg(test)]
@@ -357,11 +403,27 @@ mod tests {
             ("E: Version '3006.99' for 'salt-minion' was not found", Reason::NoSuchVersion),
             ("dpkg: error: failed to write status database: No space left on device", Reason::NoSpace),
             ("At least 5MB more space needed on the / filesystem.", Reason::NoSpace),
+            ("E: Failed to fetch http://127.0.0.1/x.deb  File has unexpected size (9 != 8). Mirror sync in progress?", Reason::Garbled),
+            (
+                "E: Failed to fetch https://h/InRelease  Clearsigned file isn't valid, got 'NOSPLIT' (does the network require authentication?); E: The repository 'https://h stable InRelease' is not signed.",
+                Reason::Garbled,
+            ),
             ("something else went wrong", Reason::Other),
         ];
         for (said, reason) in cases {
             assert_eq!(Reason::read(said), reason, "{said}");
         }
+    }
+
+    #[test]
+    fn what_a_slow_manager_says_of_its_source() {
+        let apt = "Get:1 http://h stable InRelease\nIgn:2 http://h/x InRelease\n  503  Not now [IP: 127.0.0.1 80]\n";
+        assert_eq!(trouble_with_source(apt).unwrap(), "Ign:2 http://h/x InRelease: 503 Not now [IP: 127.0.0.1 80]");
+        assert_eq!(
+            trouble_with_source("x\n  Curl error (7): Couldn't connect to server\ny").unwrap(),
+            "Curl error (7): Couldn't connect to server"
+        );
+        assert_eq!(trouble_with_source("Setting up salt-minion (3006.27) ...\n"), None);
     }
 
     #[test]

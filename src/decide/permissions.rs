@@ -4,6 +4,11 @@
 
 use serde_json::Value;
 
+use crate::words::excerpt::one_line;
+
+/// More than this is no line that anybody reads.
+const MOST_SUMMARY: usize = 1_000;
+
 /// May a user with these permissions call this wheel function? `None` if they are written in a way that is not understood here.
 pub fn may_wheel(permissions: &Value, fun: &str) -> Option<bool> {
     let module = fun.split('.').next().unwrap_or_default();
@@ -68,7 +73,7 @@ pub fn summary(permissions: &Value) -> String {
             other => other.to_string(),
         })
         .collect();
-    if words.is_empty() { "nothing beside firing hooks".to_owned() } else { words.join("; ") }
+    if words.is_empty() { "nothing beside firing hooks".to_owned() } else { one_line(&words.join("; "), MOST_SUMMARY) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::html;
+use crate::words::excerpt::{CUT, one_line};
 use crate::words::secret::Secret;
 
 /// Why salt-api did not do what it was asked.
@@ -28,14 +29,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The same, where this is not said.
+    /// The same, where this is not said, nor its beginning where what was said is cut.
     pub fn without(self, secret: &Secret) -> Refusal {
-        // As it is, and as it stands in a JSON text.
         let quoted = json!(secret.expose()).to_string();
-        let masked = |said: String| match secret.expose() {
-            "" => said,
-            plain => said.replace(plain, "***").replace(quoted.trim_matches('"'), "***"),
-        };
+        // As it is, and as it stands in a JSON text; both also as they are on one line.
+        let plain = [secret.expose(), &quoted[1..quoted.len() - 1]];
+        let forms: Vec<String> = plain.into_iter().flat_map(|form| [form.to_owned(), one_line(form, usize::MAX)]).collect();
+        let masked = |said: String| forms.iter().filter(|form| !form.is_empty()).fold(said, |said, form| mask(said, form));
         match self {
             Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => self,
             Refusal::Permission(said) => Refusal::Permission(masked(said)),
@@ -45,6 +45,17 @@ impl Refusal {
             Refusal::Nonsense(said) => Refusal::Nonsense(masked(said)),
         }
     }
+}
+
+fn mask(said: String, secret: &str) -> String {
+    let mut said = said.replace(secret, "***");
+    let Some(end) = said.find(CUT) else { return said };
+    // Fewer bytes than this give nothing away, and are in every text.
+    let begun = |&length: &usize| secret.is_char_boundary(length) && said[..end].ends_with(&secret[..length]);
+    if let Some(length) = (4..secret.len()).rev().find(begun) {
+        said.replace_range(end - length..end, "***");
+    }
+    said
 }
 
 /// The body of `POST /login`.
@@ -124,18 +135,26 @@ fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
 
 fn nonsense(status: u16, body: &[u8]) -> Refusal {
     let text = String::from_utf8_lossy(body);
-    let words = || text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect();
     let said = match text.trim_start().bytes().next() {
         None => "an empty body".to_owned(),
         // What begins as salt-api's own answers do may hold a session's token, as half an answer to a login does.
         Some(b'{' | b'[') => format!("JSON that is not all there or says something else ({} bytes)", body.len()),
-        Some(_) => format!("{:?}", html::message(&text).unwrap_or_else(words)),
+        Some(_) => match html::message(&text) {
+            Some(message) => format!("\"{message}\""),
+            // So may what only does not begin like that.
+            None if text.contains('{') => format!("something else ({} bytes)", body.len()),
+            None => format!("\"{}\"", one_line(&html::unescape(&text), 120)),
+        },
     };
     Refusal::Nonsense(format!("HTTP {status} with {said}"))
 }
 
 fn last_line(traceback: &str) -> String {
-    traceback.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no traceback").to_owned()
+    traceback
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty())
+        .map_or("no traceback".to_owned(), |line| one_line(line, html::MOST_MESSAGE))
 }
 
 #[cfg(test)]
@@ -190,9 +209,13 @@ mod tests {
 
     #[test]
     fn half_an_answer_to_a_login_gives_no_token_away() {
-        for body in [&br#"{"return": [{"token": "5e55101"#[..], br#" {"return": [{"token": ["5e55101"]}]}"#] {
+        for body in [
+            &br#"{"return": [{"token": "5e55101"#[..],
+            br#" {"return": [{"token": ["5e55101"]}]}"#,
+            b"\xef\xbb\xbf{\"token\": \"5e55101\"}",
+        ] {
             let Err(Refusal::Nonsense(said)) = login_answer(200, body) else { panic!("taken for an answer") };
-            assert!(!said.contains("5e55101") && said.contains("JSON"), "{said}");
+            assert!(!said.contains("5e55101") && said.contains("bytes)"), "{said}");
         }
         assert_eq!(login_answer(200, b"It works!\n"), Err(Refusal::Nonsense("HTTP 200 with \"It works!\"".into())));
     }
@@ -207,6 +230,29 @@ mod tests {
             Refusal::Unavailable("HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into())
         );
         assert_eq!(Refusal::Nonsense("x".into()).without(&Secret::new("")), Refusal::Nonsense("x".into()));
+        // As a page that is neither salt-api's nor anybody's says it, and with white space that does not stay as it was.
+        for (status, body) in [(404, page("{\"a\": \"pass\\\"word\"}")), (404, b"you said pass&quot;word".to_vec())] {
+            let Err(refusal) = login_answer(status, &body) else { panic!("taken for an answer") };
+            let Refusal::Nonsense(said) = refusal.without(&secret) else { panic!("something else") };
+            assert!(said.contains("***") && !said.contains("word"), "{said}");
+        }
+        let said = login_answer(502, &page("wrong: a  b\nc!")).unwrap_err().without(&Secret::new("a  b\nc"));
+        assert_eq!(said, Refusal::Unavailable("HTTP 502: wrong: ***!".into()));
+    }
+
+    #[test]
+    fn what_is_said_back_is_bounded_and_a_cut_secret_is_masked() {
+        let secret = Secret::new("correct-horse-battery");
+        for before in 370..400 {
+            let Err(refusal) = login_answer(502, &page(&format!("{} {}", "x".repeat(before), secret.expose().repeat(2)))) else {
+                panic!("taken for an answer")
+            };
+            let Refusal::Unavailable(said) = refusal.without(&secret) else { panic!("something else") };
+            assert!(said.len() < 450 && !said.contains("corr"), "{said}");
+        }
+        let long = json!({"return": [{"data": {"success": false, "return": "x".repeat(1 << 20)}}]}).to_string();
+        let Err(Refusal::Exception(line)) = wheel_answer(200, long.as_bytes()) else { panic!("no exception") };
+        assert!(line.len() < 450);
     }
 
     #[test]

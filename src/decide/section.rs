@@ -1,36 +1,53 @@
 //! Reading a mapping key by key, and collecting every complaint instead of stopping at the first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::fragments::Merged;
+use crate::words::excerpt::cut;
+
+/// More complaints nobody reads: something else than a configuration was given.
+const MOST_COMPLAINTS: usize = 50;
+/// More of one nobody reads, in bytes.
+const MOST_COMPLAINT: usize = 1_000;
 
 /// Where complaints go, with the file that each key came from.
 pub struct Complaints<'a> {
     merged: &'a Merged,
     found: RefCell<Vec<String>>,
+    left_out: Cell<usize>,
 }
 
 impl<'a> Complaints<'a> {
     /// None so far.
     pub fn about(merged: &'a Merged) -> Complaints<'a> {
-        Complaints { merged, found: RefCell::default() }
+        Complaints { merged, found: RefCell::default(), left_out: Cell::default() }
     }
 
     /// Notes that the key at `path` is wrong; `text` goes on after the key's name.
     pub fn add(&self, path: &str, text: impl AsRef<str>) {
+        let mut found = self.found.borrow_mut();
+        if found.len() == MOST_COMPLAINTS {
+            return self.left_out.set(self.left_out.get() + 1);
+        }
         let line = match self.merged.origin(path) {
             Some(source) => format!("{source}: {path}: {}", text.as_ref()),
             None => format!("{path}: {}", text.as_ref()),
         };
-        self.found.borrow_mut().push(line);
+        // Keys and texts of the configuration are in it as they are.
+        found.push(cut(&line.replace(char::is_control, " "), MOST_COMPLAINT));
     }
 
-    /// All of them, in the order in which they were found.
+    /// All of them, in the order in which they were found; of very many the first, and how many more there are.
     pub fn into_lines(self) -> Vec<String> {
-        self.found.into_inner()
+        let mut lines = self.found.into_inner();
+        match self.left_out.get() {
+            0 => {}
+            count => lines.push(format!("and {count} more")),
+        }
+        lines
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Settings {
     pub forget_secrets: bool,
     /// For the whole run, the report included.
     pub deadline: Duration,
+    /// A random part of this passes before the master is asked anything.
+    pub splay: Duration,
 }
 
 /// The `minion` section.

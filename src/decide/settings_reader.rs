@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::address::shown;
 use super::claim::{HOOKS, takes_claims};
 use super::enroll_reader::{accept, token};
 use super::fingerprint::{Fingerprint, PublicKey};
@@ -49,6 +50,7 @@ impl Settings {
             let install = install(&top, refs);
             let signal = signal(&top, refs, &complaints);
             let deadline = deadline(&top);
+            let splay = splay(&top, deadline);
             if !top.section("api").is_present() && (accept != Accept::Nobody || apply.is_some()) {
                 top.complain("api", "is missing: accepting the key and triggering states need url, username and password");
             }
@@ -67,6 +69,7 @@ impl Settings {
                 deregister_at_shutdown,
                 forget_secrets,
                 deadline,
+                splay,
             })
         };
         match (complaints.into_lines(), settings) {
@@ -160,7 +163,7 @@ fn api(top: &Section, refs: &dyn References, wiped: bool) -> Option<Api> {
     }
     for url in &urls {
         if let Err(why) = check_url(url) {
-            section.complain("url", format!("{url:?} {why}"));
+            section.complain("url", format!("{:?} {why}", shown(url)));
         }
     }
     let username = section.text("username");
@@ -299,22 +302,34 @@ fn signal(top: &Section, refs: &dyn References, complaints: &Complaints) -> Opti
 }
 
 fn deadline(top: &Section) -> Duration {
-    let span = match top.value("deadline") {
-        None => return DEFAULT_DEADLINE,
-        Some(Value::Number(number)) => match number.as_u64() {
-            Some(seconds) => Some(Duration::from_secs(seconds)),
-            None => {
-                top.complain("deadline", "has to be a whole number of seconds, or a text such as 25m");
-                None
-            }
-        },
-        Some(_) => top.parsed("deadline", span::parse),
-    };
-    let Some(span) = span else { return DEFAULT_DEADLINE };
+    let Some(span) = span_of(top, "deadline") else { return DEFAULT_DEADLINE };
     if span < SHORTEST || span > LONGEST {
         top.complain("deadline", "has to lie between 5s and 12h, which is also the longest that a wait condition waits");
     }
     span
+}
+
+fn splay(top: &Section, deadline: Duration) -> Duration {
+    let span = span_of(top, "splay").unwrap_or_default();
+    // What is left has to be enough for the work.
+    if span > deadline / 2 {
+        top.complain("splay", "may take half of the deadline at most");
+    }
+    span
+}
+
+/// Seconds, or a text such as 25m.
+fn span_of(top: &Section, key: &'static str) -> Option<Duration> {
+    match top.value(key)? {
+        Value::Number(number) => {
+            let seconds = number.as_u64();
+            if seconds.is_none() {
+                top.complain(key, "has to be a whole number of seconds, or a text such as 25m");
+            }
+            seconds.map(Duration::from_secs)
+        }
+        _ => top.parsed(key, span::parse),
+    }
 }
 
 #[cfg(test)]
@@ -388,6 +403,22 @@ mod tests {
         ] {
             assert!(complaints.iter().any(|line| line.starts_with(expected)), "{expected:?} is not in {complaints:#?}");
         }
+    }
+
+    #[test]
+    fn complaints_are_bounded_and_hold_no_password() {
+        let mut config = smallest();
+        config["api"]["url"] = json!(["https://boot:geheim@salt:8000/", "https://salt:8000/?token=geheim"]);
+        config["install"] = json!({"repository": {"url": "ftp://boot:geheim@mirror/"}});
+        config["x\ny".repeat(1_000)] = json!(1);
+        for n in 0..1_000 {
+            config[format!("key-{n}")] = json!(n);
+        }
+        let complaints = parse(config).unwrap_err();
+        assert_eq!((complaints.len(), complaints.last().unwrap().as_str()), (51, "and 954 more"), "{complaints:?}");
+        let all = complaints.join("\n");
+        assert!(!all.contains("geheim") && all.contains("https://***@salt:8000"), "{all}");
+        assert!(complaints.iter().all(|line| line.len() < 1_100 && !line.contains('\n')));
     }
 
     #[test]

@@ -1,19 +1,27 @@
 //! What Heat is sent, and what its answers mean.
 
+use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::handle::{Form, Way};
+use crate::words::excerpt::cut;
 use crate::words::report::{Report, Verdict};
 
-/// Heat takes no body above 1,048,576 bytes (`heat/common/wsgi.py`, `max_json_body_size`). What
-/// stands around the data has to fit as well.
+/// Heat takes no body above 1,048,576 bytes (`heat/common/wsgi.py`, `max_json_body_size`). The data may take this much in the form
+/// in which it takes most, as a JSON text within JSON; what stands around it fits into the rest.
 const MOST_DATA: usize = 900_000;
 
 /// More than this nobody reads in a stack's status.
 const MOST_REASON: usize = 4_000;
+
+/// What a person says by hand, in bytes: seven times as much is still less than [`MOST_DATA`], and more a byte never takes.
+const MOST_BY_HAND: usize = 100_000;
+
+/// No id is longer, in bytes: a minion's is a file name.
+const MOST_ID: usize = 255;
 
 /// The two words that Heat counts; any other is lost without a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,12 +63,13 @@ impl Message {
             Verdict::Done => Status::Success,
             Verdict::Failed => Status::Failure,
         };
-        Message { status, reason: storable(&reason(report)), id, data: fitted(report) }
+        Message { status, reason: storable(&reason(report)), id: cut(&id, MOST_ID), data: fitted(report) }
     }
 
     /// A signal that somebody else decided on.
     pub fn by_hand(status: Status, reason: &str, id: String) -> Message {
-        Message { status, reason: storable(reason), id, data: Value::String(reason.to_owned()) }
+        let (short, data) = (cut(reason, MOST_REASON), cut(reason, MOST_BY_HAND));
+        Message { status, reason: storable(&short), id: cut(&id, MOST_ID), data: Value::String(data) }
     }
 
     /// The content of the signal in the form that the handle counts.
@@ -88,50 +97,73 @@ impl Message {
 /// thing that people look at.
 fn reason(report: &Report) -> String {
     let mut reason = report.line();
-    for failed in report.states.iter().flat_map(|states| &states.failures) {
+    for failed in report.states.iter().flat_map(|states| &states.failures).take(MOST_REASON) {
         reason.push_str(&format!("; {} ({}): {}", failed.id, failed.sls, failed.comment));
-    }
-    shortened(reason, MOST_REASON)
-}
-
-/// The report as data, made to fit by taking the least useful away first: the tails of long
-/// comments and facts, then the failing states beyond the first, then the steps.
-fn fitted(report: &Report) -> Value {
-    let mut report = report.clone();
-    let size = |report: &Report| json!(report).to_string().len();
-    for most in [20_000, 2_000, 200] {
-        if size(&report) <= MOST_DATA {
+        if reason.len() > MOST_REASON {
             break;
         }
-        report.message = shortened(report.message, most);
-        report.facts.values_mut().for_each(|fact| *fact = shortened(std::mem::take(fact), most));
-        for failed in report.states.iter_mut().flat_map(|states| &mut states.failures) {
-            failed.comment = shortened(std::mem::take(&mut failed.comment), most);
+    }
+    cut(&reason, MOST_REASON)
+}
+
+/// The report as data, made to fit by taking the least useful away first: the tails of long texts, then the failing states beyond
+/// the first, then facts and steps.
+fn fitted(report: &Report) -> Value {
+    let mut report = report.clone();
+    for most in [20_000, 2_000, 200] {
+        if length_within(&report) <= MOST_DATA {
+            break;
         }
+        texts(&mut report).filter(|text| text.len() > most).for_each(|text| *text = cut(text, most));
     }
     if let Some(states) = report.states.as_mut().filter(|states| states.failures.len() > 500) {
         states.failures.truncate(500);
     }
-    if size(&report) > MOST_DATA {
-        report.facts.clear();
+    if length_within(&report) > MOST_DATA {
         report.states.iter_mut().for_each(|states| states.failures.truncate(1));
     }
+    if length_within(&report) > MOST_DATA {
+        report.facts.clear();
+        report.steps.clear();
+    }
     json!(report)
+}
+
+/// Every text of a report that is not one of a few words.
+fn texts(report: &mut Report) -> impl Iterator<Item = &mut String> {
+    let states = report.states.iter_mut().flat_map(|states| &mut states.failures);
+    let of_states = states.flat_map(|failed| [&mut failed.id, &mut failed.sls, &mut failed.comment]);
+    let maybe = [&mut report.bootstrap_id, &mut report.step, &mut report.hint].into_iter().flatten();
+    [&mut report.message, &mut report.minion_id, &mut report.verb, &mut report.agent, &mut report.reason]
+        .into_iter()
+        .chain(maybe)
+        .chain(report.facts.values_mut())
+        .chain(report.steps.iter_mut().map(|step| &mut step.name))
+        .chain(report.signal.iter_mut().flat_map(|signal| [&mut signal.transport].into_iter().chain(&mut signal.error)))
+        .chain(of_states)
+}
+
+/// How long the JSON of a value is as a text within JSON, where each of its quotation marks and backslashes takes one more.
+fn length_within(value: &impl Serialize) -> usize {
+    struct Length(usize);
+    impl io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() + bytes.iter().filter(|&&byte| byte == b'"' || byte == b'\\').count();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(2);
+    // What cannot be written has no length that fits.
+    serde_json::to_writer(&mut length, value).map_or(usize::MAX, |()| length.0)
 }
 
 /// A text that every database of Heat's holds. MySQL's usual character set ends at U+FFFF; with a character beyond, the engine cannot
 /// store the stack's state, which then stays as it was until the condition times out, whatever the signal's answer said (measured).
 fn storable(reason: &str) -> String {
     reason.chars().map(|c| if c > '\u{ffff}' { '?' } else { c }).collect()
-}
-
-fn shortened(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let cut = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        text.truncate(cut);
-        text.push_str(" [...]");
-    }
-    text
 }
 
 /// What an answer of heat-api to a signal means.
@@ -193,7 +225,7 @@ pub fn probe_answer(way: &Way, status: u16) -> Result<&'static str, String> {
 mod tests {
     use super::*;
     use crate::words::failure::{Failure, Kind};
-    use crate::words::report::{Circumstances, FailedState, States};
+    use crate::words::report::{Circumstances, FailedState, States, Step};
     use crate::words::secret::Secret;
 
     fn failed(comment: &str, count: usize) -> Report {
@@ -221,6 +253,25 @@ mod tests {
         }
         let kept = Message::of(&failed(&"x".repeat(300_000), 1), "web-1".into());
         assert_eq!(kept.data["states"]["failures"][0]["comment"].as_str().unwrap().len(), 300_000);
+    }
+
+    #[test]
+    fn it_fits_also_as_a_text_within_the_text() {
+        let forms = [Form::Condition, Form::AwsCondition, Form::Deployment];
+        let within = |message: &Message| forms.map(|form| message.content(form).to_string().len()).into_iter().max().unwrap();
+        for nasty in ["\"", "\\", "\u{1}", "\u{1f600}"] {
+            let long = nasty.repeat(120_000);
+            let mut everywhere = failed(&long, 3);
+            everywhere.states.as_mut().unwrap().failures[0].id = long.clone();
+            (everywhere.hint, everywhere.step) = (Some(long.clone()), Some(long.clone()));
+            everywhere.facts.insert(long.clone(), long.clone());
+            everywhere.steps.push(Step { name: long.clone(), seconds: 1.0, changed: false, attempts: 1 });
+            for message in [Message::of(&everywhere, long.clone()), Message::by_hand(Status::Failure, &long, long.clone())] {
+                assert!(within(&message) <= 1_048_576, "{} bytes of {nasty:?}", within(&message));
+            }
+        }
+        let most = Message::of(&failed(&"\"".repeat(200_000), 1), "web-1".into());
+        assert!(within(&most) > 800_000, "more was taken away than had to be: {}", within(&most));
     }
 
     #[test]

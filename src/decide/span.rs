@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::words::excerpt::quoted;
+
 /// Reads a span; the error is a sentence.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no span of time: write it as 25m, 90s, 1h30m or a number of seconds");
+    let wrong = || format!("{} is no span of time: write it as 25m, 90s, 1h30m or a number of seconds", quoted(text));
     let mut rest = text.trim();
     if let Ok(seconds) = rest.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));

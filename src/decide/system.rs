@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::words::excerpt::one_line;
+
+/// No value that matters here is longer, in bytes.
+const MOST_VALUE: usize = 200;
+
 /// What os-release(5) says, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OsRelease {
@@ -107,7 +112,7 @@ impl OsRelease {
 fn unquoted(value: &str) -> String {
     let value = value.trim();
     let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-    inner.unwrap_or(value).replace('\\', "")
+    one_line(&inner.unwrap_or(value).replace('\\', ""), MOST_VALUE)
 }
 
 impl System {

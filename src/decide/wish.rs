@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::words::excerpt::quoted;
+
 /// The wish for a version: `3006.27`, or `3006` for any of that line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish(String);
@@ -15,7 +17,7 @@ impl Wish {
         if numeric && parts.len() <= 3 {
             Ok(Wish(text.to_owned()))
         } else {
-            Err(format!("{text:?} is no version: write 3006.27, or 3006 for the newest of that line"))
+            Err(format!("{} is no version: write 3006.27, or 3006 for the newest of that line", quoted(text)))
         }
     }
 

@@ -46,6 +46,9 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// The fact of a failure that names the signal by which a command ended.
+pub const KILLED_BY: &str = "killed_by_signal";
+
 impl Finished {
     /// Did it exit with 0?
     pub fn success(&self) -> bool {
@@ -65,7 +68,10 @@ impl Finished {
             .map(|text| text.trim().to_owned())
             .unwrap_or_default();
         let last = said.lines().last().unwrap_or("no output").to_owned();
-        let failure = Failure::new(kind, format!("`{}` {how}: {last}", self.command));
+        let mut failure = Failure::new(kind, format!("`{}` {how}: {last}", self.command));
+        if let Some(signal) = self.status.signal() {
+            failure = failure.fact(KILLED_BY, signal.to_string());
+        }
         if said.lines().count() > 1 { failure.fact("output", said) } else { failure }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::words::failure::{Failure, Kind};
 
@@ -109,6 +109,29 @@ fn try_write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Overwrites the beginning of a file in one piece, without syncing: for what is worth nothing once the power was gone.
+pub fn scribble(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let no_link = OFlag::O_NOFOLLOW.bits();
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(mode).custom_flags(no_link).open(path)?;
+    file.write_all_at(content, 0)
+}
+
+/// Gives a file a second name, unless there is a file of that name.
+pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(cannot("link", to, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The names of the files in a directory that need not be there, in order.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
 /// Is this the content of the file?
 pub fn holds(path: &Path, content: &[u8]) -> bool {
     read(path, content.len() as u64).is_ok_and(|there| there == content)
@@ -127,7 +150,12 @@ pub fn ensure(path: &Path, content: &[u8], mode: u32) -> Result<bool, Failure> {
 /// Makes sure that a directory is there, with its parents; ones it makes get this mode.
 pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| cannot("make the directory", path, &error))
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path).and_then(|()| {
+        // What is written there lasts no longer than the directory's own name.
+        missing.iter().filter_map(|dir| dir.parent()).try_for_each(|parent| File::open(parent)?.sync_all())
+    });
+    made.map_err(|error| cannot("make the directory", path, &error))
 }
 
 /// Gives a file that is written another name, for good.
@@ -164,6 +192,15 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// The pid of the process that holds the lock, if one does.
+    pub fn holder(path: &Path) -> Option<String> {
+        let file = File::open(path).ok()?;
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => read_text(path, 32).ok(),
+            _ => None,
+        }
+    }
+
     /// Tries to take the lock; `None` if another process holds it. The file then holds that one's pid.
     pub fn try_take(path: &Path) -> Result<Option<Lock>, Failure> {
         let file = OpenOptions::new()
@@ -232,7 +269,9 @@ mod tests {
         let first = Lock::try_take(&path).unwrap();
         assert!(first.is_some());
         assert!(Lock::try_take(&path).unwrap().is_none());
+        assert_eq!(Lock::holder(&path), Some(std::process::id().to_string()));
         drop(first);
+        assert_eq!(Lock::holder(&path), None);
         assert!(Lock::try_take(&path).unwrap().is_some());
     }
 

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::CertificateError;
 use tracing::debug;
@@ -14,6 +14,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Proxy, http};
 
+use crate::decide::calendar::http_date;
 use crate::words::version::{PROGRAM, VERSION};
 
 /// No answer that this program wants is larger.
@@ -199,6 +200,18 @@ impl Client {
     }
 }
 
+/// What a server that cannot be trusted says the time is (the Date header). It is sent nothing but a path.
+pub fn date_unverified(url: &str, within: Duration) -> Option<String> {
+    let blind = TlsConfig::builder()
+        .disable_verification(true)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    let config = Agent::config_builder().tls_config(blind).http_status_as_error(false).proxy(None).max_redirects(0);
+    let agent = config.max_redirects_will_error(false).timeout_global(Some(within)).build().new_agent();
+    let response = agent.get(url.split('?').next()?).call().inspect_err(|error| debug!("asking {url} for the time: {error}")).ok()?;
+    Some(response.headers().get("date")?.to_str().ok()?.to_owned())
+}
+
 fn configured(roots: Vec<Certificate<'static>>) -> ConfigBuilder<AgentScope> {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::Specific(Arc::new(roots)))
@@ -213,8 +226,17 @@ fn configured(roots: Vec<Certificate<'static>>) -> ConfigBuilder<AgentScope> {
         .user_agent(format!("{PROGRAM}/{VERSION}"))
 }
 
+/// RFC 9110, 10.2.3: so many seconds, or a point in time. That one is by the server's clock: ours may be years away.
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
-    headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs)
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let wanted = text("retry-after")?;
+    if let Ok(seconds) = wanted.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let ours = || SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+    let span = http_date(wanted)? - text("date").and_then(http_date).or_else(ours)?;
+    // What is over by now asks for nothing.
+    u64::try_from(span).ok().map(Duration::from_secs)
 }
 
 fn certificates(pem: &str) -> Vec<Certificate<'static>> {
@@ -284,5 +306,28 @@ fn distrust(error: &rustls::Error) -> Distrust {
         }
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Distrust::NotTls,
         other => Distrust::Other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_ask_for_time_in_two_ways() {
+        let asked = |lines: &[(&str, &str)]| {
+            let line =
+                |&(name, value): &(&str, &str)| (name.parse::<http::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap());
+            retry_after(&lines.iter().map(line).collect()).map(|span| span.as_secs())
+        };
+        let until = ("retry-after", "Mon, 23 Nov 2026 22:46:39 GMT");
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&[("retry-after", " 120 ")]), Some(120));
+        assert_eq!(asked(&[until, ("date", "Mon, 23 Nov 2026 22:46:09 GMT")]), Some(30));
+        assert_eq!(asked(&[until, ("date", "Mon, 23 Nov 2026 22:47:09 GMT")]), None);
+        // By our own clock, whatever that is: a point in time that has passed for ever, and one that never comes.
+        assert_eq!(asked(&[("retry-after", "Thu, 01 Jan 1970 00:00:01 GMT")]), None);
+        assert!(asked(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]).is_some_and(|span| span > 1_000_000_000));
+        assert_eq!(asked(&[("retry-after", "soon")]), None);
     }
 }

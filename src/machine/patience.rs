@@ -79,6 +79,12 @@ impl Patience {
         }
     }
 
+    /// Sleeps for a random part of `most`, so that those who were started together do not all come at once.
+    pub fn splay(&self, most: Duration) -> Result<Duration, Failure> {
+        let span = random_part(most, random());
+        self.pause(span).map(|()| span)
+    }
+
     /// Looks again and again, `every` so often, until there is something to see; `None` if there
     /// never was. It always looks once more after the last pause.
     pub fn poll<T>(&self, every: Duration, mut look: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
@@ -121,7 +127,7 @@ impl Patience {
                 return Err(failure.fact("attempts", tries.to_string()));
             };
             self.attempts.fetch_add(1, Ordering::Relaxed);
-            info!("{what}: {}; trying again in {:.1} s, {} s left", failure.message, pause.as_secs_f64(), self.remaining().as_secs());
+            info!("{what}: {}; trying again in {:.1} s (try {})", failure.message, pause.as_secs_f64(), tries + 1);
             self.pause(pause)?;
         }
     }
@@ -188,6 +194,13 @@ mod tests {
         assert_eq!(pause(1, Some(ten - LAST_TRY), ten, 0), Some(ten - LAST_TRY));
         assert_eq!(pause(1, None, LAST_TRY, 0), None);
         assert_eq!(pause(1, Some(hour), Duration::ZERO, 0), None);
+    }
+
+    #[test]
+    fn a_splay_is_random_and_bounded() {
+        let most = Duration::from_millis(8);
+        let spans: Vec<Duration> = (0..8).map(|_| patience(60_000).splay(most).unwrap()).collect();
+        assert!(spans.iter().all(|span| *span <= most) && spans.iter().any(|span| *span != spans[0]), "{spans:?}");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Processes and their connections, as `/proc` shows them.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::fs;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::wait::{self, WaitPidFlag};
+use nix::unistd::{self, Pid};
 
 use super::sockets;
 
@@ -21,6 +23,13 @@ pub fn runs(pid: i32) -> bool {
 pub fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
+}
+
+/// The processes whose command line has these words in it, one after the other.
+pub fn with_words(words: &str) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let wanted = format!(" {words} ");
+    pids.filter(|pid| format!(" {} ", command_line(*pid)).contains(&wanted)).filter(|pid| runs(*pid)).collect()
 }
 
 /// The process that started this one.
@@ -49,6 +58,37 @@ pub fn tree(pid: i32) -> Vec<i32> {
 pub fn never_dump_core() {
     // It fails on no kernel that runs this.
     let _ = prctl::set_dumpable(false);
+}
+
+/// Makes this process die with the one that started it, if that is still `parent`; says whether it is.
+pub fn dies_with(parent: i32) -> bool {
+    let is_ours = || unistd::getppid().as_raw() == parent;
+    // In between the parent may die: so it is asked afterwards.
+    is_ours() && prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && is_ours()
+}
+
+/// What `ps` and `top` call this process.
+pub fn call_myself(name: &CStr) {
+    // It fails on no kernel that runs this.
+    let _ = prctl::set_name(name);
+}
+
+/// Tells the kernel to end others first when memory runs out: whoever watches is small, and the last one to be missed. Only root may.
+pub fn outlive_others() {
+    // Elsewhere it is one of many.
+    let _ = fs::write("/proc/self/oom_score_adj", "-500");
+}
+
+/// How many processes the kernel has ended for want of memory, in all and in any control group; proc_vmstat(5).
+pub fn out_of_memory_kills() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+}
+
+/// Waits for the end of a child, and leaves it a zombie: so its pid is nobody else's yet.
+pub fn await_end(child: i32) {
+    let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    while wait::waitid(wait::Id::Pid(Pid::from_raw(child)), how) == Err(Errno::EINTR) {}
 }
 
 /// Sends a signal; a process that is gone already is fine.
@@ -119,6 +159,7 @@ mod tests {
         // Between exec and the new image the command line is empty for a moment.
         while command_line(pid).is_empty() {}
         assert!(command_line(pid).starts_with("sleep 60") && runs(pid));
+        assert!(with_words("sleep 60").contains(&pid) && !with_words("sleep 6").contains(&pid));
         assert_eq!(parent(pid), Some(std::process::id() as i32));
         send(pid, Signal::SIGKILL).unwrap();
         child.wait().unwrap();

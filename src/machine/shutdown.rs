@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::command;
+use super::interrupt::Interrupt;
 use super::patience::Patience;
+use crate::words::deadline::Deadline;
 
 const ASKING: Duration = Duration::from_secs(10);
 
@@ -17,6 +19,12 @@ pub fn under_way(patience: &Patience) -> bool {
 pub fn for_good(patience: &Patience) -> bool {
     let said = command::run(&["systemctl", "list-jobs", "--no-legend", "--plain"], &patience.slice(ASKING));
     said.is_ok_and(|finished| names_the_end(&finished.stdout))
+}
+
+/// Is it being started anew, and comes back?
+pub fn is_reboot() -> bool {
+    let patience = Patience::until(Deadline::after(ASKING), Interrupt::default());
+    under_way(&patience) && !for_good(&patience)
 }
 
 /// Reads the jobs that systemd has queued: number, unit, kind, state.

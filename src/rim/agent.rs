@@ -9,6 +9,7 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use super::cli::{Cli, Common, Verb, Work};
+use super::guardian::{self, Role};
 use super::{check, logging, plan, show, supervisor, telling, templates};
 use crate::decide::settings::Signal;
 use crate::machine::files::{self, Lock, Root};
@@ -18,6 +19,7 @@ use crate::machine::{process, shutdown};
 use crate::service::config;
 use crate::service::minion::jobs;
 use crate::service::minion::place::Place;
+use crate::service::progress::Progress;
 use crate::service::store::Store;
 use crate::story::bootstrap::bootstrap;
 use crate::story::journal::Journal;
@@ -25,7 +27,7 @@ use crate::story::leave::leave;
 use crate::story::scene::{Links, Scene};
 use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
-use crate::words::report::{Report, Verdict};
+use crate::words::report::{Circumstances, Report, Verdict};
 
 /// An os-release is some hundred bytes.
 const MOST_OS_RELEASE: u64 = 64 * 1024;
@@ -33,6 +35,8 @@ const MOST_OS_RELEASE: u64 = 64 * 1024;
 pub const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
 /// After a signal the service manager waits 90 s by default; Heat gets a part of that.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
+/// What to do about a run that a reboot has stopped.
+const RESUMES: &str = "Nothing: this machine is being rebooted, and the run goes on at the next boot. Heat was told nothing.";
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
 const LEAST_RESERVE: Duration = Duration::from_secs(2);
 const MOST_RESERVE: Duration = Duration::from_secs(30);
@@ -52,19 +56,29 @@ pub fn main(cli: &Cli) -> u8 {
     };
     let all = Links { install: true, accept: true, apply: true };
     let none = Links { install: false, accept: false, apply: false };
+    let task = |verb, links, work: &Work| Task { verb, play: Play::Links(links), again: work.again, json: work.json, at_boot: false };
     match &cli.verb {
-        Verb::Run(work) => perform("run", Play::Links(all), work, &root, &cli.common),
-        Verb::Install(work) => perform("install", Play::Links(Links { install: true, ..none }), work, &root, &cli.common),
-        Verb::Accept(work) => perform("accept", Play::Links(Links { accept: true, ..none }), work, &root, &cli.common),
-        Verb::Apply(work) => perform("apply", Play::Links(Links { apply: true, ..none }), work, &root, &cli.common),
+        Verb::Run { work, at_boot } => watched(&Task { at_boot: *at_boot, ..task("run", all, work) }, &root, &cli.common),
+        Verb::Install(work) => watched(&task("install", Links { install: true, ..none }, work), &root, &cli.common),
+        Verb::Accept(work) => watched(&task("accept", Links { accept: true, ..none }, work), &root, &cli.common),
+        Verb::Apply(work) => watched(&task("apply", Links { apply: true, ..none }, work), &root, &cli.common),
         Verb::Deregister { at_shutdown, json } => deregister(*at_shutdown, *json, &root, &cli.common),
         Verb::Signal(wish) => ended(telling::signal(wish, &root, &cli.common)),
         Verb::Check { json } => check::check(*json, &root, &cli.common),
         Verb::Template { name } => ended(template(name.as_deref())),
         Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, &cli.common)),
-        Verb::Status { json } => ended(status(*json, &root)),
+        Verb::Status { json, previous } => ended(status(*json, *previous, &root)),
         Verb::Explain { code } => ended(explain(code.as_deref())),
     }
+}
+
+/// What is to be done, and how.
+struct Task {
+    verb: &'static str,
+    play: Play,
+    again: bool,
+    json: bool,
+    at_boot: bool,
 }
 
 /// What is played.
@@ -97,14 +111,25 @@ fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -> u8
         info!("this machine is not being switched off: its key stays");
         return Kind::Done.code();
     }
-    perform("deregister", Play::Leave, &Work { again: false, json }, root, common)
+    // Heat is not told of it, so nobody has to watch.
+    perform(&Task { verb: "deregister", play: Play::Leave, again: false, json, at_boot: false }, root, common, false)
+}
+
+/// Works, and somebody is there who reports if this is killed.
+fn watched(task: &Task, root: &Root, common: &Common) -> u8 {
+    match guardian::watch(task.verb, task.json, root, common) {
+        Role::Ended(code) => code,
+        Role::Watched => perform(task, root, common, true),
+        Role::Alone => perform(task, root, common, false),
+    }
 }
 
 /// Works, and reports whatever comes of it: on disk, to Heat, to the person who waits.
-fn perform(verb: &str, play: Play, work: &Work, root: &Root, common: &Common) -> u8 {
+fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
+    logging::keep(root);
     let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
     found.warn_of_open_files();
-    let journal = Journal::begin(verb, &found.minion_id());
+    let journal = Journal::begin(task.verb, &found.minion_id());
     let store = Store::below(root);
     // Held here, and not by the thread that takes it: until the report is kept and told.
     let only_one = Arc::new(Mutex::new(None));
@@ -112,19 +137,23 @@ fn perform(verb: &str, play: Play, work: &Work, root: &Root, common: &Common) ->
     let (signal, deadline, place, result) = match allowed(root).and_then(|()| found.settings()) {
         Err(failure) => {
             // A run that is under way is not waited for: what is wrong here is known already.
-            let lock = store.lock(&Patience::until(Deadline::after(Duration::ZERO), Interrupt::default()));
-            hold(&only_one, lock.ok());
+            let lock = store.lock(&Patience::until(Deadline::after(Duration::ZERO), Interrupt::default())).ok();
+            if hold(&only_one, lock) {
+                journal.show_in(&store);
+            }
             (found.signal(), Deadline::after(WITHOUT_SETTINGS), None, Err(failure))
         }
         Ok(mut settings) => {
             let (signal, place) = (settings.signal.take(), Place::of(root, &settings));
             let deadline = Deadline::after(settings.deadline);
+            logging::until(deadline);
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
-            let (again, config) = (work.again, common.config.clone());
+            let (play, again, config) = (task.play, task.again, common.config.clone());
             forgets = settings.forget_secrets && play.is_last();
             let (root, store, entries, only_one) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&only_one));
             let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |patience| {
                 hold(&only_one, Some(store.lock(patience)?));
+                entries.show_in(&store);
                 let config = config.as_deref();
                 let scene = Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, config, again };
                 match play {
@@ -135,8 +164,14 @@ fn perform(verb: &str, play: Play, work: &Work, root: &Root, common: &Common) ->
             (signal, deadline, Some(place), result)
         }
     };
-    let says = play.tells(&result);
-    let report = conclude(&journal, result, signal.as_ref().filter(|_| says), &store, deadline);
+    logging::quiet();
+    let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
+    let resumes = interrupted && task.at_boot && root.is_machine() && shutdown::is_reboot();
+    let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
+    let says = task.play.tells(&result) && !resumes;
+    let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
+    let of = || journal.circumstances();
+    let report = conclude(&of, journal.current_step(), result, signal.as_ref().filter(|_| says), &store, deadline);
     if let Some(place) = &place {
         journal.litter().iter().for_each(|jid| jobs::forget(place, jid));
         jobs::forget_old(place);
@@ -148,33 +183,47 @@ fn perform(verb: &str, play: Play, work: &Work, root: &Root, common: &Common) ->
     {
         warn!("the secrets stay in the configuration: {failure}");
     }
-    if work.json {
+    if task.json {
         print(&(json!(report).to_string() + "\n"));
+    }
+    // Whoever watches takes it away, when there is nobody any more who could be killed.
+    if watched {
+        journal.note_end(report.code)
+    } else {
+        journal.leave_no_trace()
     }
     report.code
 }
 
-fn hold(slot: &Mutex<Option<Lock>>, lock: Option<Lock>) {
+/// Says whether there was a lock to hold.
+fn hold(slot: &Mutex<Option<Lock>>, lock: Option<Lock>) -> bool {
     // The slot is whole whoever panics.
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    *slot = lock;
+    slot.is_some()
 }
 
-/// Makes the report, keeps it, tells Heat, keeps how that went.
-fn conclude(journal: &Journal, result: Result<String, Failure>, signal: Option<&Signal>, store: &Store, deadline: Deadline) -> Report {
-    let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
+/// Makes the report of a run, keeps it, tells Heat, keeps how that went.
+pub fn conclude(
+    of: &dyn Fn() -> Circumstances,
+    step: Option<String>,
+    result: Result<String, Failure>,
+    signal: Option<&Signal>,
+    store: &Store,
+    deadline: Deadline,
+) -> Report {
     let mut report = match result {
-        Ok(message) => Report::done(journal.circumstances(), message),
-        Err(failure) => Report::failed(journal.circumstances(), journal.current_step(), failure),
+        Ok(message) => Report::done(of(), message),
+        Err(failure) => Report::failed(of(), step, failure),
     };
     // Kept before Heat is told: what Heat hears can be read here, even if this is killed now.
     if let Err(failure) = store.keep_report(&report) {
         error!("{failure}");
         if report.verdict == Verdict::Done {
-            report = Report::failed(journal.circumstances(), None, failure);
+            report = Report::failed(of(), None, failure);
         }
     }
     if let Some(signal) = signal {
-        let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
         telling::tell(signal, &mut report, store, deadline);
         if let Err(failure) = store.keep_report(&report) {
             error!("{failure}");
@@ -203,9 +252,29 @@ fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Com
     Ok(())
 }
 
-fn status(as_json: bool, root: &Root) -> Result<(), Failure> {
-    let report = last_report(&Store::below(root))?;
-    print(&if as_json { format!("{:#}\n", json!(report)) } else { show::report(&report) });
+fn status(as_json: bool, previous: Option<usize>, root: &Root) -> Result<(), Failure> {
+    let store = Store::below(root);
+    if let Some(before) = previous {
+        let report = store.earlier_report(before).ok_or_else(|| {
+            Failure::new(
+                Kind::Usage,
+                format!("--previous {before}: of runs before the last one there are {} reports", store.earlier_reports()),
+            )
+        })?;
+        print(&if as_json { format!("{:#}\n", json!(report)) } else { show::report(&report) });
+        return Ok(());
+    }
+    let under_way = Progress::of(&store).filter(|progress| progress.ended.is_none());
+    if as_json || under_way.is_none() {
+        let report = last_report(&store)?;
+        print(&if as_json { format!("{:#}\n", json!(report)) } else { show::report(&report) });
+    } else if let Some(progress) = under_way {
+        print(&show::under_way(&progress, store.runner().as_deref()));
+        print(&store.report().map_or_else(String::new, |report| format!("\nThe run before it:\n{}", show::report(&report))));
+    }
+    if let (false, many @ 1..) = (as_json, store.earlier_reports()) {
+        print(&format!("Earlier runs: {many}, see `heat-salt-bootstrap status --previous 1`\n"));
+    }
     Ok(())
 }
 

@@ -152,7 +152,14 @@ impl Flags {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Do everything: install, accept, apply, and tell Heat
-    Run(Work),
+    Run {
+        /// As every verb that does something
+        #[command(flatten)]
+        work: Work,
+        /// Started at each boot: stopped by a reboot it says nothing to Heat, and goes on at the next boot
+        #[arg(long)]
+        at_boot: bool,
+    },
     /// One link: program, configuration and service of the minion
     Install(Work),
     /// One link: log in, get this minion's own key accepted, see it connected
@@ -190,6 +197,9 @@ pub enum Verb {
         /// As it is
         #[arg(long)]
         json: bool,
+        /// The report of the run that came so many runs before the last one; five are kept
+        #[arg(long, value_name = "NUMBER")]
+        previous: Option<usize>,
     },
     /// Tell what an exit code or a reason means, and what to do
     Explain {
@@ -215,6 +225,9 @@ pub struct Wish {
     /// Only what could not be delivered before, if there is something
     #[arg(long, conflicts_with = "status")]
     pub kept: bool,
+    /// Only that a run was killed before it could tell, if one was
+    #[arg(long, conflicts_with_all = ["status", "kept"])]
+    pub killed: bool,
 }
 
 /// Options of the verbs that do something.

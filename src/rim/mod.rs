@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod check;
 pub mod cli;
+pub mod guardian;
 pub mod logging;
 pub mod plan;
 pub mod show;

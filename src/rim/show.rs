@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::decide::calendar;
+use crate::service::progress::Progress;
 use crate::words::failure::{Failure, Kind};
 use crate::words::finding::{Finding, State};
 use crate::words::report::{Report, Verdict};
@@ -55,6 +57,25 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         writeln!(text, "Bootstrap id: {id}")?;
     }
     Ok(())
+}
+
+/// A run that has not come to its end; `runner` is the process that works on it, if there is one.
+pub fn under_way(progress: &Progress, runner: Option<&str>) -> String {
+    let Progress { known, .. } = progress;
+    let began = calendar::written(known.started as i64);
+    let of = format!("`{}` for {}, which began at {began}", known.verb, known.minion_id);
+    let mut text = match runner {
+        Some(pid) => format!("UNDER WAY  {of} (pid {pid}): {}\n", progress.during()),
+        None => format!(
+            "CUT OFF  {of}: killed {}\n  what to do: run it again, and it goes on where it stopped; `signal --killed` tells Heat that it failed\n",
+            progress.during()
+        ),
+    };
+    for step in &known.steps {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:10} {:8.2} s", step.name, step.seconds);
+    }
+    text
 }
 
 /// What a kind of failure means.

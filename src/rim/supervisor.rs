@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::machine::command::KILLED_BY;
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
 use crate::story::journal::Journal;
@@ -24,6 +25,9 @@ enum Event {
 /// So long the worker may take to end by itself once it was told to: it logs out, and it knows best
 /// what it was doing.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// So long after one process of a group the others have heard a signal too.
+const BOTH: Duration = Duration::from_millis(100);
 
 /// Runs `work` with patience until `deadline` and returns its result, or one in its place.
 pub fn watch_over(
@@ -47,18 +51,29 @@ pub fn watch_over(
             let _ = events.send(Event::Ended(result));
         })
         .map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot start a thread: {error}")))?;
+    // Whoever presses Ctrl-C is heard twice: here, and by the guardian that passes it on.
+    let mut warned = false;
     let mut until = Deadline::after(deadline.remaining() + GRACE);
     loop {
         match heard.recv_timeout(until.remaining()) {
-            Ok(Event::Ended(result)) => return result,
+            Ok(Event::Ended(result)) => return result.map_err(|failure| told_apart(failure, journal, &interrupt)),
             Ok(Event::Panicked(said)) => return Err(Failure::new(Kind::Bug, format!("panicked {said}"))),
             Ok(Event::Signal) => {
-                warn!("told to stop: ending");
+                if !warned {
+                    warn!("told to stop: ending");
+                }
+                warned = true;
                 until = until.slice(GRACE);
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(overdue(journal, &interrupt)),
         }
     }
+}
+
+/// A signal for the whole process group may end a command as well, in the moment in which that is started, and its end may be seen
+/// first. Then nothing is wrong with the command.
+fn told_apart(failure: Failure, journal: &Journal, interrupt: &Interrupt) -> Failure {
+    if failure.facts.contains_key(KILLED_BY) && interrupt.sleep(BOTH).is_some() { overdue(journal, interrupt) } else { failure }
 }
 
 fn overdue(journal: &Journal, interrupt: &Interrupt) -> Failure {
@@ -110,6 +125,14 @@ mod tests {
             }
         });
         assert_eq!(stuck.unwrap_err().kind, Kind::OutOfTime);
+
+        let killed = || Failure::new(Kind::LocalSystem, "`x` was killed by signal 15").fact(KILLED_BY, "15");
+        assert_eq!(watch_over(&journal, soon(), move |_| Err(killed())), Err(killed()));
+        let both = watch_over(&journal, soon(), move |_| {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+            Err(killed())
+        });
+        assert_eq!(both.unwrap_err().kind, Kind::Interrupted);
 
         let told = watch_over(&journal, soon(), |patience| {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -5,6 +5,7 @@ use tracing::{error, info, warn};
 
 use super::agent::{WITHOUT_SETTINGS, last_report};
 use super::cli::{Common, SignalStatus, Wish};
+use super::{guardian, logging};
 use crate::decide::settings::Signal;
 use crate::decide::signal::{Message, Status};
 use crate::machine::files::Root;
@@ -53,6 +54,10 @@ fn deliver(signal: &Signal, message: &Message, store: &Store, patience: &Patienc
 
 /// The verb: sends a status that somebody else decided on; else what Heat has not taken yet; else the last report again.
 pub fn signal(wish: &Wish, root: &Root, common: &Common) -> Result<(), Failure> {
+    logging::keep(root);
+    if wish.killed {
+        return guardian::signal_killed(root, common);
+    }
     let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
     let Some(signal) = found.signal() else {
         found.settings()?;

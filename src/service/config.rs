@@ -46,12 +46,14 @@ pub fn find(root: &Root, file: Option<&Path>, overrides: &[Override]) -> Found {
     let main = file.map_or_else(|| root.at(DEFAULT), |file| root.named(file));
     let beside = fragments_beside(&main);
     let mut unreadable = Vec::new();
-    if !main.exists() && (file.is_some() || (beside.is_empty() && overrides.is_empty())) {
-        unreadable.push(format!("{}: there is no such file", main.display()));
+    // The packages bring an empty one, in which nothing is configured.
+    let is_there = std::fs::metadata(&main).is_ok_and(|meta| !meta.is_file() || meta.len() > 0);
+    if !is_there && (file.is_some() || (beside.is_empty() && overrides.is_empty())) {
+        unreadable.push(format!("{}: there is no such file, or it is empty", main.display()));
     }
     let mut sources = Vec::new();
     let mut fragments = Vec::new();
-    for path in main.exists().then(|| main.clone()).into_iter().chain(beside) {
+    for path in is_there.then(|| main.clone()).into_iter().chain(beside) {
         match read_fragment(&path) {
             Ok(keys) => fragments.push(Fragment { source: path.display().to_string(), keys }),
             Err(why) => unreadable.push(format!("{}: {why}", path.display())),
@@ -232,12 +234,15 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_a_problem_unless_something_else_is_there() {
-        let (_dir, root) = tree(&[]);
-        let message = find(&root, None, &[]).settings().unwrap_err().message;
-        assert!(message.contains("there is no such file"), "{message}");
-        let message =
-            find(&root, None, &[Override { flag: "--master", path: "minion.master", value: json!("m") }]).settings().unwrap_err().message;
-        assert!(!message.contains("there is no such file"), "{message}");
+        // An empty one counts as missing.
+        for files in [&[][..], &[(MAIN, "")]] {
+            let (_dir, root) = tree(files);
+            let message = find(&root, None, &[]).settings().unwrap_err().message;
+            assert!(message.contains("there is no such file"), "{message}");
+            let flag = Override { flag: "--master", path: "minion.master", value: json!("m") };
+            let message = find(&root, None, &[flag]).settings().unwrap_err().message;
+            assert!(!message.contains("there is no such file"), "{message}");
+        }
     }
 
     #[test]

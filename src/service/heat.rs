@@ -9,6 +9,7 @@ use crate::decide::handle::{Handle, Keystone, Target, Way};
 use crate::decide::keystone;
 use crate::decide::settings::Signal;
 use crate::decide::signal::{Answer, Message, answer, probe_answer};
+use crate::machine::clock::Skew;
 use crate::machine::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::machine::patience::{Miss, Patience};
 use crate::words::failure::{Failure, Kind};
@@ -197,6 +198,9 @@ fn no_answer(url: &str, trouble: Trouble) -> Miss {
             Miss::Passing(failure, None)
         }
         Trouble::Nonsense(_) => Miss::Doubtful(failure),
+        Trouble::Tls(Distrust::Expired) if Skew::asked_of(&format!("https://{host}/")).is_some_and(Skew::is_ahead) => {
+            Miss::Passing(failure.hint("This machine's clock is ahead: check the time synchronisation."), None)
+        }
         Trouble::Tls(_) => Miss::Doubtful(failure.hint("Give the CA that signed Heat's certificate in signal.ca or signal.ca_file.")),
     }
 }

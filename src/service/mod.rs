@@ -5,6 +5,7 @@ pub mod config;
 pub mod heat;
 pub mod minion;
 pub mod packages;
+pub mod progress;
 pub mod salt;
 pub mod store;
 pub mod unit;

@@ -16,6 +16,9 @@ use crate::words::report::Report;
 
 const DIR: &str = "/var/lib/heat-salt-bootstrap";
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
+/// Where the reports of earlier runs lie, and how many of them.
+const EARLIER: &str = "reports";
+const MOST_EARLIER: usize = 5;
 
 /// The directory and its files.
 #[derive(Debug, Clone)]
@@ -100,6 +103,16 @@ impl Store {
         })
     }
 
+    /// The place of a file.
+    pub(super) fn at(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The pid of the run that is under way, if one is.
+    pub fn runner(&self) -> Option<String> {
+        Lock::holder(&self.dir.join("lock"))
+    }
+
     /// The path of the report.
     pub fn report_path(&self) -> PathBuf {
         self.dir.join("report.json")
@@ -110,10 +123,39 @@ impl Store {
         self.load("report.json")
     }
 
-    /// Keeps a report.
+    /// Keeps a report. What lies there of an earlier run gets another name, and the oldest of those goes.
     pub fn keep_report(&self, report: &Report) -> Result<(), Failure> {
         self.prepare()?;
+        if let Some(last) = self.load::<Report>("report.json").filter(|last| (last.started, &last.verb) != (report.started, &report.verb)) {
+            // A disk that takes no more names is no reason to lose the new one.
+            self.set_aside(&last).unwrap_or_else(|failure| warn!("{failure}"));
+        }
         self.save("report.json", report)
+    }
+
+    fn set_aside(&self, last: &Report) -> Result<(), Failure> {
+        let dir = self.dir.join(EARLIER);
+        files::ensure_dir(&dir, 0o700)?;
+        // Ten digits last until 2286, and the names are in the order of time until then.
+        files::link(&self.report_path(), &dir.join(format!("{:010}-{}.json", last.started, last.verb)))?;
+        self.earlier().into_iter().skip(MOST_EARLIER).try_for_each(|name| files::remove(&dir.join(name)))
+    }
+
+    /// The names of the reports of earlier runs, the last one first.
+    fn earlier(&self) -> Vec<String> {
+        let mut names = files::names(&self.dir.join(EARLIER));
+        names.reverse();
+        names
+    }
+
+    /// How many reports of earlier runs there are.
+    pub fn earlier_reports(&self) -> usize {
+        self.earlier().len()
+    }
+
+    /// The report of the run that came so many runs before the last one.
+    pub fn earlier_report(&self, before: usize) -> Option<Report> {
+        self.load(&format!("{EARLIER}/{}", self.earlier().get(before.checked_sub(1)?)?))
     }
 
     /// What is remembered of the last bootstrap.

@@ -27,6 +27,8 @@ use crate::words::report::States;
 
 /// From the hook to the job's file on the minion it takes 0.1 to 2 s on an idle master.
 const REACTION_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a job may still come of a hook that was fired by a run that is no more.
+const ON_ITS_WAY: Duration = Duration::from_secs(4);
 /// So often the hook is fired before nobody is thought to listen.
 const FIRINGS: u32 = 3;
 
@@ -65,8 +67,9 @@ pub fn apply(
     let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, keys };
     let wanted = Wanted { bootstrap_id: bootstrap_id.clone(), argument: apply.argument() };
     let mut watch = Watch::new(&place, wanted, memory.before.clone());
-    // A job that an earlier run started needs no second trigger.
-    let mut found = if memory.phase == Phase::Fired { watch.look() } else { None };
+    // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
+    // at once, both would run side by side, and Salt ends either because of the other.
+    let mut found = if memory.phase == Phase::Fired { on_its_way(&mut watch, patience)? } else { None };
     let mut lives = 2;
     loop {
         let jid = match found.take() {
@@ -122,6 +125,19 @@ pub fn apply(
             }
         }
     }
+}
+
+/// The job of a hook that an earlier run has fired, or was about to.
+fn on_its_way(watch: &mut Watch, patience: &Patience) -> Result<Option<Jid>, Failure> {
+    if let Some(jid) = watch.look() {
+        return Ok(Some(jid));
+    }
+    info!("an earlier run has fired the hook, or was about to: waiting for its job");
+    let found = watch.find(&patience.slice(ON_ITS_WAY.min(patience.remaining() / 4)))?;
+    if found.is_none() {
+        warn!("no job came of the hook that an earlier run has fired, or was about to: firing it again");
+    }
+    Ok(found)
 }
 
 /// What is fired, and in whose name.

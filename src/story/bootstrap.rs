@@ -32,6 +32,10 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     {
         return Ok(format!("{id} is in place: nothing had to change{}", held(&states)));
     }
+    if !settings.splay.is_zero() {
+        // Many machines that were started together would ask the master together.
+        journal.step("splay", patience, |patience| patience.splay(settings.splay).map(Did::nothing))?;
+    }
     let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
     let master = master(scene, session.as_mut())?;
     let master = master.as_ref();

@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{info, warn};
+use tracing::{info, info_span, warn};
 
 use crate::machine::patience::Patience;
+use crate::service::progress::Progress;
+use crate::service::store::Store;
 use crate::words::failure::Failure;
 use crate::words::names::Jid;
 use crate::words::report::{Circumstances, States, Step};
@@ -20,6 +22,7 @@ struct Entries {
     known: Circumstances,
     current: Option<(String, Instant)>,
     litter: Vec<Jid>,
+    shown_in: Option<Store>,
 }
 
 /// What a step brought, and whether anything had to change for it.
@@ -50,7 +53,7 @@ impl Journal {
     pub fn begin(verb: &str, minion_id: &str) -> Journal {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let known = Circumstances { verb: verb.to_owned(), minion_id: minion_id.to_owned(), started, ..Circumstances::default() };
-        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, litter: Vec::new() })))
+        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, litter: Vec::new(), shown_in: None })))
     }
 
     /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
@@ -58,14 +61,21 @@ impl Journal {
     pub fn step<T>(&self, name: &str, patience: &Patience, work: impl FnOnce(&Patience) -> Result<Did<T>, Failure>) -> Result<T, Failure> {
         let begun = Instant::now();
         let patience = patience.counting();
-        self.entries().current = Some((name.to_owned(), begun));
+        // The log names the step beside whatever is said meanwhile.
+        let span = info_span!("step", name).entered();
+        let mut entries = self.entries();
+        entries.current = Some((name.to_owned(), begun));
+        entries.show(None);
+        drop(entries);
         let result = work(&patience);
+        drop(span);
         let seconds = begun.elapsed().as_secs_f64();
         let changed = result.as_ref().is_ok_and(|did| did.changed);
         let mut entries = self.entries();
         entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: patience.attempts() });
         if result.is_ok() {
             entries.current = None;
+            entries.show(None);
         }
         drop(entries);
         match result {
@@ -77,6 +87,25 @@ impl Journal {
                 warn!("{name}: failed after {seconds:.2} s");
                 Err(failure)
             }
+        }
+    }
+
+    /// From now on the store shows how far this has come, to whoever looks and to whoever has to report if this is killed.
+    pub fn show_in(&self, store: &Store) {
+        let mut entries = self.entries();
+        entries.shown_in = Some(store.clone());
+        entries.show(None);
+    }
+
+    /// Everybody has been told, and this is the exit code.
+    pub fn note_end(&self, code: u8) {
+        self.entries().show(Some(code));
+    }
+
+    /// The same, and nobody else is there to take away what the store shows.
+    pub fn leave_no_trace(&self) {
+        if let Some(store) = &self.entries().shown_in {
+            Progress::forget(store).unwrap_or_else(|failure| warn!("{failure}"));
         }
     }
 
@@ -117,19 +146,31 @@ impl Journal {
 
     /// What is known now.
     pub fn circumstances(&self) -> Circumstances {
-        let entries = self.entries();
-        let mut known = entries.known.clone();
-        known.seconds = rounded(entries.begun.elapsed().as_secs_f64());
-        // A step that somebody else had to end was never recorded.
-        if let Some((name, begun)) = entries.current.as_ref().filter(|(name, _)| known.steps.last().is_none_or(|last| last.name != *name)) {
-            known.steps.push(Step { name: name.clone(), seconds: rounded(begun.elapsed().as_secs_f64()), changed: false, attempts: 1 });
-        }
-        known
+        self.entries().circumstances()
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         // Entries are whole between any two statements that hold the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    fn show(&self, ended: Option<u8>) {
+        if let Some(store) = &self.shown_in {
+            let step = self.current.as_ref().map(|(name, _)| name.clone());
+            Progress { pid: std::process::id(), known: self.circumstances(), step, ended }.keep(store);
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        let mut known = self.known.clone();
+        known.seconds = rounded(self.begun.elapsed().as_secs_f64());
+        // A step that somebody else had to end was never recorded.
+        if let Some((name, begun)) = self.current.as_ref().filter(|(name, _)| known.steps.last().is_none_or(|last| last.name != *name)) {
+            known.steps.push(Step { name: name.clone(), seconds: rounded(begun.elapsed().as_secs_f64()), changed: false, attempts: 1 });
+        }
+        known
     }
 }
 

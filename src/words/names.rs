@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::excerpt::quoted;
+
 /// A minion id that names exactly one minion in every place Salt takes it.
 ///
 /// Salt matches the argument of `key.accept` as a glob and splits it at commas (`salt/key.py`,
@@ -93,7 +95,7 @@ impl HookPath {
         let path = text.trim_matches('/');
         let fine = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if path.is_empty() || !path.chars().all(fine) || path.split('/').any(|part| part.is_empty() || part == "..") {
-            return Err(format!("{text:?} is no hook path: letters, digits, - _ . in parts joined by /, such as states/state"));
+            return Err(format!("{} is no hook path: letters, digits, - _ . in parts joined by /, such as states/state", quoted(text)));
         }
         Ok(HookPath(path.to_owned()))
     }
@@ -124,7 +126,7 @@ impl StateName {
     pub fn parse(text: &str) -> Result<StateName, String> {
         let fine = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
         if text.is_empty() || !text.chars().all(fine) {
-            return Err(format!("{text:?} is no state name: letters, digits and - _ . / + only"));
+            return Err(format!("{} is no state name: letters, digits and - _ . / + only", quoted(text)));
         }
         Ok(StateName(text.to_owned()))
     }

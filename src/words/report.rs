@@ -110,7 +110,7 @@ pub struct Signal {
 }
 
 /// What is known of a run apart from how it ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Circumstances {
     /// Which verb was run.
     pub verb: String,
@@ -163,6 +163,11 @@ impl Report {
             states: of.states,
             signal: None,
         }
+    }
+
+    /// Is it about the run that began then?
+    pub fn is_of(&self, run: &Circumstances) -> bool {
+        (self.started, &self.verb) == (run.started, &run.verb)
     }
 
     /// The one line that Heat shows as the reason of the stack's state.

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tracing::{info, warn};
 
+use super::keypair;
 use super::place::{MAIN_FILE, Place};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::settings::{Settings, Start};
@@ -15,6 +17,7 @@ use crate::machine::patience::Patience;
 use crate::machine::{process, shutdown};
 use crate::service::packages::Program;
 use crate::service::store::Store;
+use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
 
 /// The unit and the init script bear this name in every package of Salt's.
@@ -136,9 +139,18 @@ pub fn ensure(
         return Ok((Minion::found(place), changed));
     }
     let manner = manner(settings.minion.start, root);
-    if let (Some(pid), Manner::Direct) = (running, manner) {
-        info!("restarting salt-minion (pid {pid}): its configuration changed");
-        end(pid, patience)?;
+    if manner == Manner::Direct {
+        match running {
+            Some(pid) => {
+                info!("restarting salt-minion (pid {pid}): its configuration changed");
+                end(pid, patience)?;
+            }
+            None => end_starting(&place, patience)?,
+        }
+        forget_dead(&place)?;
+    }
+    if running.is_none() {
+        keypair::mend(&place, patience)?;
     }
     let commands = commands(manner, program, &place, running.is_some());
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
@@ -152,6 +164,35 @@ pub fn ensure(
     let log_began = files::length(&place.log_file);
     let starting = command::start(&borrowed(last))?;
     Ok((Minion { place, starting: Some(starting), replaced: running, absent_since: None, log_began, log_new: log_began }, true))
+}
+
+/// Removes what a dead minion has left. Salt takes whatever has its number by now, or what is left of it until somebody has asked how it
+/// ended, for a minion that runs, and starts none (`salt/utils/parsers.py`, check_running; `salt/utils/process.py`,
+/// claim_mantle_of_responsibility).
+fn forget_dead(place: &Place) -> Result<(), Failure> {
+    files::remove(&place.pidfile)?;
+    let claim = place.responsibility();
+    let Ok(Some(text)) = files::read_if_there(&claim, 64 * 1024) else { return Ok(()) };
+    let claimant = serde_json::from_slice::<Value>(&text).ok().and_then(|claim| claim["pid"].as_i64()?.try_into().ok());
+    // One that is alive may have been started by a person, in another way.
+    if claimant.is_some_and(process::runs) { Ok(()) } else { files::remove(&claim) }
+}
+
+/// Ends a minion that a killed run has started and that has no pid file yet: nobody else keeps it from running beside the next one,
+/// and then each job would be done by both.
+fn end_starting(place: &Place, patience: &Patience) -> Result<(), Failure> {
+    let words = format!("-d -c {}", place.config_dir.display());
+    let until = Deadline::after(Duration::from_secs(5));
+    let none = patience.slice(Duration::from_secs(10)).poll(Duration::from_millis(20), || {
+        let starting = process::with_words(&words);
+        for &pid in &starting {
+            let signal = if until.passed() { Signal::SIGKILL } else { Signal::SIGTERM };
+            info!("ending a salt-minion (pid {pid}) that an earlier run has begun to start");
+            process::send(pid, signal).map_err(|errno| Failure::new(Kind::LocalSystem, format!("cannot stop pid {pid}: {errno}")))?;
+        }
+        Ok(starting.is_empty().then_some(()))
+    })?;
+    none.ok_or_else(|| Failure::new(Kind::LocalSystem, "a salt-minion that an earlier run has begun to start does not end"))
 }
 
 /// Under SELinux a file that is renamed into place keeps the label of where it was written; where there is none, this does nothing.

@@ -85,6 +85,32 @@ fn private_of(place: &Place) -> PathBuf {
     place.pki_dir.join("minion.pem")
 }
 
+/// Salt ends at half a pair, every time (`salt/crypt.py`, InvalidKeyError), and a machine that loses its power in the minion's first
+/// seconds has one. Half a private key is of no use to anybody: it is set aside, and the minion makes another. A public half that is
+/// missing is made from the private one, if openssl is there.
+pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
+    let (private, public) = (private_of(place), place.pki_dir.join("minion.pub"));
+    let Ok(Some(bytes)) = files::read_if_there(&private, MOST_BYTES) else { return Ok(()) };
+    let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
+    if read_private(text.expose()).is_none() {
+        let aside = place.pki_dir.join("minion.pem.half");
+        warn!(
+            "{} is half a key, as a loss of power leaves it: it is {} now, and the minion makes another",
+            private.display(),
+            aside.display()
+        );
+        files::rename(&private, &aside)?;
+        return files::remove(&public);
+    }
+    let (false, Some(openssl)) = (public.exists(), command::find("openssl")) else { return Ok(()) };
+    let half = command::run(&[&openssl.display().to_string(), "rsa", "-in", &private.display().to_string(), "-pubout"], patience)?;
+    if half.success() && PublicKey::parse(&half.stdout).is_ok() {
+        warn!("{} was missing: it is made from the private half", public.display());
+        files::write(&public, half.stdout.as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
 /// The pair that lies there; `None` while there is none, or half of one.
 pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
     let Some(public) = place.public_key()? else { return Ok(None) };

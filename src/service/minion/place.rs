@@ -85,6 +85,12 @@ impl Place {
         }
     }
 
+    /// Where Salt notes which process is the minion (`salt/utils/parsers.py`, claim_process_responsibility).
+    pub fn responsibility(&self) -> PathBuf {
+        let name = self.pidfile.file_name().unwrap_or_default().to_string_lossy();
+        self.pidfile.with_file_name(format!("process_responsibility_{name}"))
+    }
+
     /// The minion's public key, once it has made one.
     pub fn public_key(&self) -> Result<Option<PublicKey>, Failure> {
         let path = self.pki_dir.join("minion.pub");

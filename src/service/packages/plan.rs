@@ -33,7 +33,11 @@ fn steps(install: &Install, system: &System) -> Value {
                 Format::Rpm => "FILE.rpm",
                 Format::Deb => "FILE.deb",
             };
-            (vec![json!({"fetched": url})], vec![package_command::install_file(manager, name)])
+            let mut files = vec![json!({"fetched": url})];
+            if let Some((path, text)) = package_command::file_repository(manager, "DIRECTORY-OF-FILE") {
+                files.push(json!({"path": path, "mode": "0644", "content": text}));
+            }
+            (files, vec![package_command::install_file(manager, name)])
         }
         Source::Repository { url, key } => {
             let repository = Repository::at(url.as_deref(), install.version.as_ref(), system);

@@ -180,8 +180,45 @@ pub fn from_file(
     let file = Downloaded::new(root, url, format)?;
     file.fill(url, sha256, transaction.patience)?;
     prepare(step)?;
+    let _announced = Announced::new(transaction.manager, root, &file)?;
     let command = package_command::install_file(transaction.manager, &file.0.to_string_lossy());
     transaction.run(&command, |_| None).map(|_| ())
+}
+
+/// The package as a repository of its own, for a manager that wants it so, until it is installed.
+struct Announced(Vec<PathBuf>);
+
+impl Announced {
+    fn new(manager: Manager, root: &Root, file: &Downloaded) -> Result<Announced, Failure> {
+        let dir = root.at(CACHE).join("repository");
+        let Some((path, text)) = package_command::file_repository(manager, &dir.to_string_lossy()) else {
+            return Ok(Announced(Vec::new()));
+        };
+        // Nothing may lie there but what has just been verified.
+        Announced::clear(&dir);
+        files::ensure_dir(&dir, 0o755)?;
+        let named = dir.join(file.0.file_name().unwrap_or_default());
+        let announced = Announced(vec![root.at(&path), dir]);
+        fs::copy(&file.0, &named).map_err(|error| files::cannot("write", &named, &error))?;
+        files::ensure_dir(announced.0[0].parent().unwrap_or(Path::new("/")), 0o755)?;
+        files::write(&announced.0[0], text.as_bytes(), 0o644)?;
+        Ok(announced)
+    }
+
+    fn clear(path: &Path) {
+        let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        if let Err(error) = gone
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            warn!("{} cannot be removed: {error}", path.display());
+        }
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| Announced::clear(path));
+    }
 }
 
 /// A package file, removed when nobody needs it any more.

@@ -44,7 +44,7 @@ impl<'a> Transaction<'a> {
         self.patience.retry(self.manager.program(), |_| {
             loop {
                 // Why it failed before says more than that time ran out while it was tried again.
-                let finished = self.once(words).map_err(|failure| Miss::Final(in_vain(last.take(), failure)))?;
+                let finished = self.once(words).map_err(|failure| Miss::Final(in_vain(last.take(), self.of_the_source(words, failure))))?;
                 let fault = judge(&finished);
                 if finished.success() && fault.is_none() {
                     return Ok(finished);
@@ -57,6 +57,10 @@ impl<'a> Transaction<'a> {
                     continue;
                 }
                 let failure = explained(&finished, reason, fault);
+                if reason == Reason::Garbled {
+                    last = Some(failure.clone());
+                    return Err(Miss::Doubtful(failure));
+                }
                 if !reason.may_pass() {
                     return Err(Miss::Final(failure));
                 }
@@ -64,6 +68,21 @@ impl<'a> Transaction<'a> {
                 return Err(Miss::Passing(failure, None));
             }
         })
+    }
+
+    /// Time that ran out while the manager was still at its source is the source's fault: it says so, or was to do nothing else.
+    fn of_the_source(&self, words: &Words, failure: Failure) -> Failure {
+        if failure.kind != Kind::OutOfTime {
+            return failure;
+        }
+        let trouble = failure.facts.get("output").and_then(|said| package_command::trouble_with_source(said));
+        match trouble {
+            Some(trouble) => Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {trouble}", failure.message), ..failure },
+            None if package_command::refresh(self.manager).as_ref() == Some(words) => {
+                Failure { kind: Kind::RepositoryUnreachable, ..failure }
+            }
+            None => failure,
+        }
     }
 
     /// Runs a command that only looks; `None` if it did not succeed.
@@ -115,7 +134,7 @@ impl<'a> Transaction<'a> {
 
 fn in_vain(before: Option<Failure>, failure: Failure) -> Failure {
     match before {
-        Some(before) if failure.kind == Kind::OutOfTime => before.fact("then", failure.message),
+        Some(before) if matches!(failure.kind, Kind::OutOfTime | Kind::RepositoryUnreachable) => before.fact("then", failure.message),
         _ => failure,
     }
 }

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use crate::decide::salt_api::{self, Refusal};
 use crate::decide::settings::Api;
+use crate::machine::clock::Skew;
 use crate::machine::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::machine::patience::{Miss, Patience};
 use crate::words::failure::{Failure, Kind};
@@ -229,11 +230,25 @@ fn timeout(tries: u32, patience: &Patience) -> Duration {
     most.min(patience.remaining()).max(Duration::from_millis(100))
 }
 
+/// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
+fn by_the_clock(base: &str, distrust: &Distrust) -> Miss {
+    let skew = Skew::asked_of(&format!("{base}/"));
+    let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact("url", base);
+    let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
+    match (distrust, skew) {
+        (Distrust::Expired, Some(skew)) if skew.is_ahead() => Miss::Passing(failure.hint(set_the_clock), None),
+        (Distrust::Expired, _) => {
+            Miss::Doubtful(failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."))
+        }
+        _ => Miss::Passing(failure.hint(set_the_clock), None),
+    }
+}
+
 fn unreachable(base: &str, trouble: Trouble) -> Miss {
     let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
     match &trouble {
-        Trouble::Tls(Distrust::NotYetValid) => Miss::Passing(fail(Kind::ApiTls).hint("The clock of this machine is probably behind: check the time synchronisation."), None),
-        Trouble::Tls(Distrust::Expired) => Miss::Doubtful(fail(Kind::ApiTls).hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead.")),
+        Trouble::Tls(distrust @ (Distrust::NotYetValid | Distrust::Expired)) => by_the_clock(base, distrust),
         Trouble::Tls(Distrust::UnknownIssuer) => Miss::Doubtful(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
         Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
         Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
