@@ -1,0 +1,17 @@
+//! Pages where JSON belongs.
+
+#![no_main]
+
+use fuzz::{sentence, within_memory};
+use heat_salt_bootstrap::decide::html::{message, unescape};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let page = String::from_utf8_lossy(data);
+    within_memory(|| {
+        if let Some(said) = message(&page) {
+            sentence(&said, 2_000);
+        }
+        assert!(unescape(&page).len() <= page.len());
+    });
+});

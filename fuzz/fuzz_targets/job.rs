@@ -1,0 +1,19 @@
+//! Job files of the minion's cache, MessagePack.
+
+#![no_main]
+
+use fuzz::within_memory;
+use heat_salt_bootstrap::decide::job::{Outcome, read_job, read_outcome};
+use heat_salt_bootstrap::decide::msgpack;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    within_memory(|| {
+        let whole = msgpack::read(data).is_some();
+        let (job, outcome) = (read_job(data), read_outcome(data));
+        assert!(whole || (job.is_none() && outcome.is_none()), "half a file is none");
+        if let Some(Outcome::Held(states) | Outcome::Failed(states)) = outcome {
+            assert!(states.failed <= states.total && states.changed <= states.total && states.failures.len() <= states.failed);
+        }
+    });
+});

@@ -1,0 +1,17 @@
+//! Keystone's answer to a login.
+
+#![no_main]
+
+use fuzz::within_memory;
+use heat_salt_bootstrap::decide::keystone::endpoint;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    within_memory(|| {
+        for (service, region) in [("orchestration", None), ("messaging", Some("RegionOne")), ("", Some(""))] {
+            if let Some(url) = endpoint(data, service, region) {
+                assert!(!url.ends_with('/') && url.len() <= data.len());
+            }
+        }
+    });
+});

@@ -1,0 +1,22 @@
+//! os-release(5), and which system that is.
+
+#![no_main]
+
+use fuzz::{sentence, within_memory};
+use heat_salt_bootstrap::decide::system::{OsRelease, System};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let text = String::from_utf8_lossy(data);
+    within_memory(|| {
+        sentence(&OsRelease::parse(&text).to_string(), 2_000);
+        if let Err(why) = System::usual(OsRelease::parse(&text)) {
+            sentence(&why, 2_000);
+        }
+        for there in ["dnf", "zypper", "apt-get", "rpm", "dpkg", ""] {
+            if let Err(why) = System::of(OsRelease::parse(&text), |program| program == there) {
+                sentence(&why, 2_000);
+            }
+        }
+    });
+});

@@ -1,0 +1,16 @@
+//! What a login says of the user.
+
+#![no_main]
+
+use fuzz::{sentence, within_memory};
+use heat_salt_bootstrap::decide::permissions::{may_wheel, summary};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(permissions) = serde_json::from_slice(data) else { return };
+    within_memory(|| {
+        let may = ["key.accept", "key.print", "no.such"].map(|fun| may_wheel(&permissions, fun));
+        sentence(&summary(&permissions), 2_000);
+        assert_eq!(may, ["key.accept", "key.print", "no.such"].map(|fun| may_wheel(&permissions, fun)));
+    });
+});

@@ -1,0 +1,38 @@
+//! salt-api's answers: the first byte picks the status, the rest is the body.
+
+#![no_main]
+
+use fuzz::{SECRET, sentence, within_memory};
+use heat_salt_bootstrap::decide::salt_api::{Refusal, hook_answer, login_answer, wheel_answer};
+use heat_salt_bootstrap::words::secret::Secret;
+use libfuzzer_sys::fuzz_target;
+
+const STATUSES: [u16; 9] = [200, 201, 302, 400, 401, 403, 404, 500, 503];
+
+fn look(refusal: Refusal) {
+    let masked = refusal.without(&Secret::new(SECRET));
+    match masked {
+        Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => {}
+        Refusal::Permission(said)
+        | Refusal::ClientDisabled(said)
+        | Refusal::Unavailable(said)
+        | Refusal::Exception(said)
+        | Refusal::Nonsense(said) => {
+            sentence(&said, 2_000);
+            assert!(!said.contains(SECRET), "{said}");
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((pick, body)) = data.split_first() else { return };
+    let status = STATUSES[usize::from(*pick) % STATUSES.len()];
+    within_memory(|| {
+        match login_answer(status, body) {
+            Ok(opened) => assert!(!opened.token.expose().is_empty()),
+            Err(refusal) => look(refusal),
+        }
+        wheel_answer(status, body).map_or_else(look, drop);
+        hook_answer(status, body).map_or_else(look, drop);
+    });
+});

@@ -1,0 +1,54 @@
+//! Small words: names, spans, dates, addresses, tokens, and what package managers print.
+
+#![no_main]
+
+use fuzz::{sentence, within_memory};
+use heat_salt_bootstrap::decide::address::{Address, shown};
+use heat_salt_bootstrap::decide::claim::Token;
+use heat_salt_bootstrap::decide::package_command::{Reason, refresh_fault, trouble_with_source, versions};
+use heat_salt_bootstrap::decide::wish::Wish;
+use heat_salt_bootstrap::decide::{calendar, span};
+use heat_salt_bootstrap::words::excerpt::{CUT, cut, one_line};
+use heat_salt_bootstrap::words::names::{HookPath, Jid, MinionId, StateName};
+use libfuzzer_sys::fuzz_target;
+
+fn refused<T>(result: Result<T, String>) {
+    if let Err(why) = result {
+        sentence(&why, 4_000);
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let text = String::from_utf8_lossy(data);
+    within_memory(|| {
+        if let Some(jid) = Jid::parse(&text) {
+            assert!(jid.as_str().bytes().all(|byte| byte.is_ascii_digit() || byte == b'_'));
+        }
+        if let Ok(id) = MinionId::parse(&text) {
+            assert!(!id.as_str().contains(['/', '\\', '*', '?', '[', ',']) && !id.as_str().contains(char::is_whitespace));
+        }
+        refused(MinionId::parse(&text));
+        refused(HookPath::parse(&text));
+        refused(StateName::parse(&text));
+        refused(span::parse(&text));
+        refused(Wish::parse(&text));
+        refused(Token::parse(&text));
+        for moment in [calendar::http_date(&text), calendar::timestamp(&text)].into_iter().flatten() {
+            let again = calendar::written(moment).replace(" UTC", "Z").replace(' ', "T");
+            assert_eq!(calendar::timestamp(&again), Some(moment), "{text}");
+        }
+        if let Some(Ok(number)) = data.first_chunk().map(|bytes| Ok::<_, ()>(u32::from_le_bytes(*bytes))) {
+            assert!(!calendar::length(u64::from(number)).is_empty());
+        }
+        let _ = (Address::of_url(&text), Address::of_master(&text, 4506));
+        assert!(shown(&text).len() <= text.len() + 8 + CUT.len());
+        let (line, short) = (one_line(&text, 40), cut(&text, 40));
+        sentence(&line, 40 + CUT.len());
+        assert!(short.len() <= 40 + CUT.len() && short.starts_with(short.trim_end_matches(CUT)));
+        assert!(versions(&text).iter().all(|version| text.contains(version)));
+        let _ = Reason::read(&text);
+        for said in [trouble_with_source(&text), refresh_fault("https://mirror/", &text, &text)].into_iter().flatten() {
+            sentence(&said, 4_000);
+        }
+    });
+});
