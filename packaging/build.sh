@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Builds packages of this tree. The same source gives the same bytes, whenever and wherever: times are those of the last commit.
+#
+# usage: build.sh rpm|srpm|deb OUT-DIR
+# env:   STATIC            the program that ships, as `make static` leaves it (rpm, deb)
+#        PAGES             what `make pages` made (rpm, deb)
+#        SOURCE_DATE_EPOCH the time of the source
+#        RELEASE           the release of the package, for tests of upgrades (default: 1)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+format=$1
+mkdir -p "$2"
+out=$(realpath "$2")
+name=heat-salt-bootstrap
+version=$(sed -n '/^version = "/{s/^version = "\(.*\)"$/\1/p;q}' Cargo.toml)
+release=${RELEASE:-1}
+: "${SOURCE_DATE_EPOCH:?names the time of the source}"
+export SOURCE_DATE_EPOCH
+umask 022
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# pack FILE DIR NAME...: a tar file without anything of this machine.
+pack() {
+    local file=$1 dir=$2
+    shift 2
+    tar --directory "$dir" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu -c "$@" |
+        xz --threads=1 -6 >"$file"
+}
+
+# What git knows of in its present form, changes that are not committed included. The mode is the one that git keeps.
+source_tree() {
+    local top=$work/source/$name-$version
+    mkdir -p "$top"
+    while IFS= read -r -d '' file; do
+        # One that was removed and whose removal is not committed.
+        if [ ! -e "$file" ]; then continue; fi
+        if [ -x "$file" ]; then mode=755; else mode=644; fi
+        install -D -m $mode "$file" "$top/$file"
+    done < <(git -c safe.directory='*' ls-files -z --cached --others --exclude-standard)
+    find "$top" -type d -exec chmod 755 {} +
+}
+
+# The crates. Those that no build for Linux needs are there by name only: cargo wants to see everything that Cargo.lock names.
+vendored_crates() {
+    local wanted=$work/wanted crate name_version
+    mkdir -p "$work/vendored"
+    cargo vendor --quiet --locked --versioned-dirs "$work/vendored/vendor" >/dev/null
+    for target in x86_64-unknown-linux-{gnu,musl} aarch64-unknown-linux-{gnu,musl}; do
+        cargo tree --locked --package "$name" --package pages --target "$target" --edges normal,build --prefix none --format '{p}'
+    done | awk 'NF > 1 {sub(/^v/, "", $2); print $1 "-" $2}' | sort -u >"$wanted"
+    for crate in "$work"/vendored/vendor/*; do
+        name_version=${crate##*/}
+        if ! grep -Fqx "$name_version" "$wanted"; then
+            find "$crate" -mindepth 1 ! -name Cargo.toml ! -name .cargo-checksum.json -delete
+            mkdir "$crate/src"
+            : >"$crate/src/lib.rs"
+            sed -i 's/"files":{[^}]*}/"files":{}/' "$crate/.cargo-checksum.json"
+        fi
+    done
+    find "$work/vendored" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+}
+
+# build_rpm TOP SOURCES OPTION...
+build_rpm() {
+    local top_dir=$1 sources=$2
+    shift 2
+    # The source package has their times in it.
+    cp "packaging/$name.spec" "$work/"
+    find "$work" -maxdepth 1 -type f -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
+    (cd "$work" && rpmbuild --quiet --define "_topdir $top_dir" --define "_sourcedir $sources" --define "_rpmdir $out" \
+        --define "_srcrpmdir $out" --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
+        --define "release_number $release" --define 'dist %{nil}' --define '_buildhost localhost' \
+        --define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1' \
+        --define 'source_date_epoch_from_changelog 0' --define '_binary_payload w9.xzdio' --define '_source_payload w6.gzdio' \
+        --define '_docdir /usr/share/doc' --nodeps "$@" "$name.spec")
+}
+
+case $format in
+rpm)
+    source_tree
+    pack "$work/$name-$version.tar.xz" "$work/source" "$name-$version"
+    STATIC=$(realpath "$STATIC") PAGES=$(realpath "$PAGES")
+    build_rpm "$work/rpm" "$work" -bb --with prebuilt --define "program $STATIC" --define "pages $PAGES"
+    ;;
+srpm)
+    source_tree
+    pack "$work/$name-$version.tar.xz" "$work/source" "$name-$version"
+    vendored_crates
+    pack "$work/$name-$version-vendor.tar.xz" "$work/vendored" vendor
+    # It holds the spec with all macros expanded: no path in them may be of this machine.
+    build_rpm rpm . -bs
+    ;;
+deb)
+    architecture=$(dpkg --print-architecture)
+    tree=$work/deb
+    mkdir -p "$tree/DEBIAN"
+    PROGRAM=$(realpath "$STATIC") PAGES=$(realpath "$PAGES") packaging/stage.sh deb "$tree"
+    sed "s/@VERSION@/$version-$release/; s/@ARCHITECTURE@/$architecture/; s/@SIZE@/$(du -ks --apparent-size "$tree" | cut -f1)/" \
+        packaging/deb/control >"$tree/DEBIAN/control"
+    {
+        printf '%s (%s-%s) unstable; urgency=medium\n\n  * What changes is told in changelog.gz.\n\n' "$name" "$version" "$release"
+        printf ' -- The %s authors <nobody@example.org>  %s\n' "$name" "$(LC_ALL=C date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH")"
+    } | gzip -9n >"$tree/usr/share/doc/$name/changelog.Debian.gz"
+    install -m 644 packaging/deb/conffiles "$tree/DEBIAN/"
+    install -m 755 packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm "$tree/DEBIAN/"
+    (cd "$tree" && find . -type f ! -path './DEBIAN/*' ! -path './etc/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
+    install -m 644 "$work/md5sums" "$tree/DEBIAN/md5sums"
+    dpkg-deb -Zxz --root-owner-group --build "$tree" "$out/${name}_$version-${release}_$architecture.deb" >/dev/null
+    ;;
+*) echo "usage: build.sh rpm|srpm|deb OUT-DIR" >&2 && exit 2 ;;
+esac
