@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
-# usage: preflight.sh [--ci] PART...   the parts: build, static, quick, salt, services, install, heat, vm, bench
+# usage: preflight.sh [--ci] PART...   the parts: build, static, static-debian, quick, fuzz, salt, services, install, rpm, deb, packages, heat, vm,
+#        bench, advisories, release
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +21,11 @@ quick() {
     cargo fmt --version >/dev/null 2>&1 || lack "cargo fmt: rustup component add rustfmt"
     cargo clippy --version >/dev/null 2>&1 || lack "cargo clippy: rustup component add clippy"
     need curl "the client of another make that the stand-ins are tested with [curl]"
+    need strace "by which a test kills at each system call [strace]"
+    need mkfifo "which makes named pipes [coreutils]"
     need pgrep "which shows what a test left running [procps]"
+    need git "which a release asks what is committed [git]"
+    need python3 "which makes the bill of materials [python3]"
     if ! command -v shellcheck >/dev/null; then
         if [ "$ci" = yes ]; then
             lack "shellcheck, the checker of the scripts [shellcheck]"
@@ -41,6 +46,8 @@ salt() {
             lack "a Python from 3.10 to 3.12; $python is $("$python" -V); PYTHON may name another one"
         "$python" -c 'import venv, ensurepip' 2>/dev/null || lack "venv and ensurepip of $python [python3-venv]"
     fi
+    need unshare "which gives a test a network and mounts of its own [util-linux]"
+    need ip "which makes such a network good or bad [iproute2]"
     need flock "which keeps two builds of Salt apart [util-linux]"
     [ "$(id -u)" = 0 ] || lack "root: salt-minion runs as root on a VM, and here"
 }
@@ -67,6 +74,38 @@ install() {
     need gpg "which signs them [gnupg]"
 }
 
+rpm() {
+    build
+    need rpmbuild "which makes packages [rpm]"
+    need git "which knows what belongs to the source [git]"
+    need xz "which packs it [xz-utils]"
+}
+
+deb() {
+    build
+    need dpkg-deb "which makes Debian's packages [dpkg]"
+    need xz "which packs them [xz-utils]"
+}
+
+# What people install, and what reads it.
+packages() {
+    rpm
+    deb
+    install
+    need rpmlint "which knows what is wrong with a package [rpmlint]"
+    need lintian "which knows what is wrong with one of Debian's [lintian]"
+    need rpmsign "which signs packages [rpm]"
+    need rpmkeys "which checks their signatures [rpm]"
+    need cpio "which takes them apart [cpio]"
+    need unshare "which takes the network away from a build [util-linux]"
+    need systemd-analyze "which looks at units [systemd]"
+    need mandoc "which reads manual pages [mandoc]"
+    need groff "which reads them too [groff]"
+    need bash "for its completions [bash]"
+    need zsh "for its completions [zsh]"
+    need fish "for its completions [fish]"
+}
+
 # Heat itself and Keystone come from PyPI.
 heat() {
     install
@@ -82,30 +121,59 @@ vm() {
     need mkfs.ext4 "which makes its disk [e2fsprogs]"
 }
 
+# libFuzzer is C++.
+fuzz() {
+    build
+    need g++ "which compiles libFuzzer [g++]"
+}
+
+advisories() {
+    build
+    need cargo-deny "which knows the advisory database: cargo install --locked cargo-deny"
+}
+
 bench() {
     salt
+    need python3 "which measures how fast the program starts [python3]"
     need curl "for the script that the agent is compared with [curl]"
     need jq "for the script that the agent is compared with [jq]"
+}
+
+release() {
+    static
+    need git "which knows what is committed [git]"
+    need python3 "which makes the bill of materials [python3]"
 }
 
 # The target's libraries come with rustup; ring has parts in C.
 static() {
     build
     need readelf "which shows what a program is linked with [binutils]"
+    need xz "by which it is seen how large a download is [xz-utils]"
     local sysroot
     sysroot=$(rustc --print sysroot 2>/dev/null) || return 0
     if [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
-        lack "Rust's libraries for $TARGET: rustup target add $TARGET"
+        # Where the standard library can be built, it need not be there.
+        if [ ! -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] || ! command -v musl-gcc >/dev/null; then
+            lack "Rust's libraries for $TARGET: rustup target add $TARGET; or, where rustup cannot, their source and musl [rust-web-src musl-tools]"
+        fi
     fi
+}
+
+static-debian() {
+    need mmdebstrap "which makes the root to build in [mmdebstrap]"
+    need apt-get "whose mirrors it takes [apt]"
+    need unshare "which mounts what is built [util-linux]"
+    [ "$(id -u)" = 0 ] || lack "root, for another root"
 }
 
 ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | salt | services | install | heat | vm | bench | static) "$part" ;;
+    build | quick | fuzz | salt | services | install | rpm | deb | packages | heat | vm | bench | static | static-debian | advisories | release) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|quick|salt|services|install|heat|vm|bench..." >&2
+        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|services|install|rpm|deb|packages|heat|vm|bench|advisories|release..." >&2
         exit 2
         ;;
     esac

@@ -99,11 +99,44 @@ fn exit_codes_of_the_command_line_itself() {
 }
 
 #[test]
-fn the_table_of_exit_codes_in_the_readme_is_the_programs_own() {
+fn the_table_of_exit_codes_is_the_programs_own() {
     use heat_salt_bootstrap::words::failure::Kind;
-    let readme = fs::read_to_string(top().join("README.md")).unwrap();
+    let page = fs::read_to_string(top().join("docs/exit-codes.md")).unwrap();
     for kind in Kind::ALL {
         let row = format!("| {} | {} | {} |", kind.code(), kind.reason(), kind.meaning());
-        assert!(readme.contains(&row), "README.md lacks: {row}");
+        assert!(page.contains(&row), "docs/exit-codes.md lacks: {row}");
     }
+}
+
+/// What a script is, is read here by other means than there.
+#[test]
+fn no_script_escapes_its_check() {
+    fn scripts_below(dir: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if path.is_dir() {
+                if ![".git", "target", "__pycache__"].contains(&name.as_str()) {
+                    scripts_below(&path, found);
+                }
+                continue;
+            }
+            let begin: Vec<u8> = fs::read(&path).unwrap().into_iter().take(80).collect();
+            let first = String::from_utf8_lossy(&begin).lines().next().unwrap_or_default().to_owned();
+            let run = first
+                .strip_prefix("#!")
+                .is_some_and(|by| by.split(['/', ' ']).any(|word| word.ends_with("sh") || word.starts_with("python")));
+            if run || name.ends_with(".sh") || name.ends_with(".py") {
+                found.push(path.strip_prefix(top()).unwrap().display().to_string());
+            }
+        }
+    }
+    let mut scripts = Vec::new();
+    scripts_below(&top(), &mut scripts);
+    let output = Command::new(top().join("tests/scripts.sh")).arg("--list").output().unwrap();
+    let mut listed: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    scripts.sort();
+    listed.sort();
+    assert!(scripts.len() > 15 && scripts.iter().any(|name| name == ".ci/run"), "{scripts:?}");
+    assert_eq!(listed, scripts);
+    assert!(fs::read_to_string(top().join("Makefile")).unwrap().contains("\n\t@tests/scripts.sh\n"));
 }

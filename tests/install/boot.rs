@@ -1,5 +1,9 @@
 //! From a bare machine to applied states: a real systemd, a real package manager, a real minion and a real master.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
 use lab::heat::StandIn;
 use lab::master::Master;
 use lab::minion::Root;
@@ -13,6 +17,8 @@ pub fn all() -> Vec<Case> {
     vec![
         ("boot::dnf".to_owned(), Box::new(|| bare_to_applied(Line::Lts3008, "el", "rpm", "3008.5"))),
         ("boot::apt".to_owned(), Box::new(|| bare_to_applied(Line::Lts3006, "bookworm", "deb", "3006.27"))),
+        ("boot::unit_of_the_rpm".to_owned(), Box::new(unit_of_the_rpm)),
+        ("boot::unit_beside_cloud_init".to_owned(), Box::new(unit_beside_cloud_init)),
     ]
 }
 
@@ -56,4 +62,184 @@ fn bare_to_applied(line: Line, root: &str, format: &str, version: &str) {
     assert_eq!(vm.text("opt/first.service"), vm.text("opt/second.service"), "{seen}");
     assert_eq!(vm.version(), version, "{seen}");
     assert_eq!(heat.signals().len(), 2, "{seen}");
+}
+
+/// What is enabled with the bootstrap.
+const UNITS: [&str; 2] = ["heat-salt-bootstrap.service", "heat-salt-bootstrap-signal.service"];
+
+/// A machine of an image that carries a package that was built of this tree; `make test-install` says where that lies.
+fn carrying(root: &str, format: &str) -> Vm {
+    let dir = std::env::var_os("HSB_PACKAGES").expect("HSB_PACKAGES names the directory of the packages: run `make test-install`");
+    let version = env!("CARGO_PKG_VERSION");
+    let name = match format {
+        "rpm" => format!("heat-salt-bootstrap-{version}-1.{}.rpm", std::env::consts::ARCH),
+        _ => format!("heat-salt-bootstrap_{version}-1_{}.deb", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }),
+    };
+    let vm = Vm::new(root, &json!({}));
+    fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
+    fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
+    fs::copy(Path::new(&dir).join(name), vm.path("opt/package")).unwrap();
+    // In the root for RPM no package owns the shell; tests/packages installs by dnf and apt.
+    let install = if format == "rpm" { "rpm --install --nodeps --nosignature" } else { "dpkg --install" };
+    let installed = vm.sh(&format!("{install} /opt/package && systemctl enable heat-salt-bootstrap"));
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    for unit in UNITS {
+        assert!(vm.path("etc/systemd/system/multi-user.target.wants").join(unit).is_symlink(), "{unit} is not enabled");
+    }
+    vm
+}
+
+/// What such a machine is told, by whatever writes its configuration.
+fn told(master: &Master, heat: &StandIn, install: &Value) -> Value {
+    let mut config = Root::new(master, "vm-1").unwrap().base_config(Some(heat));
+    config["install"] = install.clone();
+    config["minion"]["start"] = json!("auto");
+    config["minion"].as_object_mut().unwrap().remove("program");
+    config
+}
+
+/// What cloud-init leaves of an instance.
+fn become_instance(vm: &Vm, id: &str) {
+    let cloud = vm.path("var/lib/cloud");
+    fs::create_dir_all(cloud.join("instances").join(id)).unwrap();
+    fs::create_dir_all(cloud.join("data")).unwrap();
+    fs::write(cloud.join("data/instance-id"), id).unwrap();
+    let link = cloud.join("instance");
+    if link.is_symlink() {
+        fs::remove_file(&link).unwrap();
+    }
+    symlink(format!("instances/{id}"), link).unwrap();
+}
+
+/// Waits, within one boot, for what the unit does, and writes down what came of it; with `WAITS` for the other unit too, which else may
+/// try for a minute more what the run has tried in vain.
+const WAIT_FOR_UNIT: &str = "
+    while [ \"$(systemctl is-active heat-salt-bootstrap.service)\" = activating ]; do sleep 0.2; done
+    while [ -n \"$WAITS\" ] && [ \"$(systemctl is-active heat-salt-bootstrap-signal.service)\" = activating ]; do sleep 0.2; done
+    systemctl show -p ConditionResult,Result,ExecMainStatus heat-salt-bootstrap.service >/opt/unit
+    systemctl show -p ConditionResult,Result,ExecMainStatus heat-salt-bootstrap-signal.service >/opt/signal-unit
+    journalctl --boot --no-pager --unit heat-salt-bootstrap --unit heat-salt-bootstrap-signal >/opt/journal";
+/// Waits until the states run.
+const WAIT_FOR_STATES: &str =
+    "until grep -q '\"step\":\"states\"' /var/lib/heat-salt-bootstrap/progress 2>/dev/null; do sleep 0.1; done; sleep 1";
+
+/// Without the power-off that otherwise follows a story.
+const REBOOT: &str = "
+    mkdir -p /run/systemd/system/story.service.d
+    printf '[Service]\\nExecStopPost=\\n' >/run/systemd/system/story.service.d/reboot.conf
+    systemctl daemon-reload
+    systemctl --no-block reboot
+    sleep 100";
+
+/// A machine of an image that carries the RPM, over six boots: with nothing configured, cut off by a reboot, gone on with while Heat does
+/// not answer, not repeated but told, killed with all its processes as another instance, and gone on with again.
+fn unit_of_the_rpm() {
+    let (master, heat, mirror) = (Master::start(Line::Lts3008).unwrap(), StandIn::start().unwrap(), Mirror::start(None));
+    let vm = carrying("el", "rpm");
+    // What is booted here is not multi-user.target but a smaller one.
+    let wants = |target: &str| vm.path("etc/systemd/system").join(format!("{target}.target.wants"));
+    fs::create_dir_all(wants("story")).unwrap();
+    for unit in UNITS {
+        fs::rename(wants("multi-user").join(unit), wants("story").join(unit)).unwrap();
+    }
+
+    // Nothing is configured yet.
+    become_instance(&vm, "i-1");
+    vm.boot(WAIT_FOR_UNIT);
+    assert!(vm.text("opt/unit").contains("ConditionResult=no"), "{}", vm.text("opt/unit"));
+
+    let key = String::from_utf8(file("key.asc")).unwrap();
+    let install = json!({"version": "3008.5", "repository": {"url": mirror.url("rpm/good"), "gpg_key": key}});
+    let mut config = told(&master, &heat, &install);
+    config["apply"] = json!({"hook": "states/shipped", "states": ["slow"], "pillar": {"sleep": 5}});
+    config["deadline"] = json!("60s");
+    vm.write_config(&config);
+    let seen = |console: &str| {
+        format!("{}{}{}{console}", vm.text("opt/unit"), vm.text("opt/signal-unit"), vm.text("var/log/heat-salt-bootstrap.log"))
+    };
+    let report = || serde_json::from_str::<Value>(&vm.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+    // For `make demo-rpm`: what a person would read in the log of each boot.
+    let mut read = 0;
+    let mut show = |what: &str| {
+        let log = vm.text("var/log/heat-salt-bootstrap.log");
+        if std::env::var_os("HSB_SHOW").is_some() {
+            println!("\n== {what}");
+            log[read..].lines().filter(|line| !line.contains(" debug ")).for_each(|line| println!("{line}"));
+        }
+        read = log.len();
+    };
+    let mark = |id: &str| vm.path(&format!("var/lib/cloud/instances/{id}/heat-salt-bootstrap.done"));
+
+    let console = vm.boot(&format!("{WAIT_FOR_STATES}\n{REBOOT}"));
+    show("First boot: rebooted while the states run");
+    assert_eq!(report()["code"], 61, "{}", seen(&console));
+    assert_eq!(heat.signals(), [], "a reboot is no end: {}", seen(&console));
+    assert!(!mark("i-1").exists(), "{}", seen(&console));
+
+    heat.set_down(true);
+    vm.set("/deadline", json!("60s"));
+    let console = vm.boot(WAIT_FOR_UNIT);
+    show("Second boot: it goes on; Heat does not answer");
+    assert!(vm.text("opt/unit").contains("ExecMainStatus=70\n"), "{}", seen(&console));
+    assert!(mark("i-1").exists() && vm.path("var/lib/heat-salt-bootstrap/signal.json").exists(), "{}", seen(&console));
+    heat.set_down(false);
+    vm.set("/deadline", json!("60s"));
+
+    let console = vm.boot(&format!("WAITS=yes{WAIT_FOR_UNIT}"));
+    show("Third boot: not repeated; Heat is told");
+    assert!(vm.text("opt/unit").contains("ConditionResult=no"), "it is done in this instance: {}", seen(&console));
+    assert!(vm.text("opt/signal-unit").contains("Result=success"), "{}", seen(&console));
+    let heard = |n: usize| heat.signals().get(n).map(|signal| (signal.status.clone(), signal.reason.clone())).unwrap_or_default();
+    assert_eq!((heat.signals().len(), heard(0).0.as_str()), (1, "SUCCESS"), "{}", seen(&console));
+    assert!(!vm.path("var/lib/heat-salt-bootstrap/signal.json").exists(), "{}", seen(&console));
+
+    become_instance(&vm, "i-2");
+    let console =
+        vm.boot(&format!("{WAIT_FOR_STATES}\nsystemctl kill --kill-who=all --signal=KILL heat-salt-bootstrap.service\n{WAIT_FOR_UNIT}"));
+    show("Fourth boot, as another instance: killed, with its guardian, while the states run");
+    assert_eq!((heat.signals().len(), heard(1).0.as_str()), (2, "FAILURE"), "{}", seen(&console));
+    assert!(heard(1).1.contains("killed during step states"), "{}", heard(1).1);
+    assert!(vm.text("opt/unit").contains("Result=signal"), "{}", seen(&console));
+    assert!(!mark("i-2").exists(), "{}", seen(&console));
+
+    let console = vm.boot(WAIT_FOR_UNIT);
+    show("Fifth boot: it goes on");
+    assert!(vm.text("opt/unit").contains("Result=success"), "{}", seen(&console));
+    assert_eq!((heat.signals().len(), heard(2).0.as_str()), (3, "SUCCESS"), "{}", seen(&console));
+    assert!(mark("i-2").exists(), "{}", seen(&console));
+}
+
+/// cloud-init writes the configuration, and the unit finds it at the same boot; a script of cloud-init's final stage may start the unit and
+/// wait for it. A clone is another instance, and bootstraps anew.
+fn unit_beside_cloud_init() {
+    let (master, heat, mirror) = (Master::start(Line::Lts3006).unwrap(), StandIn::start().unwrap(), Mirror::start(None));
+    let key = String::from_utf8(file("key.asc")).unwrap();
+    let install = json!({"version": "3006.27", "repository": {"url": mirror.url("deb/good"), "gpg_key": key}});
+    let vm = carrying("cloud", "deb");
+    let write = json!([{
+        "path": "/etc/heat-salt-bootstrap/config.d/10-heat.json",
+        "permissions": "0600",
+        "content": told(&master, &heat, &install).to_string(),
+    }]);
+    let script = "systemctl show -p ActiveState --value heat-salt-bootstrap >/opt/met; systemctl start heat-salt-bootstrap; \
+        systemctl show -p ActiveState --value heat-salt-bootstrap >/opt/left";
+    // JSON is YAML.
+    let user_data = format!("#cloud-config\n{}\n", json!({"write_files": write, "runcmd": [script]}));
+    let seen = |console: &str| format!("{}{}{console}", vm.text("opt/unit"), vm.text("var/log/heat-salt-bootstrap.log"));
+    for boots in 1..=2 {
+        let console = vm.boot_with("web-1", &user_data, WAIT_FOR_UNIT);
+        assert!(vm.text("opt/unit").contains("Result=success"), "{}", seen(&console));
+        // Whether the script met the unit at work or after it depends on who was faster; it never runs a second time.
+        let statuses: Vec<String> = heat.signals().into_iter().map(|signal| signal.status).collect();
+        assert!(statuses.len() == boots && statuses.iter().all(|status| status == "SUCCESS"), "{statuses:?} {}", seen(&console));
+        assert_ne!(vm.text("opt/met"), "", "{}", seen(&console));
+        assert_eq!(vm.text("opt/left"), "inactive\n", "it was waited for: {}", seen(&console));
+        let instances = fs::read_dir(vm.path("var/lib/cloud/instances")).unwrap().map(Result::unwrap);
+        let marks = instances.filter(|instance| instance.path().join("heat-salt-bootstrap.done").exists()).count();
+        assert_eq!(marks, boots, "{}", seen(&console));
+        for evidence in ["opt/unit", "opt/met", "opt/left"] {
+            fs::remove_file(vm.path(evidence)).unwrap();
+        }
+        assert_eq!(vm.version(), "3006.27", "{}", seen(&console));
+    }
 }

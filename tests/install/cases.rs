@@ -66,6 +66,7 @@ pub fn all() -> Vec<Case> {
     add("stale_lists", &[APT], stale_lists);
     add("a_file", &ALL, a_file);
     add("a_file_with_another_checksum", &[DNF, APT], a_file_with_another_checksum);
+    add("a_file_with_dependencies", &[DNF, ZYPPER], a_file_with_dependencies);
     add("a_file_of_an_unknown_authority", &[APT], a_file_of_an_unknown_authority);
     add("no_repositories", &[RPM, DPKG], no_repositories);
     add("not_root", &[APT], not_root);
@@ -370,6 +371,39 @@ fn a_file_with_another_checksum(flavour: Flavour) {
     vm.install().failed(22, "package-untrusted", &["SHA-256", &"ab".repeat(32)]);
     assert_eq!(vm.version(), "");
     assert_eq!(fs::read_dir(vm.path("var/cache/heat-salt-bootstrap")).unwrap().count(), 0, "the file is gone");
+}
+
+/// The checksum stands for the signature of the file that is named, and for no other: what the file depends on is checked as ever, by
+/// the rules of the machine's own repositories. The file itself may be signed by whom this machine does not know.
+fn a_file_with_dependencies(flavour: Flavour) {
+    let authority = Authority::new().unwrap();
+    let (mirror, files) = (Mirror::start(None), Mirror::start(Some(&authority)));
+    for (kind, repository) in [("other-key-packages", "unsigned-packages"), ("other-key-packages", "good"), ("unsigned-packages", "good")] {
+        let name = format!("rpm/{kind}/salt-minion-3006.27-0.noarch.rpm");
+        let sha256: String = digest(&SHA256, &file(&name)).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let vm = machine(flavour, &json!({"source": "package", "package_url": files.url(&name), "sha256": sha256}));
+        vm.trust(&authority);
+        fs::write(vm.path("etc/key.asc"), key("key.asc")).unwrap();
+        let url = mirror.url(&format!("rpm/{repository}"));
+        let own =
+            format!("[own]\nname=own\nbaseurl={url}\nenabled=1\ngpgcheck=1\nrepo_gpgcheck=1\npkg_gpgcheck=1\ngpgkey=file:///etc/key.asc\n");
+        let dir = if flavour.name == "zypper" { "etc/zypp/repos.d" } else { "etc/yum.repos.d" };
+        fs::create_dir_all(vm.path(dir)).unwrap();
+        fs::write(vm.path(dir).join("own.repo"), own).unwrap();
+        assert_eq!(vm.sh("rpm --import /etc/key.asc").code, 0);
+        let ended = vm.install();
+        assert_eq!(fs::read_dir(vm.path("var/cache/heat-salt-bootstrap")).unwrap().count(), 0, "nothing is left behind");
+        assert!(!vm.path("etc/zypp/repos.d/heat-salt-bootstrap-file.repo").exists(), "nor a repository that nobody checks");
+        if repository == "good" {
+            ended.done(true);
+            assert_eq!(vm.version(), "3006.27");
+        } else {
+            ended.failed(22, "package-untrusted", &[]);
+            let said = ended.report["facts"]["output"].as_str().unwrap_or_default();
+            ended.expect(said.contains("salt-3006.27"), "it is said of which package");
+            assert_eq!(vm.version(), "");
+        }
+    }
 }
 
 fn a_file_of_an_unknown_authority(flavour: Flavour) {

@@ -20,7 +20,7 @@ if [ -e "$all" ]; then
 fi
 new=$all.new
 rm -rf "$new"
-mkdir -p "$new"/{deb,rpm,work}
+mkdir -p "$new"/{deb,rpm,parts}
 exec 3>&1 >&2
 echo "repositories.sh: building $all"
 
@@ -29,7 +29,7 @@ make_key() {
     gpg --batch --quiet --passphrase '' --quick-generate-key "$1 <$1@example.org>" rsa2048 sign never
     gpg --armor --export "$1" >"$new/$1.asc"
 }
-export GNUPGHOME=$new/work/gnupg
+export GNUPGHOME=$new/parts/gnupg
 mkdir -m 700 "$GNUPGHOME"
 trap 'gpgconf --kill all' EXIT
 make_key key
@@ -95,7 +95,7 @@ control() {
 
 # deb VERSION DEPENDS OUT
 deb() {
-    local tree=$new/work/deb-$1
+    local tree=$new/parts/deb-$1
     rm -rf "$tree"
     payload "$1" "$tree"
     mkdir -p "$tree/DEBIAN" "$tree/lib/systemd/system"
@@ -122,11 +122,11 @@ EOT
 deb_repository() (
     cd "$1"
     mkdir -p dists/stable/main/binary-{all,amd64,arm64}
-    apt-ftparchive packages pool >"$new/work/Packages"
-    for arch in all amd64 arm64; do cp "$new/work/Packages" "dists/stable/main/binary-$arch/Packages"; done
+    apt-ftparchive packages pool >"$new/parts/Packages"
+    for arch in all amd64 arm64; do cp "$new/parts/Packages" "dists/stable/main/binary-$arch/Packages"; done
     apt-ftparchive -o APT::FTPArchive::Release::Suite=stable -o APT::FTPArchive::Release::Components=main \
-        -o APT::FTPArchive::Release::Architectures='all amd64 arm64' release dists/stable >"$new/work/Release"
-    mv "$new/work/Release" dists/stable/Release
+        -o APT::FTPArchive::Release::Architectures='all amd64 arm64' release dists/stable >"$new/parts/Release"
+    mv "$new/parts/Release" dists/stable/Release
     if [ "$2" != - ]; then
         gpg --batch --quiet --local-user "$2" --clearsign --output dists/stable/InRelease dists/stable/Release
         gpg --batch --quiet --local-user "$2" --armor --detach-sign --output dists/stable/Release.gpg dists/stable/Release
@@ -137,9 +137,9 @@ good=$new/deb/good
 mkdir -p "$good/pool" "$new/deb/single"
 for version in $versions; do
     deb "$version" "salt-common (= $version)" "$good/pool/salt-minion_${version}_all.deb"
-    mkdir -p "$new/work/common/DEBIAN"
-    control salt-common "$version" '' >"$new/work/common/DEBIAN/control"
-    dpkg-deb -Zgzip --root-owner-group --build "$new/work/common" "$good/pool/salt-common_${version}_all.deb" >/dev/null
+    mkdir -p "$new/parts/common/DEBIAN"
+    control salt-common "$version" '' >"$new/parts/common/DEBIAN/control"
+    dpkg-deb -Zgzip --root-owner-group --build "$new/parts/common" "$good/pool/salt-common_${version}_all.deb" >/dev/null
 done
 deb 3006.27 '' "$new/deb/single/salt-minion_3006.27_all.deb"
 for kind in other-key unsigned bad-hash; do cp -a "$good" "$new/deb/$kind"; done
@@ -153,7 +153,7 @@ for file in "$new"/deb/bad-hash/pool/salt-minion_*.deb; do printf 'x' | dd of="$
 
 # rpm_package NAME VERSION REQUIRES DIR
 rpm_package() {
-    local tree=$new/work/rpm-$2 spec=$new/work/$1.spec
+    local tree=$new/parts/rpm-$2 spec=$new/parts/$1.spec
     rm -rf "$tree"
     payload "$2" "$tree"
     mkdir -p "$tree/usr/lib/systemd/system"
@@ -168,8 +168,8 @@ rpm_package() {
             printf '%%files\n'
         fi
     } >"$spec"
-    rpmbuild -bb --quiet --define "_topdir $new/work/rpmbuild" --define "_rpmdir $4" --define '_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm' \
-        --define '__os_install_post %{nil}' --define '_build_id_links none' "$spec" >"$new/work/rpmbuild.log" 2>&1 || { cat "$new/work/rpmbuild.log"; return 1; }
+    rpmbuild -bb --quiet --define "_topdir $new/parts/rpmbuild" --define "_rpmdir $4" --define '_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm' \
+        --define '__os_install_post %{nil}' --define '_build_id_links none' "$spec" >"$new/parts/rpmbuild.log" 2>&1 || { cat "$new/parts/rpmbuild.log"; return 1; }
 }
 
 # sign KEY FILE...
@@ -202,6 +202,6 @@ rpm_repository "$new/rpm/other-key-metadata" other-key
 rpm_repository "$new/rpm/unsigned-metadata" -
 
 gpgconf --kill all
-rm -rf "$new/work"
+rm -rf "$new/parts"
 mv "$new" "$all"
 echo "$all" >&3

@@ -26,16 +26,24 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Com
 suite=$name
 # python3 brings the libraries that a real Salt, bound into the root, is linked with.
 packages=systemd,systemd-sysv,dbus,procps,ca-certificates,python3
+# What a static glibc would die of: modules that it loads to look up a name. Their packages write them into nsswitch.conf.
+modules=libnss-myhostname,libnss-resolve,libnss-systemd,libnss-sss
+case $name in
+bookworm | bullseye | trixie | el) packages=$packages,$modules ;;
+esac
 case $name in
 el) suite=bookworm packages=$packages,dnf,zypper,rpm ;;
 cloud) suite=bookworm packages=$packages,cloud-init,curl,wget,busybox ;;
 qemu) suite=bookworm packages=$packages,cloud-init,curl,udev,linux-image-cloud-amd64,initramfs-tools,nftables,iproute2 ;;
-bullseye | trixie) packages=${packages%,python3} ;;
+bullseye | trixie) packages=${packages/,python3/} ;;
 esac
 
 rm -rf "$root.new"
 echo "roots.sh: building $root" >&2
 mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root.new" ${mirror:+"$mirror"} >&2 9>&-
+
+# systemd-resolved has made it a link to what it would write.
+rm -f "$root.new/etc/resolv.conf"
 
 # Nothing is installed but from the tests' own repositories.
 rm -rf "$root.new/etc/apt/sources.list" "$root.new"/etc/apt/sources.list.d/*

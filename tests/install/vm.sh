@@ -30,8 +30,11 @@ boot | cloud | qemu)
     shift 2
     tree=$dir/tree
     units=$tree/etc/systemd/system
-    umount "$tree/dev"
-    : >"$tree/etc/machine-id"
+    # Both are there at its first boot only.
+    if mountpoint -q "$tree/dev"; then
+        umount "$tree/dev"
+        : >"$tree/etc/machine-id"
+    fi
     cat >"$units/story.service" <<'EOT'
 [Unit]
 Description=What is to happen
@@ -62,7 +65,7 @@ EOT
     else
         target=multi-user.target
         mkdir -p "$units/cloud-init.target.wants"
-        ln -s ../story.service "$units/cloud-init.target.wants/story.service"
+        ln -sf ../story.service "$units/cloud-init.target.wants/story.service"
         # What it is given lies in the seed directory. The stock lists of modules take 10 s longer, for things that are no concern here.
         echo 'datasource: ConfigDrive' >"$tree/etc/cloud/ds-identify.cfg"
         cat >"$tree/etc/cloud/cloud.cfg.d/99_lab.cfg" <<'EOT'
@@ -100,9 +103,9 @@ EOT
             -netdev user,id=net -device virtio-net-pci,netdev=net </dev/null
         exit
     fi
-    # nspawn says with which status the machine ended; what counts is what the story wrote.
     timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine="hsb-$$" "${@/#/--bind-ro=}" \
-        --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1 || true
+        --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1 ||
+        true # it is the status with which the machine ended; what counts is what the story wrote
     ;;
 down)
     for mounted in "$dir/tree/dev" "$dir/tree" "$dir"; do

@@ -41,9 +41,9 @@ mkdir -p "$cache"
 exec 9>"$dir.lock"
 flock --nonblock 9 || { say "waiting for another build of the same"; flock 9; }
 
-if [ ! -e "$dir/.complete" ]; then
-    # A virtual environment names its own path in its scripts and cannot be moved, so it is built where it stays
-    # and one that was cut off half way is thrown away.
+if [ "$(cat "$dir/.complete" 2>/dev/null)" != "$dir" ]; then
+    # A virtual environment names its own path in its scripts and cannot be moved, so it is built where it stays,
+    # and one that was cut off half way, or moved, is thrown away.
     rm -rf "$dir"
     say "building $title in $dir (takes some minutes)"
     {
@@ -54,7 +54,7 @@ if [ ! -e "$dir/.complete" ]; then
         "$dir/bin/python" -m pip install --disable-pip-version-check --no-deps --requirement "$requirements"
         "$dir/bin/$program" --version
     } >&2 9>&-
-    touch "$dir/.complete"
+    printf '%s\n' "$dir" >"$dir/.complete"
     say "built $dir"
 fi
 printf '%s\n' "$dir"

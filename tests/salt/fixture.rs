@@ -90,6 +90,10 @@ pub struct Vm {
     pub master: Arc<Master>,
     /// What may be found nowhere, beside what every case has: passwords and tokens.
     pub secrets: Vec<String>,
+    /// Words before the agent's command line: programs that change its surroundings and then become it.
+    pub prefix: Vec<String>,
+    /// What is put into the agent's environment.
+    pub environment: Vec<(String, String)>,
     deadline: u64,
 }
 
@@ -106,7 +110,17 @@ impl Vm {
         let gate = Gate::open(master);
         let mut config = root.base_config(Some(&heat));
         config["api"]["url"] = gate.url().into();
-        let mut vm = Vm { root, config, gate, heat, master: Arc::clone(master), secrets: Vec::new(), deadline: 0 };
+        let mut vm = Vm {
+            root,
+            config,
+            gate,
+            heat,
+            master: Arc::clone(master),
+            secrets: Vec::new(),
+            prefix: Vec::new(),
+            environment: Vec::new(),
+            deadline: 0,
+        };
         vm.deadline(90);
         vm
     }
@@ -269,16 +283,32 @@ impl Vm {
 
     /// Starts the agent with whatever configuration lies there.
     pub fn start_as_is(&self, arguments: &[&str]) -> Started {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-        command.args(arguments);
+        let mut command = self.command(arguments);
         if arguments[0] != "explain" {
             command.arg("--root").arg(self.root.path());
         }
+        self.started(&mut command)
+    }
+
+    /// The agent without a root of its own, to its end; for verbs that only look.
+    pub fn on_the_machine(&self, arguments: &[&str]) -> Ended {
+        self.started(&mut self.command(arguments)).finish(self)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let agent = env!("CARGO_BIN_EXE_heat-salt-bootstrap").to_owned();
+        let words: Vec<String> = self.prefix.iter().cloned().chain([agent]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(arguments).envs(self.environment.iter().cloned());
+        command
+    }
+
+    fn started(&self, command: &mut Command) -> Started {
         Started {
             told: self.heat.signals().len(),
             asked: self.gate.requests().len(),
             opened: self.gate.tokens().len(),
-            running: Running::start(&mut command).unwrap(),
+            running: Running::start(command).unwrap(),
         }
     }
 

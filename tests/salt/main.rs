@@ -11,7 +11,10 @@ mod fixture;
 mod gate;
 mod good;
 mod keys;
+mod kills;
+mod secrets;
 mod states;
+mod surroundings;
 
 use std::process::ExitCode;
 
@@ -27,7 +30,7 @@ const THREADS: usize = 3;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let themes: [(&str, &[Case]); 7] = [
+    let themes: [(&str, &[Case]); 9] = [
         ("good", good::CASES),
         ("api", api::CASES),
         ("keys", keys::CASES),
@@ -35,8 +38,11 @@ fn main() -> ExitCode {
         ("states", states::CASES),
         ("ends", ends::CASES),
         ("check", check::CASES),
+        ("secrets", secrets::CASES),
+        ("surroundings", surroundings::CASES),
     ];
-    let mut trials = Vec::new();
+    // What takes longest begins first.
+    let mut trials = kills::trials();
     for (theme, cases) in themes {
         for line in Line::ALL {
             for &(name, case) in cases {
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     faults::finish();
+    kills::finish();
     fixture::stop_masters();
     conclusion.exit_code()
 }

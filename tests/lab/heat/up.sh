@@ -48,7 +48,15 @@ mkdir -p "$dir"/{run,log,home/.heat,rabbit,servers,keystone}
 
 runs() { # NAME
     local pid
-    pid=$(cat "$dir/run/$1.pid" 2>/dev/null) && tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qxF "HSB_HEAT_LAB=$dir"
+    pid=$(cat "$dir/run/$1.pid" 2>/dev/null) && grep -qzxF "HSB_HEAT_LAB=$dir" "/proc/$pid/environ" 2>/dev/null
+}
+# In the moment in which a process becomes another program it has no environment.
+has_ended() { # NAME
+    local look
+    for look in 1 2 3; do
+        if [ ! -s "$dir/run/$1.pid" ] || runs "$1"; then return 1; fi
+        sleep "0.$look"
+    done
 }
 start() { # NAME COMMAND...: leaves it running in a session of its own
     local name=$1
@@ -63,7 +71,7 @@ until_so() {
     local name=$1 end=$((SECONDS + $2))
     shift 2
     until "$@" >"$dir/log/wait.out" 2>&1; do
-        if [ $SECONDS -ge $end ] || { [ -s "$dir/run/$name.pid" ] && ! runs "$name"; }; then
+        if [ $SECONDS -ge $end ] || has_ended "$name"; then
             # The logs may not be there yet; what matters is said in the next line.
             tail -n 20 "$dir/log/$name.out" "$dir/log/wait.out" >&2 || :
             die "$name is not ready"

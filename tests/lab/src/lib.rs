@@ -8,9 +8,11 @@
 //! test suite may keep one master in a static.
 
 pub mod api;
+pub mod cgroup;
 pub mod faults;
 pub mod heat;
 pub mod http;
+pub mod island;
 pub mod keys;
 pub mod listen;
 pub mod master;
@@ -21,5 +23,6 @@ pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod tls;
+pub mod trace;
 pub mod venv;
 pub mod vm;

@@ -1,15 +1,46 @@
-//! A listening socket that can go away and come back on the same port.
+//! Ports where somebody listens, and may go away and come back, and ports where nobody does.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt};
+
+/// A loopback port at which connections are refused for as long as this lives. A listener that has been closed is no such
+/// thing: its port goes to whoever asks next, and the tests beside this one ask all the time.
+pub struct ClosedPort {
+    address: SocketAddr,
+    _bound: OwnedFd,
+}
+
+impl ClosedPort {
+    /// A free port.
+    pub fn pick() -> Result<ClosedPort> {
+        ClosedPort::at(SockaddrIn::new(127, 0, 0, 1, 0))
+    }
+
+    /// Keeps whoever asks for any port from getting this one; whoever asks for this very one gets it, as TcpListener sets
+    /// SO_REUSEADDR too and nobody listens here.
+    fn at(address: SockaddrIn) -> Result<ClosedPort> {
+        let bound = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&bound, sockopt::ReuseAddr, &true)?;
+        bind(bound.as_raw_fd(), &address).with_context(|| format!("cannot keep {address}"))?;
+        let address = getsockname::<SockaddrIn>(bound.as_raw_fd())?;
+        Ok(ClosedPort { address: SocketAddr::new(address.ip().into(), address.port()), _bound: bound })
+    }
+
+    /// Where nobody listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
 
 /// Accepts connections on a loopback port and hands each to a thread of its own.
 pub struct Listener {
-    address: SocketAddr,
+    port: ClosedPort,
     gate: Arc<Gate>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -35,20 +66,22 @@ enum Wanted {
 impl Listener {
     /// Listens on a free port.
     pub fn start(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Result<Listener> {
-        let socket = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on loopback")?;
-        let address = socket.local_addr()?;
+        // Kept while it is down as well.
+        let port = ClosedPort::pick()?;
+        let address = port.address();
+        let socket = TcpListener::bind(address).context("cannot listen on loopback")?;
         let gate = Arc::new(Gate { state: Mutex::new(State { wanted: Wanted::Open, open: true }), changed: Condvar::new() });
         let acceptor = thread::spawn({
             let gate = Arc::clone(&gate);
             let handle = Arc::new(handle);
             move || accept(&gate, socket, address, &handle)
         });
-        Ok(Listener { address, gate, acceptor: Some(acceptor) })
+        Ok(Listener { port, gate, acceptor: Some(acceptor) })
     }
 
     /// Where it listens, also while it is down.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Down: connections are refused, as with a server that is not running. Returns when it is so.
@@ -57,14 +90,14 @@ impl Listener {
         let state = self.gate.state.lock().unwrap();
         let reached = self.gate.changed.wait_timeout_while(state, Duration::from_secs(10), |state| state.open == down);
         let (state, _) = reached.unwrap();
-        assert_ne!(state.open, down, "cannot listen on {} again", self.address);
+        assert_ne!(state.open, down, "cannot listen on {} again", self.address());
     }
 
     fn want(&self, wanted: Wanted) {
         self.gate.state.lock().unwrap().wanted = wanted;
         self.gate.changed.notify_all();
         // The thread sits in accept(), and only a connection gets it out of there. When it does not, none is needed.
-        let _ = TcpStream::connect(self.address);
+        let _ = TcpStream::connect(self.address());
     }
 }
 

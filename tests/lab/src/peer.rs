@@ -20,6 +20,8 @@ pub enum Certificate {
     Expired,
     /// One that is not valid yet.
     Future,
+    /// One that is valid from this moment on, in seconds since 1970.
+    ValidFrom(u64),
     /// One of a CA that nobody was told of.
     OtherAuthority,
     /// One for another host.
@@ -29,12 +31,13 @@ pub enum Certificate {
 impl Certificate {
     /// What a server needs in order to show it; none if there is to be no TLS.
     pub fn shown(self, authority: &Authority) -> Result<Option<Arc<ServerConfig>>> {
-        let here = ["127.0.0.1", "localhost"];
+        let here = ["127.0.0.1", "localhost", "salt.test"];
         let issued = match self {
             Certificate::Plain => return Ok(None),
             Certificate::Good => authority.issue(&here, Validity::Current)?,
             Certificate::Expired => authority.issue(&here, Validity::Expired)?,
             Certificate::Future => authority.issue(&here, Validity::Future)?,
+            Certificate::ValidFrom(moment) => authority.issue(&here, Validity::From(moment))?,
             Certificate::OtherAuthority => Authority::new()?.issue(&here, Validity::Current)?,
             Certificate::WrongName => authority.issue(&["somewhere-else.example"], Validity::Current)?,
         };

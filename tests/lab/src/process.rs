@@ -66,6 +66,11 @@ impl Running {
         self.stderr.text()
     }
 
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot send {signal} to {}", self.pid()))
@@ -134,17 +139,47 @@ pub fn until<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Resul
     }
 }
 
-/// The most memory that a process has had at once while it ran, in kB.
+/// The most memory that a process, and those that came of it and run the same program, have had at once while it ran, in kB.
 pub fn most_memory(pid: i32) -> usize {
     let mut most = 0;
-    while let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        // One that has ended has no memory any more.
-        let Some(now) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
-        most = now;
+    let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe")) else { return 0 };
+    // One that has ended has no memory any more.
+    while high_water(pid).is_some() {
+        most = most.max(family(pid, &program).into_iter().filter_map(high_water).sum());
         thread::sleep(Duration::from_millis(10));
     }
     most
+}
+
+/// The most memory that a process has had so far, in kB.
+pub fn high_water(pid: i32) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// A process and those that came of it and run the same program, parents before children.
+pub fn family(pid: i32, program: &Path) -> Vec<i32> {
+    let program = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
+    tree(pid, |child| std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe == program))
+}
+
+/// A process and all that came of it.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    tree(pid, |_| true)
+}
+
+fn tree(pid: i32, wanted: impl Fn(i32) -> bool) -> Vec<i32> {
+    let mut all = vec![pid];
+    let mut next = 0;
+    while let Some(&pid) = all.get(next) {
+        next += 1;
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()).filter(|&child| wanted(child)));
+        }
+    }
+    all
 }
 
 /// The processes of a Salt daemon (`salt-minion` ...), children included, whose configuration lies under this directory.

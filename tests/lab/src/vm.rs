@@ -98,6 +98,11 @@ impl Mirror {
     }
 }
 
+/// The answer of a server that serves.
+pub fn served(path: &str) -> Answer {
+    serve(path, &mut Mood::Good)
+}
+
 fn serve(asked: &str, mood: &mut Mood) -> Answer {
     let through_proxy = asked.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
     if *mood == Mood::ProxyOnly && through_proxy.is_none() {

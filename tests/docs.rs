@@ -1,0 +1,284 @@
+//! The pages say what is so: their blocks are run, parsed and compared, their links followed. CONTRIBUTING.md, "Pages", tells what
+//! the words after a fence mean.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page of the source tree.
+fn pages(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            found.extend(pages(&path));
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+struct Block {
+    line: usize,
+    kind: String,
+    text: String,
+}
+
+/// The blocks between fences, and what is left without them, line by line.
+fn taken_apart(page: &str) -> Result<(Vec<Block>, Vec<&str>), String> {
+    let (mut blocks, mut prose) = (Vec::new(), Vec::new());
+    let mut lines = page.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let indent = line.len() - line.trim_start().len();
+        let Some(kind) = line.trim_start().strip_prefix("```") else {
+            prose.push(line);
+            continue;
+        };
+        let mut block = Block { line: number + 1, kind: kind.trim().to_owned(), text: String::new() };
+        loop {
+            let (_, line) = lines.next().ok_or_else(|| format!("line {}: the block has no end", number + 1))?;
+            if line.trim() == "```" {
+                break;
+            }
+            block.text.push_str(line.get(indent..).unwrap_or_default());
+            block.text.push('\n');
+        }
+        blocks.push(block);
+    }
+    Ok((blocks, prose))
+}
+
+/// Does the text fit, where `...` stands for any text, and on a line of its own for any lines?
+fn fits(expected: &[&str], printed: &[&str]) -> bool {
+    match expected.split_first() {
+        None => printed.is_empty(),
+        Some((&"...", rest)) => (0..=printed.len()).any(|skipped| fits(rest, &printed[skipped..])),
+        Some((line, rest)) => printed.split_first().is_some_and(|(first, others)| line_fits(line, first) && fits(rest, others)),
+    }
+}
+
+fn line_fits(pattern: &str, line: &str) -> bool {
+    let pieces: Vec<&str> = pattern.split("...").collect();
+    let Some(mut rest) = line.strip_prefix(pieces[0]) else { return false };
+    let [between @ .., last] = &pieces[1..] else { return rest.is_empty() };
+    for piece in between {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(last)
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.trim_end().lines().map(str::trim_end).collect()
+}
+
+/// Runs a shell with this as its standard input; its success, and what it printed or, if it failed, complained of.
+fn shell(options: &str, script: &str, dir: &Path) -> (bool, String) {
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", Path::new(PROGRAM).parent().unwrap().display());
+    let mut command = Command::new("sh");
+    command.arg(options).current_dir(dir).env_clear().env("PATH", path).env("HOME", dir).env("LC_ALL", "C");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { (true, out.into_owned()) } else { (false, format!("{out}{err}")) }
+}
+
+/// Does the program take this as its configuration?
+fn accepted(config: &Value, fragment: Option<&Value>) -> Result<(), String> {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("etc/heat-salt-bootstrap");
+    fs::create_dir_all(dir.join("config.d")).unwrap();
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    if let Some(fragment) = fragment {
+        fs::write(dir.join("config.d/10.json"), fragment.to_string()).unwrap();
+    }
+    let plan = Command::new(PROGRAM).args(["plan", "--root"]).arg(root.path()).env_remove("CREDENTIALS_DIRECTORY").output().unwrap();
+    if plan.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&plan.stderr).into_owned()) }
+}
+
+/// As GitHub makes a heading's anchor.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    kept.replace(' ', "-")
+}
+
+fn anchors(page: &str) -> BTreeSet<String> {
+    let (_, prose) = taken_apart(page).unwrap_or_default();
+    prose.iter().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+/// What was looked at, so that nobody takes nothing for no fault.
+#[derive(Default)]
+struct Seen {
+    run: usize,
+    compared: usize,
+    configurations: usize,
+    links: usize,
+}
+
+/// All that is wrong with a page.
+fn problems(page: &Path, text: &str, seen: &mut Seen) -> Vec<String> {
+    let (blocks, prose) = match taken_apart(text) {
+        Ok(parts) => parts,
+        Err(why) => return vec![why],
+    };
+    let mut found = Vec::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut printed: Option<String> = None;
+    for Block { line, kind, text } in &blocks {
+        let last = printed.take();
+        match kind.as_str() {
+            "" | "text" | "yaml" | "ini" => {}
+            "sh" => {
+                let (fine, said) = shell("-n", text, scratch.path());
+                if !fine {
+                    found.push(format!("line {line}: is no shell: {said}"));
+                }
+            }
+            "sh runnable" | "sh runnable tree" => {
+                let (fine, said) =
+                    shell("-eu", text, if kind.ends_with("tree") { Path::new(env!("CARGO_MANIFEST_DIR")) } else { scratch.path() });
+                if !fine {
+                    found.push(format!("line {line}: fails: {said}"));
+                }
+                seen.run += 1;
+                printed = Some(said);
+            }
+            "text output" => match last {
+                None => found.push(format!("line {line}: nothing has printed this")),
+                Some(printed) => {
+                    seen.compared += 1;
+                    if !fits(&lines(text), &lines(&printed)) {
+                        found.push(format!("line {line}: is not what is printed, which is:\n{printed}"));
+                    }
+                }
+            },
+            "json" | "json fragment" => {
+                let whole = if kind == "json" { text.clone() } else { format!("{{{text}}}") };
+                let base = json!({"minion": {"id": "web-1", "master": "salt", "trust_on_first_use": true}, "accept": "none"});
+                let judged = serde_json::from_str::<Value>(&whole)
+                    .map_err(|error| error.to_string())
+                    .and_then(|value| if kind == "json" { accepted(&value, None) } else { accepted(&base, Some(&value)) });
+                seen.configurations += 1;
+                if let Err(why) = judged {
+                    found.push(format!("line {line}: is no configuration: {why}"));
+                }
+            }
+            other => found.push(format!("line {line}: {other:?} is no kind of block")),
+        }
+    }
+    for line in prose {
+        for rest in line.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap_or_default();
+            if target.contains("://") {
+                continue;
+            }
+            seen.links += 1;
+            if let Err(why) = followed(page, text, target) {
+                found.push(format!("the link to {target}: {why}"));
+            }
+        }
+    }
+    found
+}
+
+fn followed(page: &Path, text: &str, target: &str) -> Result<(), String> {
+    let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+    let path = page.parent().unwrap().join(file);
+    if !file.is_empty() && !path.exists() {
+        return Err("there is no such file".into());
+    }
+    let there = if file.is_empty() { text.to_owned() } else { fs::read_to_string(&path).unwrap_or_default() };
+    if heading.is_empty() || anchors(&there).contains(heading) { Ok(()) } else { Err("there is no such heading".into()) }
+}
+
+#[test]
+fn every_page_is_right() {
+    let (mut all, mut seen) = (Vec::new(), Seen::default());
+    for page in pages(&top()) {
+        let found = problems(&page, &fs::read_to_string(&page).unwrap(), &mut seen);
+        all.extend(found.into_iter().map(|problem| format!("{}: {problem}", page.strip_prefix(top()).unwrap().display())));
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+    let Seen { run, compared, configurations, links } = seen;
+    assert!(run >= 6 && compared >= 6 && configurations >= 5 && links >= 30, "{run} {compared} {configurations} {links}: are they read?");
+}
+
+#[test]
+fn what_is_wrong_with_a_page_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.md");
+    fs::write(dir.path().join("other.md"), "# Other\n\n## A `b` c-d!\n").unwrap();
+    let of = |text: &str| problems(&page, text, &mut Seen::default());
+    for right in [
+        "```sh runnable\necho one two >x\n```\n\n```sh runnable\ncat x\nheat-salt-bootstrap --version\n```\n\n```text output\none ...\n...\n```\n",
+        "# Here\n[a](#here) [b](other.md) [c](other.md#a-b-c-d) [d](https://example.net/nobody-looks)\n",
+        "```json fragment\n\"deadline\": \"90s\"\n```\n",
+        "   ```sh\n   exec true\n   ```\n",
+    ] {
+        assert_eq!(of(right), Vec::<String>::new(), "{right}");
+    }
+    for (wrong, said) in [
+        ("```sh runnable\nfalse\n```\n", "line 1: fails"),
+        ("```sh runnable\necho one\n```\n```text output\ntwo\n```\n", "is not what is printed"),
+        ("```sh runnable\necho one; echo two\n```\n```text output\none\n```\n", "is not what is printed"),
+        ("```sh runnable\necho $nothing\n```\n", "fails"),
+        ("```text output\none\n```\n", "nothing has printed"),
+        ("```sh\nif\n```\n", "is no shell"),
+        ("```sh runable\ntrue\n```\n", "no kind of block"),
+        ("```sh\ntrue\n", "has no end"),
+        ("```json\n{,}\n```\n", "is no configuration"),
+        ("```json\n{\"minion\": {}}\n```\n", "minion.master"),
+        ("```json fragment\n\"nobody\": 1\n```\n", "unknown key"),
+        ("[a](nothing.md)\n", "no such file"),
+        ("[a](other.md#nothing)\n", "no such heading"),
+        ("```text\n# Here\n```\n[a](#here)\n", "no such heading"),
+    ] {
+        let found = of(wrong);
+        assert!(found.len() == 1 && found[0].contains(said), "{wrong}: {found:?}");
+    }
+}
+
+/// The keys that the program reads, by its own complaints about one that it does not know.
+fn keys_of_the_program() -> BTreeSet<String> {
+    let odd = json!({"zzz": 0, "accept": "hook", "minion": {"zzz": 0}, "install": {"zzz": 0, "repository": {"zzz": 0}}, "api": {"zzz": 0},
+        "enroll": {"zzz": 0}, "apply": {"zzz": 0}});
+    let said = accepted(&odd, None).unwrap_err();
+    let mut keys = BTreeSet::new();
+    let mut before = "";
+    for part in said.split("zzz: unknown key; known here are ") {
+        if !before.is_empty() {
+            let section = before.rsplit(' ').next().unwrap_or_default();
+            let list = part.split([';', '\n']).next().unwrap_or_default().split(" (code").next().unwrap_or_default();
+            keys.extend(list.split(", ").map(|key| format!("{section}{}", key.trim())));
+        }
+        before = part;
+    }
+    // A section is its keys.
+    let sections: BTreeSet<String> = keys.iter().filter_map(|key| Some(key.rsplit_once('.')?.0.to_owned())).collect();
+    &keys - &sections
+}
+
+#[test]
+fn the_table_of_the_configuration_has_the_keys_of_the_program() {
+    let page = fs::read_to_string(top().join("docs/configuration.md")).unwrap();
+    let rows = page.split("\n## ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let documented: BTreeSet<String> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
+    let known = keys_of_the_program();
+    assert!(known.len() > 25 && known.contains("install.repository.url") && known.contains("deadline"), "{known:?}");
+    let (missing, invented) = (&known - &documented, &documented - &known);
+    assert!(missing.is_empty() && invented.is_empty(), "missing: {missing:?}; not of the program: {invented:?}");
+}

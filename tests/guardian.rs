@@ -1,0 +1,305 @@
+//! Whatever ends a run, Heat is told, and whoever looks later finds what happened: the process that watches the one that works, what
+//! is told of both if both are killed, the log file, the earlier reports, the line on a terminal.
+//!
+//! The run hangs at a login that nobody answers: a scripted salt-api, since a real one would.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use lab::cgroup::Starved;
+use lab::heat::StandIn;
+use lab::http::{Answer, Request};
+use lab::peer::{Certificate, Scripted};
+use lab::process::{Finished, Running, descendants, family, run, until};
+use lab::tls::Authority;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
+const LONG: Duration = Duration::from_secs(20);
+
+struct Vm {
+    root: tempfile::TempDir,
+    heat: StandIn,
+    api: Scripted,
+}
+
+/// A run that hangs in its login.
+struct Hanging {
+    running: Running,
+    worker: i32,
+}
+
+impl Vm {
+    fn new() -> Vm {
+        Vm::whose_api(|_| Answer::Hang)
+    }
+
+    fn whose_api(answers: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Vm {
+        let authority = Authority::new().unwrap();
+        let api = Scripted::start(&authority, Certificate::Good, answers).unwrap();
+        let (root, heat) = (tempfile::tempdir().unwrap(), StandIn::start().unwrap());
+        let config = json!({
+            "minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["ab"; 32].join(":")},
+            "api": {"url": format!("https://{}", api.address()), "ca": authority.ca_pem(), "username": "u", "password": "p"},
+            "signal": heat.handle(),
+            "deadline": "60s",
+        });
+        let file = root.path().join("etc/heat-salt-bootstrap/config.json");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, config.to_string()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        Vm { root, heat, api }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(AGENT);
+        command.args(arguments).arg("--root").arg(self.root.path());
+        command
+    }
+
+    #[track_caller]
+    fn agent(&self, arguments: &[&str], code: i32) -> Finished {
+        let finished = run(&mut self.command(arguments), LONG).unwrap();
+        assert_eq!(finished.code, code, "{arguments:?}: {}", finished.stderr);
+        finished
+    }
+
+    fn hanging(&self, arguments: &[&str]) -> Hanging {
+        let asked = self.api.requests().len();
+        let running = Running::start(&mut self.command(arguments)).unwrap();
+        until(LONG, || (self.api.requests().len() > asked).then_some(())).expect("it logs in");
+        let all = family(running.pid(), Path::new(AGENT));
+        assert_eq!(all.len(), 2, "one that watches and one that works");
+        Hanging { running, worker: all[1] }
+    }
+
+    fn report(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.path("var/lib/heat-salt-bootstrap/report.json")).unwrap()).unwrap()
+    }
+
+    fn told(&self) -> Vec<(String, String)> {
+        self.heat.signals().into_iter().map(|told| (told.status, told.reason)).collect()
+    }
+
+    fn progress(&self) -> PathBuf {
+        self.path("var/lib/heat-salt-bootstrap/progress")
+    }
+}
+
+impl Hanging {
+    fn strike(&self, signal: Signal) {
+        kill(Pid::from_raw(self.worker), signal).unwrap();
+    }
+
+    fn end(self) -> Finished {
+        self.running.finish(LONG).unwrap()
+    }
+}
+
+#[test]
+fn whoever_watches_reports_that_the_worker_was_killed() {
+    let vm = Vm::new();
+    let run = vm.hanging(&["accept", "--json"]);
+    let status = vm.agent(&["status"], 0).stdout;
+    let expected = format!("(pid {}): during step login", run.worker);
+    assert!(status.starts_with("UNDER WAY  `accept` for web-1") && status.contains(&expected), "{status}");
+    run.strike(Signal::SIGKILL);
+    let ended = run.end();
+    assert_eq!(ended.code, 61, "{}", ended.stderr);
+    let told = vm.told();
+    assert!(told.len() == 1 && told[0].0 == "FAILURE", "{told:?}");
+    assert!(told[0].1.starts_with("interrupted: killed by SIGKILL during step login"), "{told:?}");
+    let report = vm.report();
+    assert_eq!((&report["code"], &report["step"], &report["verb"]), (&json!(61), &json!("login"), &json!("accept")), "{report:#}");
+    assert_eq!(report["signal"]["delivered"], true);
+    assert_eq!(serde_json::from_str::<Value>(&ended.stdout).unwrap(), report);
+    assert!(!vm.progress().exists());
+    vm.agent(&["signal", "--killed"], 0);
+    assert_eq!(vm.told().len(), 1, "there is nothing more to tell");
+}
+
+/// By the kernel itself: what salt-api says at last finds no memory left.
+#[test]
+fn a_worker_that_finds_no_memory_is_spoken_for() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let vm = Vm::whose_api({
+        let gate = Arc::clone(&gate);
+        move |_| {
+            let closed = gate.0.lock().unwrap();
+            drop(gate.1.wait_timeout_while(closed, LONG, |open| !*open).unwrap());
+            Answer::Flood(1 << 20)
+        }
+    });
+    let run = vm.hanging(&["accept"]);
+    let _starved = Starved::of(run.worker).unwrap();
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    let ended = run.end();
+    assert_eq!(ended.code, 61, "{}", ended.stderr);
+    let told = vm.told();
+    assert!(told.len() == 1 && told[0].0 == "FAILURE", "{told:?}");
+    assert!(told[0].1.starts_with("interrupted: killed by the kernel during step login: out of memory"), "{told:?}");
+    assert!(vm.report()["hint"].as_str().unwrap().contains("dmesg"), "{:#}", vm.report());
+}
+
+#[test]
+fn any_other_end_is_a_bug_and_told_as_one() {
+    let vm = Vm::new();
+    let run = vm.hanging(&["accept"]);
+    run.strike(Signal::SIGABRT);
+    let ended = run.end();
+    assert_eq!(ended.code, 90, "{}", ended.stderr);
+    assert!(vm.told()[0].1.contains("ended by SIGABRT during step login"), "{:?}", vm.told());
+}
+
+#[test]
+fn a_request_to_stop_reaches_the_worker() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let vm = Vm::new();
+        let run = vm.hanging(&["accept"]);
+        run.running.signal(signal).unwrap();
+        let ended = run.end();
+        assert_eq!(ended.code, 61, "{}", ended.stderr);
+        let told = vm.told();
+        assert!(told.len() == 1 && told[0].1.starts_with(&format!("interrupted: told to stop by {signal}")), "{told:?}");
+    }
+}
+
+#[test]
+fn if_both_are_killed_somebody_else_can_tell() {
+    let vm = Vm::new();
+    vm.agent(&["signal", "--killed"], 0);
+    let run = vm.hanging(&["accept"]);
+    let said = vm.agent(&["signal", "--killed"], 0).stderr;
+    assert!(said.contains("a run is under way") && vm.told().is_empty(), "{said}");
+    run.running.signal(Signal::SIGKILL).unwrap();
+    let worker = run.worker;
+    assert_eq!(run.end().code, 128 + 9);
+    until(LONG, || kill(Pid::from_raw(worker), None).is_err().then_some(())).expect("nobody works unwatched");
+    assert!(vm.told().is_empty());
+    let status = vm.agent(&["status"], 0).stdout;
+    assert!(status.starts_with("CUT OFF  `accept` for web-1") && status.contains("killed during step login"), "{status}");
+    vm.agent(&["signal", "--killed"], 0);
+    let told = vm.told();
+    assert!(told.len() == 1 && told[0].0 == "FAILURE" && told[0].1.contains("killed during step login"), "{told:?}");
+    assert_eq!(vm.report()["step"], "login");
+    vm.agent(&["signal", "--killed"], 0);
+    assert_eq!(vm.told().len(), 1);
+}
+
+/// The work was done and the report kept: what Heat is told in the worker's place is what that one wanted to tell.
+#[test]
+fn a_worker_that_is_killed_while_it_tells_is_spoken_for() {
+    let vm = Vm::new();
+    let mut command = vm.command(&["run"]);
+    // A mistake in the configuration is the shortest way to something to tell.
+    command.arg("--accept").arg("maybe");
+    vm.heat.hang_next(1);
+    let running = Running::start(&mut command).unwrap();
+    until(LONG, || (!vm.heat.requests().is_empty()).then_some(())).expect("it tells Heat");
+    kill(Pid::from_raw(family(running.pid(), Path::new(AGENT))[1]), Signal::SIGKILL).unwrap();
+    let ended = running.finish(LONG).unwrap();
+    assert_eq!(ended.code, 10, "{}", ended.stderr);
+    let told = vm.told();
+    assert!(told.len() == 1 && told[0].1.starts_with("config: "), "{told:?}");
+    let kept = vm.path("var/lib/heat-salt-bootstrap/signal.json");
+    assert!(!kept.exists() && !vm.progress().exists() && vm.report()["signal"]["delivered"] == true);
+}
+
+#[test]
+fn a_run_that_waits_for_another_is_no_reason_to_fail_that_ones_stack() {
+    let vm = Vm::new();
+    let first = vm.hanging(&["accept"]);
+    let second = Running::start(&mut vm.command(&["accept"])).unwrap();
+    until(LONG, || second.stderr_so_far().contains("another run is under way").then_some(())).expect("it waits");
+    kill(Pid::from_raw(family(second.pid(), Path::new(AGENT))[1]), Signal::SIGKILL).unwrap();
+    assert_eq!(second.finish(LONG).unwrap().code, 61);
+    assert!(vm.told().is_empty() && vm.progress().exists());
+    first.strike(Signal::SIGTERM);
+    assert_eq!(first.end().code, 61);
+    assert_eq!(vm.told().len(), 1);
+}
+
+#[test]
+fn the_log_is_kept_in_a_file_too() {
+    let vm = Vm::new();
+    let run = vm.hanging(&["accept"]);
+    run.strike(Signal::SIGTERM);
+    let ended = run.end();
+    assert!(!ended.stderr.contains("POST http"), "requests are shown with -v only: {}", ended.stderr);
+    let file = vm.path("var/log/heat-salt-bootstrap.log");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    let line = |with: &str| text.lines().find(|line| line.contains(with)).unwrap_or_else(|| panic!("{with} is not in {text}"));
+    let request = line(" POST http://");
+    assert!(request.contains(" debug [") && request.contains("] [5"), "{request}");
+    assert!(line("told to stop: ending").contains("] [login, 5"), "{text}");
+    assert!(line("told to stop by SIGTERM").contains(" error "), "{text}");
+    // 2026-11-23T22:46:39.123Z
+    assert!(text.lines().all(|line| line.starts_with("    ") || (&line[10..11], &line[23..25]) == ("T", "Z ")), "{text}");
+    assert!(ended.stderr.lines().any(|line| line.contains(" warn  [login, 5") && line.contains(" s left] ")), "{}", ended.stderr);
+    let json = vm.hanging(&["accept", "--log-format", "json"]);
+    json.strike(Signal::SIGTERM);
+    let said = json.end().stderr;
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["step"] == "login" && line["left"].as_u64().is_some_and(|left| left > 40)), "{said}");
+}
+
+#[test]
+fn five_earlier_reports_are_kept() {
+    let vm = Vm::new();
+    let report = vm.path("var/lib/heat-salt-bootstrap/report.json");
+    for run in 0..7 {
+        vm.agent(&["run", "--accept", "maybe"], 10);
+        // Runs are told apart by the second in which they begin.
+        let mut begun = vm.report();
+        begun["started"] = json!(1_000_000 + run);
+        fs::write(&report, begun.to_string()).unwrap();
+    }
+    vm.agent(&["run", "--accept", "maybe"], 10);
+    let earlier = vm.path("var/lib/heat-salt-bootstrap/reports");
+    assert_eq!(fs::metadata(&earlier).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(&earlier).unwrap().count(), 5);
+    for (before, started) in [("1", 1_000_006), ("5", 1_000_002)] {
+        let shown: Value = serde_json::from_str(&vm.agent(&["status", "--json", "--previous", before], 0).stdout).unwrap();
+        assert_eq!(shown["started"], started);
+    }
+    vm.agent(&["status", "--previous", "6"], 11);
+    assert!(vm.agent(&["status"], 0).stdout.contains("Earlier runs: 5"));
+}
+
+/// script(1) gives it a terminal.
+#[test]
+fn a_terminal_shows_what_is_under_way() {
+    let on_a_terminal = |kind: &str| {
+        let vm = Vm::new();
+        let line = format!("'{AGENT}' accept --root '{}'", vm.root.path().display());
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", kind);
+        let running = Running::start(&mut command).unwrap();
+        until(LONG, || (!vm.api.requests().is_empty()).then_some(())).expect("it logs in");
+        std::thread::sleep(Duration::from_millis(700));
+        for pid in descendants(running.pid()).into_iter().skip(1) {
+            // Those that have ended are not there any more.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+        }
+        running.finish(LONG).unwrap().stdout
+    };
+    let shown = on_a_terminal("xterm");
+    let drawn = shown.matches(" login: 0 s, ").count();
+    assert!((2..10).contains(&drawn) && shown.contains("\r\x1b[2K"), "drawn {drawn} times: {shown:?}");
+    let last = shown.rsplit("\x1b[2K").next().unwrap();
+    assert!(last.contains("what to do: ") && !last.contains(" s left\r"), "nothing is left of it: {shown:?}");
+    let plain = on_a_terminal("dumb");
+    assert!(!plain.contains('\x1b'), "{plain:?}");
+}

@@ -1,0 +1,72 @@
+//! The static program looks up names wherever it may run: where the C library would load modules for that, and where there is nothing
+//! but the program.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::heat::StandIn;
+use lab::process::run;
+use lab::vm::{Vm, agent};
+use serde_json::{Value, json};
+
+use crate::Case;
+
+const ROOTS: [&str; 4] = ["bullseye", "bookworm", "trixie", "el"];
+/// The modules, and the lines of nsswitch.conf that have to name them.
+const MODULES: [(&str, &str); 4] = [("myhostname", "hosts"), ("resolve", "hosts"), ("systemd", "passwd"), ("sss", "passwd")];
+
+pub fn all() -> Vec<Case> {
+    let mut cases: Vec<Case> = ROOTS.iter().map(|&root| (format!("names::{root}"), Box::new(move || modules(root)) as _)).collect();
+    cases.push(("names::empty".into(), Box::new(empty)));
+    cases
+}
+
+/// Nothing is installed, so the run fails at once; what counts is that Heat hears of it.
+fn config(heat: &StandIn, host: &str) -> Value {
+    json!({
+        "minion": {"id": "web-1", "master": "127.0.0.1", "trust_on_first_use": true, "program": "no-such-program"},
+        "install": {"source": "preinstalled"},
+        "accept": "none",
+        "signal": {"endpoint": heat.endpoint().replace("127.0.0.1", host), "token": heat.token()},
+        "deadline": "5s",
+    })
+}
+
+fn modules(root: &str) {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::new(root, &Value::Null);
+    let switch = vm.text("etc/nsswitch.conf");
+    for (module, database) in MODULES {
+        let named =
+            switch.lines().any(|line| line.starts_with(&format!("{database}:")) && line.split_whitespace().any(|word| word == module));
+        assert!(named, "{root}: {module} is not in nsswitch.conf: {switch}");
+        let there = vm.sh(&format!("ls /lib/*/libnss_{module}.so.2 /usr/lib/*/libnss_{module}.so.2"));
+        assert!(there.stdout.contains(module), "{root}: {}", there.stderr);
+    }
+    assert_eq!(vm.sh("echo 127.0.0.1 heat.lab >>/etc/hosts").code, 0);
+    for (number, host) in ["localhost", "heat.lab"].into_iter().enumerate() {
+        vm.write_config(&config(&heat, host));
+        let ended = vm.sh("heat-salt-bootstrap --version && heat-salt-bootstrap run");
+        assert_eq!(ended.code, 20, "{root}, {host}: {}", ended.stderr);
+        assert_eq!(heat.signals().len(), number + 1, "{root}, {host}: {}", ended.stderr);
+    }
+    vm.write_config(&config(&heat, "nowhere.invalid"));
+    let ended = vm.sh("heat-salt-bootstrap run");
+    assert_eq!(ended.code, 20, "{root}: {}", ended.stderr);
+    assert!(ended.stderr.contains("the name nowhere.invalid does not resolve"), "{root}: {}", ended.stderr);
+}
+
+/// No /proc either: then there is no second process to watch the one that works.
+fn empty() {
+    let heat = StandIn::start().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let path = |below: &str| root.path().join(below);
+    fs::create_dir_all(path("etc/heat-salt-bootstrap")).unwrap();
+    fs::copy(agent(), path("agent")).unwrap();
+    fs::write(path("etc/heat-salt-bootstrap/config.json"), config(&heat, "127.0.0.1").to_string()).unwrap();
+    let ended = run(Command::new("chroot").arg(root.path()).args(["/agent", "run"]), Duration::from_secs(30)).unwrap();
+    assert_eq!(ended.code, 20, "{}", ended.stderr);
+    assert_eq!(heat.signals().len(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("no second process can be had"), "{}", ended.stderr);
+}

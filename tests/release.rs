@@ -1,0 +1,185 @@
+//! `make release`: what it refuses, what it makes, and what the bill of materials says. The tree that is released here is a small one
+//! whose Makefile makes the goals in no time; packages and program have tests of their own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+const MAKEFILE: &str = "\
+check-static:
+\tmkdir -p target/x86_64-unknown-linux-musl/release && echo program >target/x86_64-unknown-linux-musl/release/heat-salt-bootstrap
+sbom:
+\techo {} >target/heat-salt-bootstrap.cdx.json
+rpm srpm deb:
+\tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH >target/packages/x-9.8.7.$@ && echo old >target/packages/x-9.8.6.$@
+";
+const CHANGELOG: &str =
+    "# Changelog\n\n## Unreleased\n\n## 9.8.7 - 2030-01-02\n\n- This is new.\n\n## 9.8.6 - 2029-01-02\n\n- This is old.\n";
+
+struct Tree {
+    dir: tempfile::TempDir,
+}
+
+impl Tree {
+    /// One that can be released.
+    fn new() -> Tree {
+        let tree = Tree { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir(tree.path("packaging")).unwrap();
+        fs::copy(top().join("packaging/release.sh"), tree.path("packaging/release.sh")).unwrap();
+        let manifest = "[package]\nname = \"x\"\nversion = \"9.8.7\"\n\n[dependencies.y]\nversion = \"1\"\n";
+        for (name, text) in [("Cargo.toml", manifest), ("Makefile", MAKEFILE), ("CHANGELOG.md", CHANGELOG), (".gitignore", "target\n")] {
+            fs::write(tree.path(name), text).unwrap();
+        }
+        tree.git(&["init", "--quiet"]);
+        tree.commit();
+        tree
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=test", "-c", "user.email=test@example.org"]).args(arguments).current_dir(self.dir.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn commit(&self) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", "x"]);
+    }
+
+    fn release(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(self.path("packaging/release.sh"));
+        command.args(arguments).current_dir("/").env_remove("BUILT").env_remove("STATIC").env_remove("MAKEFLAGS");
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+    }
+
+    #[track_caller]
+    fn is_refused(&self, why: &[&str]) {
+        let (code, said) = self.release(&[]);
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.lines().count(), why.len(), "{said}");
+        assert!(why.iter().all(|word| said.contains(word)), "{said}");
+        assert!(!self.path("target").exists(), "nothing is built");
+    }
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_tree_that_is_not_ready_is_refused_and_all_reasons_are_told() {
+    let tree = Tree::new();
+    fs::write(tree.path("forgotten"), "").unwrap();
+    tree.is_refused(&["not committed"]);
+    fs::remove_file(tree.path("forgotten")).unwrap();
+
+    fs::write(tree.path("CHANGELOG.md"), CHANGELOG.replace("- This is new.\n", "")).unwrap();
+    tree.commit();
+    tree.is_refused(&["nothing below '## 9.8.7'"]);
+
+    tree.git(&["tag", "v9.8.7"]);
+    fs::write(tree.path("CHANGELOG.md"), CHANGELOG.replace("## 9.8.7 ", "## 9.8.70 ")).unwrap();
+    fs::write(tree.path("Makefile"), MAKEFILE.replace("rpm srpm deb:", "rpm deb:")).unwrap();
+    tree.is_refused(&["not committed", "tag v9.8.7", "nothing below '## 9.8.7'", "no 'make srpm'"]);
+}
+
+#[test]
+fn everything_that_is_published_lies_in_one_directory() {
+    let tree = Tree::new();
+    let (code, said) = tree.release(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("git tag --annotate v9.8.7"), "{said}");
+    let out = tree.path("target/release-9.8.7");
+    let program = format!("heat-salt-bootstrap-9.8.7-{}-linux", std::env::consts::ARCH);
+    let sum = format!("{program}.sha256");
+    let packages = ["x-9.8.7.deb", "x-9.8.7.rpm", "x-9.8.7.srpm"];
+    let mut expected = vec!["CHANGELOG-9.8.7.md", "SHA256SUMS", &program, &sum, "heat-salt-bootstrap-9.8.7.cdx.json"];
+    expected.extend(packages);
+    expected.sort_unstable();
+    assert_eq!(files(&out), expected);
+    assert_eq!(fs::read_to_string(out.join("CHANGELOG-9.8.7.md")).unwrap(), "- This is new.\n");
+    let dated = fs::read_to_string(out.join("x-9.8.7.rpm")).unwrap();
+    assert!(dated.trim().parse::<u64>().is_ok_and(|epoch| epoch > 1_700_000_000), "dated by the commit: {dated}");
+    for list in ["SHA256SUMS", &sum] {
+        let check = || Command::new("sha256sum").args(["--check", "--strict", "--quiet", list]).current_dir(&out).output().unwrap();
+        assert!(check().status.success(), "{list}");
+    }
+    assert_eq!(fs::read_to_string(out.join("SHA256SUMS")).unwrap().lines().count(), expected.len() - 2);
+}
+
+#[test]
+fn a_dry_release_says_what_a_real_one_would_be_refused_for() {
+    let tree = Tree::new();
+    fs::write(tree.path("CHANGELOG.md"), "## Unreleased\n\n- Not yet.\n").unwrap();
+    let (code, said) = tree.release(&["--dry"]);
+    assert!(code == Some(0) && said.contains("not committed") && said.contains("nothing below") && !said.contains("git tag"), "{said}");
+    let out = tree.path("target/release-9.8.7-dry");
+    assert_eq!(fs::read_to_string(out.join("CHANGELOG-9.8.7.md")).unwrap(), "- Not yet.\n");
+    assert!(!tree.path("target/release-9.8.7").exists());
+    assert_eq!(tree.release(&["--now"]).0, Some(2));
+}
+
+fn bill(epoch: Option<&str>) -> String {
+    let mut command = Command::new("python3");
+    command.arg(top().join("packaging/sbom.py")).env_remove("SOURCE_DATE_EPOCH").current_dir("/");
+    command.envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_bill_of_materials_names_what_is_linked_and_nothing_else() {
+    let text = bill(None);
+    assert_eq!(text, bill(None), "the same source gives the same bytes");
+    let bom: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&bom["bomFormat"], &bom["specVersion"], &bom["version"]), (&"CycloneDX".into(), &"1.5".into(), &1.into()));
+    let serial = bom["serialNumber"].as_str().unwrap().strip_prefix("urn:uuid:").unwrap();
+    assert!(serial.len() == 36 && serial.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{serial}");
+    let program = &bom["metadata"]["component"];
+    assert_eq!((program["type"].as_str(), program["version"].as_str()), (Some("application"), Some(env!("CARGO_PKG_VERSION"))));
+
+    let mut refs = BTreeSet::from([program["bom-ref"].as_str().unwrap()]);
+    let mut names = BTreeSet::new();
+    for component in bom["components"].as_array().unwrap() {
+        let text = |key: &str| component[key].as_str().unwrap_or_else(|| panic!("{key} of {component}"));
+        assert_eq!(text("type"), "library");
+        assert_eq!(text("purl"), format!("pkg:cargo/{}@{}", text("name"), text("version")));
+        let licence = component["licenses"][0]["expression"].as_str().unwrap_or_else(|| panic!("licence of {component}"));
+        assert!(!licence.is_empty() && !licence.contains('/'), "{licence}");
+        assert_eq!(component["hashes"][0]["alg"], "SHA-256");
+        assert_eq!(component["hashes"][0]["content"].as_str().unwrap().len(), 64);
+        assert!(refs.insert(text("bom-ref")), "{component} is there twice");
+        names.insert(text("name"));
+    }
+    for linked in ["rustls", "ring", "clap", "serde_json", "ureq", "nix"] {
+        assert!(names.contains(linked), "{linked} is missing");
+    }
+    for other in ["serde_derive", "clap_derive", "tempfile", "lab", "libtest-mimic", "cc"] {
+        assert!(!names.contains(other), "{other} is not linked");
+    }
+    let mut reached = BTreeSet::new();
+    for entry in bom["dependencies"].as_array().unwrap() {
+        assert!(refs.contains(entry["ref"].as_str().unwrap()));
+        reached.extend(entry["dependsOn"].as_array().unwrap().iter().map(|needed| needed.as_str().unwrap()));
+    }
+    assert!(reached.is_subset(&refs) && reached.len() == refs.len() - 1, "each is needed by another, but for the program");
+
+    let dated: Value = serde_json::from_str(&bill(Some("1700000000"))).unwrap();
+    assert_eq!(dated["metadata"]["timestamp"], "2023-11-14T22:13:20Z");
+}
