@@ -19,11 +19,16 @@ STATIC := $(BUILT)/$(TARGET)/release/heat-salt-bootstrap
 LAB := cargo run --quiet --locked --package lab --
 
 ROUNDS ?= 5
+TIMED := tests/timed.sh
+# Results in a form that other tools read.
+export HSB_JUNIT := $(abspath $(BUILT))/junit
 # In CI nothing may be skipped.
 PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 
+ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
+
 .DEFAULT_GOAL := help
-.PHONY: soak help build build-quick static check-static static-debian demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: build-tests test-faults roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -61,61 +66,72 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-test: ## everything (root; some 40 minutes, and once five more for Salts, Heat and roots)
+# Goes on with the other parts after one is red, and so says all that is wrong at once.
+PARTS := check-static test-quick test-faults test-fuzz test-salt test-services test-install test-packages test-heat
+test: ## everything (root; some 30 minutes, and once five more for Salts, Heat and roots)
 	@$(PREFLIGHT) quick fuzz salt services install packages heat
-	@$(MAKE) --no-print-directory test-quick test-fuzz venvs
-	@$(MAKE) --no-print-directory test-salt test-services test-install test-packages test-heat
+	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
+	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
+	@$(MAKE) --no-print-directory --keep-going $(PARTS)
 
+build-tests: # one set of features, so that nothing is built twice
+	cargo test --workspace --locked --no-run
+
+# Those that need neither a master nor a machine.
+QUICK_TESTS := panic tidy docs release plan transports telling check power guardian clock deny stand_ins
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
-	cargo test --locked --lib --bins --test panic --test tidy --test docs --test release --test plan --test transports --test telling --test check --test heat_faults --test power --test guardian --test clock --test deny
-	cargo test --locked --package lab --lib --test stand_ins
+	@$(TIMED) quick tests/again.sh --lib --bins $(QUICK_TESTS:%=--test %)
+
+test-faults: ## a table of faults on the way to Heat and Keystone
+	@$(PREFLIGHT) build
+	@$(TIMED) heat_faults cargo test --workspace --locked --test heat_faults
 
 test-salt: ## against real Salt of both lines
 	@$(PREFLIGHT) salt
-	cargo test --locked --package lab --test real_salt
-	cargo test --locked --test salt
+	@$(TIMED) laboratory tests/again.sh --test real_salt
+	@$(TIMED) salt cargo test --workspace --locked --test salt
 
 soak: ## runs that are killed (KILLS=200) or told to stop (TERMS=50) at some moment (SEED=...), and what the next one makes of it
 	@$(PREFLIGHT) salt
 	@$(MAKE) --no-print-directory venv-3006 venv-3008
-	KILLS=$(or $(KILLS),200) TERMS=$(or $(TERMS),50) SEED=$(SEED) cargo test --locked --test salt -- soak::
+	KILLS=$(or $(KILLS),200) TERMS=$(or $(TERMS),50) SEED=$(SEED) cargo test --workspace --locked --test salt -- soak::
 
 fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=60 TARGETS="job html")
 	@$(PREFLIGHT) fuzz
 	@fuzz/run.sh $(or $(FOR),60) $(TARGETS)
 
-test-fuzz: ## the same, 20 s each
+test-fuzz: ## the inputs that are kept, once each
 	@$(PREFLIGHT) fuzz
-	@fuzz/run.sh 20
+	@$(TIMED) fuzz fuzz/run.sh 0
 
 test-services: ## under a real systemd and a real init script
 	@$(PREFLIGHT) services
-	cargo test --locked --test services
+	@$(TIMED) services cargo test --workspace --locked --test services
 
 test-install: rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
 	@$(PREFLIGHT) install
-	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages cargo test --locked --test install
+	@$(TIMED) install env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages cargo test --workspace --locked --test install
 
 test-packages: static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
 	@$(PREFLIGHT) packages
-	cargo test --locked --package pages
-	STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
+	@$(TIMED) pages tests/again.sh --test pages
+	@$(TIMED) packages env STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
 
 test-heat: static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
 	@$(PREFLIGHT) heat
-	HSB_AGENT=$(abspath $(STATIC)) cargo test --locked --test heat
+	@$(TIMED) heat env HSB_AGENT=$(abspath $(STATIC)) cargo test --workspace --locked --test heat
 
 vm: static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
 	@$(PREFLIGHT) vm
-	HSB_AGENT=$(abspath $(STATIC)) HSB_CONSOLE=$(abspath $(BUILT))/vm-console.log cargo test --locked --test heat -- --ignored vm::
+	HSB_AGENT=$(abspath $(STATIC)) HSB_CONSOLE=$(abspath $(BUILT))/vm-console.log cargo test --workspace --locked --test heat -- --ignored vm::
 
 format: ## that the source is formatted
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 lint: ## that clippy finds nothing
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	@$(TIMED) clippy cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 # Without shellcheck nothing is checked here; preflight says so, and in CI refuses.
 scripts: ## that shellcheck finds nothing in any script, and that Python ones compile
@@ -146,7 +162,7 @@ rpm deb: %: static pages
 
 demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
 	@$(PREFLIGHT) install
-	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --locked --test install boot::unit
+	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit
 
 srpm: ## what an RPM can be built from without a network, into target/packages
 	@$(PREFLIGHT) rpm
@@ -174,6 +190,11 @@ venvs: venv-3006 venv-3008 venv-heat ## the real Salts and the real Heat that te
 
 venv-3006 venv-3008 venv-heat: venv-%:
 	@tests/lab/venv.sh $* >/dev/null
+
+roots: $(ROOTS) ## the roots of machines that tests install on, below CACHE
+
+$(ROOTS): root-%:
+	@tests/install/roots.sh $* >/dev/null
 
 clean: ## removes what was built, but not the Salts below CACHE
 	cargo clean

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Throws inputs at everything that reads what others say: first those that are kept, then new ones.
-# usage: run.sh SECONDS [TARGET...]     all targets if none is named; two at a time
+# usage: run.sh SECONDS [TARGET...]     all targets if none is named; two at a time; for 0 s only what is kept
 #
 # The compiler is the stable one: the flags are those that cargo-fuzz gives a nightly one, without its sanitizers. New inputs that reach
 # new code are kept in target/fuzz/corpus; what is worth keeping for good belongs in fuzz/corpus/TARGET.
@@ -32,8 +32,9 @@ one() {
         if [ -d "$dir" ]; then corpora+=("$dir"); fi
     done
     local limits=(-timeout=10 -rss_limit_mb=2048 -max_len=65536 "-artifact_prefix=$built/found/$target-")
-    if "$program" "${limits[@]}" -runs=0 "${corpora[@]}" >"$log" 2>&1 &&
-        "$program" "${limits[@]}" "-max_total_time=$seconds" -print_final_stats=1 "${corpora[@]}" >>"$log" 2>&1; then
+    # Without a limit of time it would go on for ever.
+    if "$program" "${limits[@]}" -runs=0 -print_final_stats=1 "${corpora[@]}" >"$log" 2>&1 &&
+        { [ "$seconds" = 0 ] || "$program" "${limits[@]}" "-max_total_time=$seconds" -print_final_stats=1 "${corpora[@]}" >>"$log" 2>&1; }; then
         return
     fi
     tail -n 40 "$log" >&2

@@ -8,33 +8,22 @@ mod fixture;
 mod templates;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use lab::harness::{self, Case, Slots};
 
 /// What a case waits for is Heat, which has one engine.
-const THREADS: usize = 2;
+const SLOTS: Slots = Slots { heavy: 2, light: 1 };
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
-    let run = |case: fn()| {
-        move || {
+    let one = |&(name, case): &(&str, fn())| {
+        Case::new(name, move || {
             case();
             Ok(())
-        }
+        })
     };
-    let slow = boot::SLOW.iter().map(|&(name, case)| Trial::test(name, run(case)).with_ignored_flag(true));
-    let trials: Vec<Trial> = cases::CASES
-        .iter()
-        .chain(templates::CASES)
-        .chain(boot::CASES)
-        .map(|&(name, case)| Trial::test(name, run(case)))
-        .chain(slow)
-        .collect();
-    if !arguments.list {
-        fixture::start();
-    }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    fixture::stop();
-    conclusion.exit_code()
+    let all = cases::CASES.iter().chain(templates::CASES).chain(boot::CASES).map(one);
+    // Each of them boots an emulated computer.
+    let slow = boot::SLOW.iter().map(|case| one(case).by_hand().within(Duration::from_secs(3600)));
+    harness::run("heat", SLOTS, all.chain(slow).collect(), fixture::start, fixture::stop)
 }

@@ -4,21 +4,22 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use lab::harness::Case;
 use lab::heat::StandIn;
 use lab::master::Master;
 use lab::minion::Root;
 use lab::venv::Line;
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::case_of;
 use lab::vm::{Mirror, Vm, file};
 
 pub fn all() -> Vec<Case> {
     vec![
-        ("boot::dnf".to_owned(), Box::new(|| bare_to_applied(Line::Lts3008, "el", "rpm", "3008.5"))),
-        ("boot::apt".to_owned(), Box::new(|| bare_to_applied(Line::Lts3006, "bookworm", "deb", "3006.27"))),
-        ("boot::unit_of_the_rpm".to_owned(), Box::new(unit_of_the_rpm)),
-        ("boot::unit_beside_cloud_init".to_owned(), Box::new(unit_beside_cloud_init)),
+        case_of("boot::dnf", || bare_to_applied(Line::Lts3008, "el", "rpm", "3008.5")),
+        case_of("boot::apt", || bare_to_applied(Line::Lts3006, "bookworm", "deb", "3006.27")),
+        case_of("boot::unit_of_the_rpm", unit_of_the_rpm),
+        case_of("boot::unit_beside_cloud_init", unit_beside_cloud_init),
     ]
 }
 

@@ -1,24 +1,20 @@
 //! The package source's column of the table of faults: the way to a repository goes wrong at its index, and at a package. apt is
 //! real, and so is what it makes of it; what is looked at is what the agent makes of apt.
 //!
-//! Most of the time the cells wait, so all of them are one case with threads of its own.
+//! Most of the time the cells wait, so they are light cases.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::thread;
 use std::time::Instant;
 
 use lab::faults::{Fault, Faulty, Lasts};
+use lab::harness::Case;
 use lab::heat::StandIn;
 use lab::http::Request;
 use lab::tls::Authority;
 use lab::vm::{Vm, file, served};
 use serde_json::json;
 
-use crate::Case;
+use crate::case_of;
 
-/// Cells side by side.
-const LANES: usize = 12;
 /// apt tries each file four times, and each of the agent's tries may do so; the pauses let so many into the time that a cell has.
 const MOST_TRIES: usize = 20;
 
@@ -33,6 +29,13 @@ impl Step {
         match self {
             Step::Index => request.path.contains("InRelease"),
             Step::Package => request.path.ends_with(".deb"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Step::Index => "index",
+            Step::Package => "package",
         }
     }
 }
@@ -72,39 +75,21 @@ fn goes_away(fault: Fault) -> bool {
 }
 
 pub fn all() -> Vec<Case> {
-    vec![("faults::table".to_owned(), Box::new(table))]
-}
-
-fn table() {
     let mut cells = Vec::new();
     for step in [Step::Index, Step::Package] {
-        // The ones that take longest first: they are taken from the end.
         cells.extend(rows().map(|fault| (step, fault, Lasts::ForEver)));
         cells.extend(rows().filter(|fault| goes_away(*fault)).map(|fault| (step, fault, Lasts::Times(1))));
     }
-    cells.sort_by_key(|(_, fault, lasts)| waits(*fault) && *lasts != Lasts::ForEver);
-    let (all, cells) = (cells.len(), Mutex::new(cells));
-    let (wrong, survived) = (Mutex::new(Vec::new()), Mutex::new(0));
-    thread::scope(|scope| {
-        for _ in 0..LANES {
-            scope.spawn(|| {
-                loop {
-                    let Some((step, fault, lasts)) = cells.lock().unwrap().pop() else { break };
-                    match catch_unwind(AssertUnwindSafe(|| cell(step, fault, lasts))) {
-                        Ok(Taken::Survived) => *survived.lock().unwrap() += 1,
-                        Ok(Taken::Reported(..)) => {}
-                        Err(_) => wrong.lock().unwrap().push(format!("{step:?}, {fault}, {lasts:?}")),
-                    }
-                }
-            });
-        }
-    });
-    let (wrong, survived) = (wrong.into_inner().unwrap(), survived.into_inner().unwrap());
-    assert!(wrong.is_empty(), "{} of {all} cells: {wrong:#?}", wrong.len());
-    println!("faults: {all} cells tried, {survived} survived, {} reported", all - survived);
+    // The ones that take longest first.
+    cells.sort_by_key(|(_, fault, lasts)| !(waits(*fault) && *lasts != Lasts::ForEver));
+    let one = |(step, fault, lasts): (Step, Fault, Lasts)| {
+        let end = if lasts == Lasts::ForEver { "for_ever" } else { "goes_away" };
+        case_of(format!("faults::{}::{fault}::{end}", step.name()), move || cell(step, fault, lasts)).light()
+    };
+    cells.into_iter().map(one).collect()
 }
 
-fn cell(step: Step, fault: Fault, lasts: Lasts) -> Taken {
+fn cell(step: Step, fault: Fault, lasts: Lasts) {
     let (taken, deadline) = if lasts == Lasts::ForEver { (taken(step, fault), 8) } else { (Taken::Survived, 60) };
     let (authority, heat) = (Authority::new().unwrap(), StandIn::start().unwrap());
     let mirror = Faulty::start(&authority, |request| served(&request.path)).unwrap();
@@ -136,5 +121,4 @@ fn cell(step: Step, fault: Fault, lasts: Lasts) -> Taken {
     ended.expect(seconds <= f64::from(deadline) + 1.0, &what("the end in time"));
     ended.expect(seen > 0 || fault == Fault::Refused, &what("the fault was met"));
     ended.expect(seen <= MOST_TRIES, &what("no more tries than that"));
-    taken
 }

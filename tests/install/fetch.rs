@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lab::harness::Case;
 use lab::heat::StandIn;
 use lab::http::{Answer, Request, Server};
 use lab::process::Finished;
@@ -13,7 +14,7 @@ use lab::tls::{Authority, Validity};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::case_of;
 use lab::vm::{Vm, agent};
 
 /// What it takes to be left with one of the tools.
@@ -28,14 +29,14 @@ const PLACE: &str = "usr/local/bin/heat-salt-bootstrap";
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for (tool, without) in TOOLS {
-        cases.push((format!("fetch::in_place_by_{tool}"), Box::new(move || in_place(without, "dash"))));
-        cases.push((format!("fetch::not_found_by_{tool}"), Box::new(move || not_found(without))));
-        cases.push((format!("fetch::another_checksum_by_{tool}"), Box::new(move || another_checksum(without))));
-        cases.push((format!("fetch::handles_by_{tool}"), Box::new(move || handles(without))));
-        cases.push((format!("fetch::half_of_it_once_by_{tool}"), Box::new(move || half_of_it_once(without))));
+        cases.push(case_of(format!("fetch::in_place_by_{tool}"), move || in_place(without, "dash")));
+        cases.push(case_of(format!("fetch::not_found_by_{tool}"), move || not_found(without)));
+        cases.push(case_of(format!("fetch::another_checksum_by_{tool}"), move || another_checksum(without)));
+        cases.push(case_of(format!("fetch::handles_by_{tool}"), move || handles(without)));
+        cases.push(case_of(format!("fetch::half_of_it_once_by_{tool}"), move || half_of_it_once(without)));
     }
     for shell in ["bash", "busybox sh"] {
-        cases.push((format!("fetch::in_place_by_{}", shell.replace(' ', "_")), Box::new(move || in_place("true", shell))));
+        cases.push(case_of(format!("fetch::in_place_by_{}", shell.replace(' ', "_")), move || in_place("true", shell)));
     }
     let others: [(&str, fn()); 12] = [
         ("in_place_by_busybox_alone", in_place_by_busybox_alone),
@@ -51,7 +52,7 @@ pub fn all() -> Vec<Case> {
         ("the_program_is_killed", the_program_is_killed),
         ("heat_is_away_for_a_while", heat_is_away_for_a_while),
     ];
-    cases.extend(others.map(|(name, case)| -> Case { (format!("fetch::{name}"), Box::new(case)) }));
+    cases.extend(others.map(|(name, case)| case_of(format!("fetch::{name}"), case)));
     cases
 }
 

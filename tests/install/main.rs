@@ -7,19 +7,22 @@ mod faults;
 mod fetch;
 mod names;
 
-use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
 
-fn main() {
-    let arguments = Arguments::from_args();
-    let trials =
-        cases::all().into_iter().chain(faults::all()).chain(fetch::all()).chain(names::all()).chain(boot::all()).map(|(name, case)| {
-            Trial::test(name, move || {
-                case();
-                Ok(())
-            })
-        });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+use lab::harness::{self, Case, Slots};
+use lab::vm;
+
+/// A package manager keeps a core busy; where it waits for a server that plays a fault it does not.
+const SLOTS: Slots = Slots { heavy: 3, light: 6 };
+
+fn main() -> ExitCode {
+    let all = boot::all().into_iter().chain(cases::all()).chain(faults::all()).chain(fetch::all()).chain(names::all());
+    harness::run("install", SLOTS, all.collect(), vm::prepare, || ())
 }
 
-/// A case, by its name.
-pub type Case = (String, Box<dyn FnOnce() + Send>);
+fn case_of(name: impl Into<String>, run: impl Fn() + Send + Sync + 'static) -> Case {
+    Case::new(name, move || {
+        run();
+        Ok(())
+    })
+}

@@ -5,20 +5,21 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use lab::harness::Case;
 use lab::heat::StandIn;
 use lab::process::run;
 use lab::vm::{Vm, agent};
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::case_of;
 
 const ROOTS: [&str; 4] = ["bullseye", "bookworm", "trixie", "el"];
 /// The modules, and the lines of nsswitch.conf that have to name them.
 const MODULES: [(&str, &str); 4] = [("myhostname", "hosts"), ("resolve", "hosts"), ("systemd", "passwd"), ("sss", "passwd")];
 
 pub fn all() -> Vec<Case> {
-    let mut cases: Vec<Case> = ROOTS.iter().map(|&root| (format!("names::{root}"), Box::new(move || modules(root)) as _)).collect();
-    cases.push(("names::empty".into(), Box::new(empty)));
+    let mut cases: Vec<Case> = ROOTS.iter().map(|&root| case_of(format!("names::{root}"), move || modules(root))).collect();
+    cases.push(case_of("names::empty", empty));
     cases
 }
 

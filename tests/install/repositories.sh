@@ -83,6 +83,12 @@ payload() {
     echo '# Nothing is configured here.' >"$2/etc/salt/minion"
 }
 
+# A piece of a package's script: while there is a file /hold, the package is half installed; /held says that it is.
+on_hold() {
+    # shellcheck disable=SC2016  # it is for the package manager's shell
+    printf 'if [ -e /hold ]; then : >/held; while [ -e /hold ]; do sleep 0.1; done; fi\n'
+}
+
 versions='3006.26 3006.27 3008.4 3008.5'
 
 # --- Debian
@@ -103,9 +109,10 @@ deb() {
     control salt-minion "$1" "$2" >"$tree/DEBIAN/control"
     echo /etc/salt/minion >"$tree/DEBIAN/conffiles"
     # Salt's own packages start the minion as soon as they are unpacked, with or without systemd.
-    cat >"$tree/DEBIAN/postinst" <<'EOT'
-#!/bin/sh
-set -e
+    {
+        printf '#!/bin/sh\nset -e\n'
+        on_hold
+        cat <<'EOT'
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl enable --quiet salt-minion
@@ -114,6 +121,7 @@ else
     /usr/bin/salt-minion -d
 fi
 EOT
+    } >"$tree/DEBIAN/postinst"
     chmod 755 "$tree/DEBIAN/postinst"
     dpkg-deb -Zgzip --root-owner-group --build "$tree" "$3" >/dev/null
 }
@@ -161,11 +169,13 @@ rpm_package() {
     {
         printf 'Name: %s\nVersion: %s\nRelease: 0\nSummary: For a test\nLicense: Apache-2.0\nBuildArch: noarch\nAutoReqProv: no\n' "$1" "$2"
         if [ -n "$3" ]; then printf 'Requires: %s\n' "$3"; fi
-        printf '%%description\nFor a test.\n%%install\nmkdir -p %%{buildroot}\n'
+        printf '%%description\nFor a test.\n'
         if [ "$1" = salt-minion ]; then
-            printf 'cp -a %s/. %%{buildroot}/\n%%files\n/usr/bin/*\n/usr/lib/systemd/system/*\n%%config(noreplace) /etc/salt/minion\n' "$tree"
+            printf '%%post\n'
+            on_hold
+            printf '%%install\ncp -a %s/. %%{buildroot}/\n%%files\n/usr/bin/*\n/usr/lib/systemd/system/*\n%%config(noreplace) /etc/salt/minion\n' "$tree"
         else
-            printf '%%files\n'
+            printf '%%install\nmkdir -p %%{buildroot}\n%%files\n'
         fi
     } >"$spec"
     rpmbuild -bb --quiet --define "_topdir $new/parts/rpmbuild" --define "_rpmdir $4" --define '_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm' \

@@ -40,7 +40,7 @@ esac
 
 rm -rf "$root.new"
 echo "roots.sh: building $root" >&2
-mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root.new" ${mirror:+"$mirror"} >&2 9>&-
+mmdebstrap --quiet --aptopt='Acquire::Retries "5"' --variant=minbase --include="$packages" "$suite" "$root.new" ${mirror:+"$mirror"} >&2 9>&-
 
 # systemd-resolved has made it a link to what it would write.
 rm -f "$root.new/etc/resolv.conf"

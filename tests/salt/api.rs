@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread;
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{Vm, alone};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("next_url", next_url),
     ("wrong_password", wrong_password),
     ("unknown_eauth", unknown_eauth),

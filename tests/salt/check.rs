@@ -11,10 +11,10 @@ use lab::peer::{Certificate, Scripted};
 use lab::venv::Line;
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{Ended, Vm, alone};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("fresh", fresh),
     ("after_a_run", after_a_run),
     ("claiming", claiming),

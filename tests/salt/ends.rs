@@ -10,10 +10,10 @@ use lab::venv::Line;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{LONG, Vm};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("deadline_passed", deadline_passed),
     ("bad_configuration", bad_configuration),
     ("broken_configuration", broken_configuration),

@@ -20,10 +20,10 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use ring::{digest, hmac};
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{LONG, Vm, alone, shared};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("joined", joined),
     ("link_by_link", link_by_link),
     ("second_run", second_run),

@@ -10,11 +10,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use lab::faults::{Fault, Lasts, most_tries};
+use lab::harness::Case;
 use lab::http::{At, Request, Then};
 use lab::keys::KeyState;
 use lab::process::most_memory;
 use lab::venv::Line;
-use libtest_mimic::Trial;
 
 use crate::fixture::{Ended, Vm};
 use crate::gate::described;
@@ -119,8 +119,8 @@ fn taken(fault: Fault, step: Step) -> Taken {
 const FEW: [Fault; 3] = [Fault::Status(503, Some(1)), Fault::Cut(At::HalfOfTheBody, Then::Reset), Fault::Page];
 
 /// A test for each cell, and for each way in which it ends.
-pub fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
     for line in Line::ALL {
         let rows = match line {
             Line::Lts3006 => Fault::ALL.to_vec(),
@@ -128,20 +128,20 @@ pub fn trials() -> Vec<Trial> {
         };
         for step in Step::ALL {
             for &fault in &rows {
-                trials.push(trial(line, step, fault, "for_ever", for_ever));
+                cases.push(one(line, step, fault, "for_ever", for_ever));
                 // A logout is tried once.
                 if step != Step::Logout {
-                    trials.push(trial(line, step, fault, "goes_away", goes_away));
+                    cases.push(one(line, step, fault, "goes_away", goes_away));
                 }
             }
         }
     }
-    trials
+    cases
 }
 
-fn trial(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step, Fault) -> Taken) -> Trial {
+fn one(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step, Fault) -> Taken) -> Case {
     let name = format!("{line}::faults::{}::{fault}::{end}", step.name());
-    Trial::test(name, move || {
+    let run = move || {
         let mut vm = lane(line);
         vm.next_stack().forget_runs();
         vm.move_key(if step == Step::Accept { KeyState::Pending } else { KeyState::Accepted });
@@ -154,7 +154,8 @@ fn trial(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step
         // A cell that fails leaves its minion to nobody.
         lanes(line).lock().unwrap_or_else(PoisonError::into_inner).push(vm);
         Ok(())
-    })
+    };
+    Case::new(name, run).light()
 }
 
 fn lanes(line: Line) -> &'static Mutex<Vec<Vm>> {

@@ -4,10 +4,10 @@ use lab::keys::KeyState;
 use lab::venv::Line;
 use serde_json::json;
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{Vm, alone};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("one_state", one_state),
     ("two_states", two_states),
     ("pillar", pillar),

@@ -4,10 +4,10 @@ use lab::keys::{KeyPair, KeyState, new_key_pair};
 use lab::venv::Line;
 use serde_json::json;
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::Vm;
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("rejected", rejected),
     ("taken", |line| taken(line, KeyState::Accepted)),
     ("another_pending", |line| taken(line, KeyState::Pending)),

@@ -15,10 +15,10 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::harness::Case;
 use lab::keys::KeyState;
 use lab::process::{end_daemons, family};
 use lab::venv::Line;
-use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -45,14 +45,14 @@ fn asked_for(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// A trial for each lane: its share of the kills, and of the requests to stop.
-pub fn trials() -> Vec<Trial> {
+/// A case for each lane: its share of the kills, and of the requests to stop.
+pub fn cases() -> Vec<Case> {
     let (kills, terms) = (asked_for("KILLS").unwrap_or(30) as usize, asked_for("TERMS").unwrap_or(10) as usize);
     let lane = |number: usize| {
         let line = Line::ALL[number % 2];
         // What is left over goes to the first ones.
         let share = move |all: usize| (all + LANES - 1 - number) / LANES;
-        Trial::test(format!("{line}::soak::lane_{number}"), move || {
+        Case::new(format!("{line}::soak::lane_{number}"), move || {
             Lane::new(line, number).soak(share(kills), share(terms));
             Ok(())
         })

@@ -18,19 +18,17 @@ mod surroundings;
 
 use std::process::ExitCode;
 
+use lab::harness::{self, Case, Slots};
 use lab::venv::{Line, salt};
-use libtest_mimic::{Arguments, Trial};
 
-/// A test case: a name, and what is done on each line.
-type Case = (&'static str, fn(Line));
+/// A name, and what is done on each line.
+type OnEachLine = (&'static str, fn(Line));
 
-/// A minion that starts takes a core for two seconds, and the deadlines in the cases count on it.
-const THREADS: usize = 3;
+/// A minion that starts takes a core for two seconds. Cells of the table of faults have theirs already, and wait.
+const SLOTS: Slots = Slots { heavy: 3, light: 8 };
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
-    let themes: [(&str, &[Case]); 9] = [
+    let themes: [(&str, &[OnEachLine]); 9] = [
         ("good", good::CASES),
         ("api", api::CASES),
         ("keys", keys::CASES),
@@ -42,7 +40,7 @@ fn main() -> ExitCode {
         ("surroundings", surroundings::CASES),
     ];
     // What takes longest begins first.
-    let mut trials = kills::trials();
+    let mut all = kills::cases();
     for (theme, cases) in themes {
         for line in Line::ALL {
             for &(name, case) in cases {
@@ -50,20 +48,21 @@ fn main() -> ExitCode {
                     case(line);
                     Ok(())
                 };
-                trials.push(Trial::test(format!("{line}::{theme}::{name}"), run));
+                all.push(Case::new(format!("{line}::{theme}::{name}"), run));
             }
         }
     }
-    trials.extend(faults::trials());
-    if !arguments.list {
-        // Built before the clock of any case runs.
+    all.extend(faults::cases());
+    // Built before the clock of any case runs.
+    let before = || {
         for line in Line::ALL {
             salt(line).unwrap_or_else(|error| panic!("no Salt {line}: {error:#}"));
         }
-    }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    faults::finish();
-    kills::finish();
-    fixture::stop_masters();
-    conclusion.exit_code()
+    };
+    let after = || {
+        faults::finish();
+        kills::finish();
+        fixture::stop_masters();
+    };
+    harness::run("salt", SLOTS, all, before, after)
 }

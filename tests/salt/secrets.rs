@@ -18,10 +18,10 @@ use lab::tls::Authority;
 use lab::venv::Line;
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{LONG, Vm};
 
-pub const CASES: &[Case] =
+pub const CASES: &[OnEachLine] =
     &[("nowhere_to_be_found", nowhere_to_be_found), ("of_a_claim", of_a_claim), ("in_no_core_file", in_no_core_file)];
 
 const PILLAR: &str = "Planted-in-Pillar-71c4";

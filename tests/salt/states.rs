@@ -7,10 +7,10 @@ use lab::venv::Line;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{LONG, Vm};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("failing", failing),
     ("missing_sls", |line| not_rendered(line, "missing", "no_such_state", "no_such_state")),
     ("jinja_error", |line| not_rendered(line, "jinja", "render", "ZeroDivisionError")),

@@ -13,10 +13,10 @@ use lab::peer::{Certificate, Scripted};
 use lab::venv::Line;
 use serde_json::Value;
 
-use crate::Case;
+use crate::OnEachLine;
 use crate::fixture::{Ended, Vm};
 
-pub const CASES: &[Case] = &[
+pub const CASES: &[OnEachLine] = &[
     ("network_late", network_late),
     ("names_late", names_late),
     ("ipv6_only", ipv6_only),

@@ -3,30 +3,31 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::master::Master;
 use lab::minion::{Root, claiming};
 use lab::process;
 use lab::venv::Line;
-use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 
-fn main() {
-    let mut arguments = Arguments::from_args();
-    // Each of the two boots a machine and a master.
-    arguments.test_threads = Some(1);
-    let trials = vec![
-        Trial::test("systemd", || minion_under("systemd.sh", Line::Lts3008, "enabled")),
-        Trial::test("sysv", || minion_under("sysv.sh", Line::Lts3006, "Ssalt-minion")),
+/// Each of the two boots a machine and a master.
+const SLOTS: Slots = Slots { heavy: 2, light: 1 };
+
+fn main() -> ExitCode {
+    let all = vec![
+        Case::new("systemd", || minion_under("systemd.sh", Line::Lts3008, "enabled")),
+        Case::new("sysv", || minion_under("sysv.sh", Line::Lts3006, "Ssalt-minion")),
     ];
-    libtest_mimic::run(&arguments, trials).exit();
+    harness::run("services", SLOTS, all, || (), || ())
 }
 
 /// First run: started and enabled. Second run: nothing changes. Third, with another grain: restarted, states not triggered again.
-fn minion_under(script: &str, line: Line, enabled: &str) -> Result<(), Failed> {
+fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
     let master = Master::start(line)?;
     let heat = StandIn::start()?;
     let root = Root::new(&master, "vm-1")?;
@@ -46,7 +47,7 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<(), Failed> {
     command.arg(script).arg(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).arg(config).arg(minion).arg(out.path());
     let finished = process::run(&mut command, Duration::from_secs(300))?;
     if finished.code != 0 {
-        return Err(format!("the script ended with {}: {}{}", finished.code, finished.stdout, finished.stderr).into());
+        bail!("the script ended with {}: {}{}", finished.code, finished.stdout, finished.stderr);
     }
 
     let read = |name: &str| fs::read_to_string(out.path().join(name)).unwrap_or_default();
@@ -73,7 +74,7 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<(), Failed> {
         assert_eq!(read("leaver.service").trim(), "active", "{all}");
         let removed = || master.decisions("vm-1").last().is_some_and(|last| last["why"] == "its key is removed").then_some(());
         process::until(Duration::from_secs(20), removed)
-            .map_err(|error| format!("{error}: {:#?}\n{}", master.decisions("vm-1"), read("console")))?;
+            .with_context(|| format!("{:#?}\n{}", master.decisions("vm-1"), read("console")))?;
         assert_eq!(master.key_states("vm-1"), []);
     } else {
         assert_eq!(master.key_states("vm-1").len(), 1);

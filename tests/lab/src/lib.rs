@@ -10,6 +10,7 @@
 pub mod api;
 pub mod cgroup;
 pub mod faults;
+pub mod harness;
 pub mod heat;
 pub mod http;
 pub mod island;

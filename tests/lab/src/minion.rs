@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::harness::show_on_failure;
 use crate::heat::StandIn;
 use crate::master::Master;
 use crate::process::{daemons, end_daemons, run};
@@ -25,6 +26,7 @@ impl Root {
     /// An empty root for a minion of this id. Two roots may have the same id: they are two machines then.
     pub fn new(master: &Master, id: &str) -> Result<Root> {
         let path = master.new_dir()?;
+        show_on_failure(&path.join("var/log/salt/minion"));
         let program = master.venv().program("salt-minion");
         let (username, password) = master.credentials("boot");
         let base = json!({

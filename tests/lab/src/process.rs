@@ -163,6 +163,12 @@ pub fn family(pid: i32, program: &Path) -> Vec<i32> {
     tree(pid, |child| std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe == program))
 }
 
+/// The command line of a process; empty if it has ended.
+pub fn command_line(pid: i32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()
+}
+
 /// A process and all that came of it.
 pub fn descendants(pid: i32) -> Vec<i32> {
     tree(pid, |_| true)

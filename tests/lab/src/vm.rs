@@ -27,15 +27,28 @@ pub fn agent() -> PathBuf {
     std::env::var_os("HSB_AGENT").expect("HSB_AGENT names the static program: run `make test-install`").into()
 }
 
-/// What a script prints: the path of what it has built, or found.
+/// What a script prints: the path of what it has built, or found. A mirror of packages may be away for a moment.
 fn built(name: &str, arguments: &[&Path]) -> PathBuf {
-    let output = Command::new(script(name)).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{name} failed");
-    String::from_utf8(output.stdout).unwrap().trim_end().into()
+    for _ in 0..3 {
+        let output = Command::new(script(name)).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap().trim_end().into();
+        }
+    }
+    panic!("{name} {arguments:?} failed three times");
 }
 
 static SALTS: LazyLock<[Venv; 2]> = LazyLock::new(|| [salt(Line::Lts3006).unwrap(), salt(Line::Lts3008).unwrap()]);
 static REPOSITORIES: LazyLock<PathBuf> = LazyLock::new(|| built("repositories.sh", &[SALTS[0].dir(), SALTS[1].dir()]));
+
+/// Builds what cases of installing need, or finds it: the roots of machines, and the repositories. A case that built it would take minutes,
+/// and fail every later one if it could not.
+pub fn prepare() {
+    for root in ["bookworm", "el", "cloud", "bullseye", "trixie"] {
+        built("roots.sh", &[Path::new(root)]);
+    }
+    LazyLock::force(&REPOSITORIES);
+}
 
 /// A file of the repositories, by its path below them.
 pub fn file(path: &str) -> Vec<u8> {
