@@ -2,18 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use lab::openstack::{Heat, Stack};
+use lab::openstack::{Heat, Service, Stack};
 use lab::process::{Finished, Running};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longer than anything takes that happens at all.
-pub const LONG: Duration = Duration::from_secs(90);
+pub const LONG: Duration = Duration::from_secs(300);
 
 static HEAT: RwLock<Option<Heat>> = RwLock::new(None);
 
@@ -35,9 +36,17 @@ pub fn shared() -> RwLockReadGuard<'static, Option<Heat>> {
     HEAT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The Heat, for a case that no other may run beside.
-pub fn alone() -> RwLockWriteGuard<'static, Option<Heat>> {
-    HEAT.write().unwrap_or_else(PoisonError::into_inner)
+/// Does something with the Heat that no other case may run beside: its services may be stopped. Afterwards all of them run again as
+/// they should, whatever became of the case: the next ones are about something else.
+pub fn alone(case: impl FnOnce(&Heat)) {
+    let heat = HEAT.write().unwrap_or_else(PoisonError::into_inner);
+    let heat = heat.as_ref().expect("it is started before the first case");
+    let ended = catch_unwind(AssertUnwindSafe(|| case(heat)));
+    let restored = heat.stop(Service::Keystone).and_then(|()| heat.restart()).or_else(|_| heat.restart());
+    if let Err(panic) = ended {
+        resume_unwind(panic);
+    }
+    restored.unwrap();
 }
 
 /// A VM that the agent runs on, with nothing of Salt.

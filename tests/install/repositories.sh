@@ -83,12 +83,6 @@ payload() {
     echo '# Nothing is configured here.' >"$2/etc/salt/minion"
 }
 
-# A piece of a package's script: while there is a file /hold, the package is half installed; /held says that it is.
-on_hold() {
-    # shellcheck disable=SC2016  # it is for the package manager's shell
-    printf 'if [ -e /hold ]; then : >/held; while [ -e /hold ]; do sleep 0.1; done; fi\n'
-}
-
 versions='3006.26 3006.27 3008.4 3008.5'
 
 # --- Debian
@@ -109,10 +103,14 @@ deb() {
     control salt-minion "$1" "$2" >"$tree/DEBIAN/control"
     echo /etc/salt/minion >"$tree/DEBIAN/conffiles"
     # Salt's own packages start the minion as soon as they are unpacked, with or without systemd.
-    {
-        printf '#!/bin/sh\nset -e\n'
-        on_hold
-        cat <<'EOT'
+    # While there is a file /hold the package is half installed; /held says that it is.
+    cat >"$tree/DEBIAN/postinst" <<'EOT'
+#!/bin/sh
+set -e
+if [ -e /hold ]; then
+    : >/held
+    while [ -e /hold ]; do sleep 0.1; done
+fi
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl enable --quiet salt-minion
@@ -121,7 +119,6 @@ else
     /usr/bin/salt-minion -d
 fi
 EOT
-    } >"$tree/DEBIAN/postinst"
     chmod 755 "$tree/DEBIAN/postinst"
     dpkg-deb -Zgzip --root-owner-group --build "$tree" "$3" >/dev/null
 }
@@ -171,9 +168,9 @@ rpm_package() {
         if [ -n "$3" ]; then printf 'Requires: %s\n' "$3"; fi
         printf '%%description\nFor a test.\n'
         if [ "$1" = salt-minion ]; then
-            printf '%%post\n'
-            on_hold
-            printf '%%install\ncp -a %s/. %%{buildroot}/\n%%files\n/usr/bin/*\n/usr/lib/systemd/system/*\n%%config(noreplace) /etc/salt/minion\n' "$tree"
+            # By rpm's own interpreter: these roots hold no package that has a shell.
+            printf '%%post -p <lua>\nif posix.stat("/hold") then\nio.open("/held", "w"):close()\n'
+            printf 'while posix.stat("/hold") do posix.sleep(1) end\nend\n%%install\ncp -a %s/. %%{buildroot}/\n%%files\n/usr/bin/*\n/usr/lib/systemd/system/*\n%%config(noreplace) /etc/salt/minion\n' "$tree"
         else
             printf '%%install\nmkdir -p %%{buildroot}\n%%files\n'
         fi

@@ -42,6 +42,9 @@ rm -rf "$root.new"
 echo "roots.sh: building $root" >&2
 mmdebstrap --quiet --aptopt='Acquire::Retries "5"' --variant=minbase --include="$packages" "$suite" "$root.new" ${mirror:+"$mirror"} >&2 9>&-
 
+# What was said to apt for this, it would say for ever.
+rm -f "$root.new/etc/apt/apt.conf.d/99mmdebstrap"
+
 # systemd-resolved has made it a link to what it would write.
 rm -f "$root.new/etc/resolv.conf"
 

@@ -1,8 +1,5 @@
 //! salt-api as it should not be, and accounts that may not do what they should.
 
-use std::path::PathBuf;
-
-use lab::api::Session;
 use lab::http::{Answer, Request};
 use lab::keys::KeyState;
 use lab::listen::ClosedPort;
@@ -12,7 +9,6 @@ use lab::tls::Authority;
 use lab::venv::Line;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::thread;
 
 use crate::OnEachLine;
 use crate::fixture::{Vm, alone};
@@ -179,10 +175,6 @@ fn pam(line: Line) {
 /// The minion's start takes until a file `go` is there; it says by `waiting` that it waits.
 const HELD: &str = "touch \"${0%/*}/waiting\"\nwhile [ ! -e \"${0%/*}/go\" ]; do sleep 0.05; done\nexec \"$MINION\" \"$@\"";
 
-fn let_go(vm: &Vm) {
-    std::fs::write::<PathBuf, _>(vm.path("go"), "").unwrap();
-}
-
 /// Sessions live in salt-api's memory.
 fn api_restarted(line: Line) {
     alone(line, |private| {
@@ -190,7 +182,7 @@ fn api_restarted(line: Line) {
         let started = vm.program(HELD).start(&["run"]);
         vm.await_file("waiting");
         private.master.restart_api().unwrap();
-        let_go(&vm);
+        vm.make("go");
         let ended = started.end(&vm);
         ended.done().states(2, 0);
         ended.expect(ended.asked("POST /login") == 2, "a second login");
@@ -203,7 +195,7 @@ fn master_away_while_accepting(line: Line) {
         let started = vm.program(HELD).start(&["run"]);
         vm.await_file("waiting");
         private.master.stop_master();
-        let_go(&vm);
+        vm.make("go");
         // Once the agent has noticed that something is missing.
         vm.await_file("etc/salt/pki/minion/minion.pub");
         std::thread::sleep(std::time::Duration::from_secs(3));
@@ -215,42 +207,25 @@ fn master_away_while_accepting(line: Line) {
 fn master_away_while_states_run(line: Line) {
     alone(line, |private| {
         let mut vm = Vm::on(&private.master, "away-running");
-        let started = vm.states(&["append"]).lingering(5).start(&["run"]);
+        let started = vm.states(&["held"]).start(&["run"]);
         vm.await_file("runs.out");
         private.master.stop_master();
         private.master.start_master().unwrap();
+        vm.make("go");
         let ended = started.end(&vm);
         ended.done().states(2, 0);
-        ended.expect(ended.seconds > 5.0, "the states took their time");
         assert_eq!(vm.runs(), 1);
     });
 }
 
 /// Many VMs that trigger at the same moment leave a salt-api 3008 with more than one thread in a state in which it answers
-/// each hook with 500 and yet fires it, with the next one. The states run, and that is what counts.
+/// each hook with 500 and yet fires it, with the next one. The states run, and that is what counts. It takes luck to bring a real one to that,
+/// so the gate does what such a one does.
 fn event_socket_broken(line: Line) {
-    let master = Arc::new(Master::start(line).unwrap());
-    let fire = |session: &Session| session.hook_at_once("nobody/listens", &Value::Null).is_ok();
-    let herd: Vec<Session> = (0..8).map(|_| master.session("admin").unwrap()).collect();
-    thread::scope(|scope| {
-        for session in &herd {
-            scope.spawn(move || (0..20).filter(|_| !fire(session)).count());
-        }
-    });
-    let broken = !fire(&herd[0]);
-    assert_eq!(broken, line == Line::Lts3008, "is it still so that 3008 breaks, and 3006 does not?");
-
-    let mut vm = Vm::on(&master, "broken-socket");
+    let mut vm = Vm::new(line, "broken-socket");
+    vm.gate.break_hooks();
     let ended = vm.states(&["append"]).run();
-    if broken && ended.code != 0 {
-        // Seldom (once in some twenty times) it breaks in another way, and nothing goes out any more. Then that is told, and it is so.
-        ended.failed(30, "api-unreachable", "states").hints("thread_pool: 1");
-        ended.expect(vm.runs() == 0, "no states ran");
-        return;
-    }
     ended.done().states(2, 0);
-    if broken {
-        ended.expect(ended.asked("POST /hook/states/state") > 1, "the first one went out with the second");
-        ended.expect(ended.stderr.contains("did not answer states/state well, but the job is here"), "the log says it");
-    }
+    ended.expect(ended.asked("POST /hook/states/state") > 1, "the first one went out with the second");
+    ended.expect(ended.stderr.contains("did not answer states/state well, but the job is here"), "the log says it");
 }

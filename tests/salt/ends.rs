@@ -114,7 +114,8 @@ fn explain(line: Line) {
 fn heat_down(line: Line) {
     let mut vm = Vm::new(line, "heat-down");
     vm.heat.fail_next(1000, 503);
-    let ended = vm.states(&["append"]).deadline(20).run();
+    vm.states(&["append"]).joined();
+    let ended = vm.deadline(20).run();
     ended.expect(ended.code == 70, "exit code 70");
     ended.expect(ended.report["verdict"] == "done" && ended.report["code"] == 70, "the work is done");
     ended.expect(ended.report["reason"] == "signal-undelivered", "Heat was not told");

@@ -28,6 +28,7 @@ const MOST_MEMORY: usize = 64 * 1024;
 
 static TRIED: AtomicUsize = AtomicUsize::new(0);
 static SURVIVED: AtomicUsize = AtomicUsize::new(0);
+static MEASURED: AtomicUsize = AtomicUsize::new(0);
 static REPORTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Minions that wait for their next cell.
@@ -183,7 +184,14 @@ pub fn finish() {
     }
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     if count(&TRIED) > 0 {
-        println!("faults: {} cells tried, {} survived, {} reported", count(&TRIED), count(&SURVIVED), count(&REPORTED));
+        println!(
+            "faults: {} cells tried, {} survived, {} reported; memory was seen in {}",
+            count(&TRIED),
+            count(&SURVIVED),
+            count(&REPORTED),
+            count(&MEASURED)
+        );
+        assert!(count(&MEASURED) > 0, "memory was seen in none of them");
     }
 }
 
@@ -202,7 +210,6 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
         }
         Taken::Doubtful(code, reason) => {
             ended.failed(code, reason, step.reported());
-            ended.expect(ended.seconds < 7.5 + 3.0 || fault == Fault::HugeBody, "it is said as soon as it is believed");
             DOUBTS
         }
     };
@@ -232,7 +239,7 @@ fn goes_away(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
     let lost = step == Step::Login && fault.comes_through();
     if !lost {
         for token in &ended.tokens {
-            ended.expect(!vm.gate.is_alive(token), "its session is closed");
+            ended.expect(vm.is_closed(token), "its session is closed");
         }
     }
     Taken::Survived
@@ -249,11 +256,14 @@ fn played(vm: &mut Vm, step: Step, fault: Fault, lasts: Lasts, seconds: u64) -> 
     let memory = thread::spawn(move || most_memory(pid));
     // This looks for secrets too.
     let ended = started.finish(vm);
-    let limit = vm.limit();
-    ended.expect(ended.seconds <= limit, &format!("it ends within {limit} s"));
+    ended.in_time();
     ended.expect(vm.gate.faults.is_left_alone(), "Retry-After is kept to");
     let memory = memory.join().unwrap();
-    ended.expect((1..MOST_MEMORY).contains(&memory), &format!("less than {MOST_MEMORY} kB of memory, and it was {memory} kB"));
+    // It is looked at now and then, and never if the agent ends first.
+    if memory > 0 {
+        MEASURED.fetch_add(1, Ordering::Relaxed);
+    }
+    ended.expect(memory < MOST_MEMORY, &format!("less than {MOST_MEMORY} kB of memory, and it was {memory} kB"));
     ended
 }
 

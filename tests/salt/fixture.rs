@@ -14,13 +14,16 @@ use lab::master::{Master, MasterOptions};
 use lab::minion::{Root, claiming};
 use lab::pam::SystemUser;
 use lab::process::{Finished, Running, until};
+use lab::stall::Stalls;
 use lab::venv::Line;
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
 
+/// After its deadline the agent gives a logout a second; the rest is for two processes to start and end.
+const LAST_WORDS: f64 = 3.0;
 /// Longer than anything takes that happens at all.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(120);
 
 /// One a line, for all cases that leave it as it is.
 static SHARED: [Slot; 2] = [const { Mutex::new(None) }; 2];
@@ -243,6 +246,11 @@ impl Vm {
         self.text("runs.out").lines().count()
     }
 
+    /// Makes a file below the root, for which somebody waits.
+    pub fn make(&self, below: &str) {
+        fs::write(self.path(below), "").unwrap();
+    }
+
     /// Waits until a file below the root is there.
     #[track_caller]
     pub fn await_file(&self, below: &str) {
@@ -308,6 +316,7 @@ impl Vm {
             told: self.heat.signals().len(),
             asked: self.gate.requests().len(),
             opened: self.gate.tokens().len(),
+            stalls: Stalls::begin(),
             running: Running::start(command).unwrap(),
         }
     }
@@ -317,9 +326,9 @@ impl Vm {
         serde_json::from_str(&self.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default()
     }
 
-    /// How many seconds a run may take.
-    pub fn limit(&self) -> f64 {
-        self.deadline as f64 + 1.0
+    /// Is a session closed? The agent gives salt-api a second for that, and does not wait for longer; salt-api itself may.
+    pub fn is_closed(&self, token: &str) -> bool {
+        until(LONG, || (!self.gate.is_alive(token)).then_some(())).is_ok()
     }
 
     /// Every file below the root with its content, and every directory.
@@ -368,6 +377,7 @@ fn walk(dir: &Path, tree: &mut BTreeMap<PathBuf, Vec<u8>>) {
 /// The agent on its way.
 pub struct Started {
     pub running: Running,
+    stalls: Stalls,
     told: usize,
     asked: usize,
     opened: usize,
@@ -378,16 +388,21 @@ impl Started {
     #[track_caller]
     pub fn end(self, vm: &Vm) -> Ended {
         let ended = self.finish(vm);
-        let limit = vm.limit();
-        ended.expect(ended.seconds <= limit, &format!("it ends within {limit} s"));
-        let opened = ended.tokens.iter();
-        for token in opened {
-            ended.expect(!vm.gate.is_alive(token), "its session is closed");
+        ended.in_time();
+        for token in &ended.tokens {
+            ended.expect(vm.is_closed(token), "its session is closed");
         }
         if !ended.tokens.is_empty() {
             ended.asked_last("POST /logout");
         }
         ended
+    }
+
+    /// Waits until its log says this.
+    #[track_caller]
+    pub fn await_word(&self, word: &str) {
+        let said = || self.running.stderr_so_far().contains(word).then_some(());
+        until(LONG, said).unwrap_or_else(|error| panic!("it never said {word:?}: {error}\n{}", self.running.stderr_so_far()));
     }
 
     /// Kills it with SIGKILL, as a power cut does.
@@ -401,12 +416,14 @@ impl Started {
     /// Waits for its end, however that comes.
     #[track_caller]
     pub fn finish(self, vm: &Vm) -> Ended {
-        let finished = self.running.finish(Duration::from_secs(vm.deadline + 10)).unwrap();
+        let finished = self.running.finish(Duration::from_secs(vm.deadline) + LONG).unwrap();
+        let limit = vm.deadline as f64 + LAST_WORDS + 2.0 * self.stalls.so_far().as_secs_f64();
         vm.audit(&finished);
         Ended {
             id: vm.root.id().to_owned(),
             code: finished.code,
             seconds: finished.seconds,
+            limit,
             report: vm.report(),
             signals: vm.heat.signals().split_off(self.told),
             stack: vm.heat.stack_status(1),
@@ -423,6 +440,8 @@ pub struct Ended {
     id: String,
     pub code: i32,
     pub seconds: f64,
+    /// By when it had to end, in seconds.
+    limit: f64,
     pub stdout: String,
     pub stderr: String,
     /// report.json as it lies there now.
@@ -437,6 +456,12 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// It ended within its deadline. What this machine stalled meanwhile counts twice: the agent has another process to watch it.
+    #[track_caller]
+    pub fn in_time(&self) {
+        self.expect(self.seconds <= self.limit, &format!("it ends within {:.1} s", self.limit));
+    }
+
     /// It ended well, and Heat knows.
     #[track_caller]
     pub fn done(&self) -> &Ended {

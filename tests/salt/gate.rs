@@ -26,6 +26,9 @@ struct Passed {
     tokens: Vec<String>,
     hooks: Vec<(String, Value)>,
     held: Option<String>,
+    /// Hooks are answered with 500, and each goes out with the next one.
+    broken: bool,
+    late: Option<Request>,
     then: Option<(String, Box<dyn FnOnce() + Send>)>,
 }
 
@@ -52,7 +55,17 @@ impl Gate {
                 drop(seen);
                 let hook = request.path.strip_prefix("/hook/");
                 if let Some(hook) = hook {
-                    passed.lock().unwrap().hooks.push((hook.to_owned(), request.json()));
+                    let mut passed = passed.lock().unwrap();
+                    passed.hooks.push((hook.to_owned(), request.json()));
+                    if passed.broken {
+                        let late = passed.late.replace(request.clone());
+                        drop(passed);
+                        if let Some(late) = late {
+                            let _alone = one_hook();
+                            upstream.ask(&late);
+                        }
+                        return Answer::cherrypy_error(500, "An unexpected error occurred");
+                    }
                 }
                 let _alone = hook.map(|_| one_hook());
                 // As a server that is being killed: the connection ends without a word.
@@ -83,6 +96,11 @@ impl Gate {
     /// Lets nothing of this kind pass from now on, as [`Gate::requests`] names it; its sender waits for an answer.
     pub fn hold(&self, request: Option<&str>) {
         self.passed.lock().unwrap().held = request.map(str::to_owned);
+    }
+
+    /// From now on hooks meet a salt-api whose event socket is broken.
+    pub fn break_hooks(&self) {
+        self.passed.lock().unwrap().broken = true;
     }
 
     /// Does this once, between the next answer to such a request and its reader.

@@ -47,7 +47,7 @@ fn asked_for(name: &str) -> Option<u64> {
 
 /// A case for each lane: its share of the kills, and of the requests to stop.
 pub fn cases() -> Vec<Case> {
-    let (kills, terms) = (asked_for("KILLS").unwrap_or(30) as usize, asked_for("TERMS").unwrap_or(10) as usize);
+    let (kills, terms) = (asked_for("KILLS").unwrap_or(6) as usize, asked_for("TERMS").unwrap_or(3) as usize);
     let lane = |number: usize| {
         let line = Line::ALL[number % 2];
         // What is left over goes to the first ones.
@@ -220,7 +220,7 @@ impl Lane {
         }
         // The session of a run that was killed ends by itself, so here nobody asks whether all of them are closed.
         let second = vm.start(&["run"]).finish(&vm);
-        second.expect(second.seconds <= vm.limit(), "it ends in time");
+        second.in_time();
         eprintln!("soak: {what}: {} s, then {} s", first.seconds, second.seconds);
         let log = vm.root.minion_log();
         second.expect(second.code == 0, &format!("{what}: success\nthe first run said:\n{}\nthe minion said:\n{log}", first.stderr));

@@ -7,7 +7,6 @@
 # usage: up.sh DIR
 # env:   HSB_CACHE, PYTHON   see ../venv.sh
 #        HEAT_PORTS          six ports: keystone heat-api heat-api-cfn amqp epmd erlang (default: free ones)
-#        HEAT_TOKEN_EXPIRY   how long Keystone's tokens live, in seconds (default: 3600)
 #        HEAT_AUTH_TTL       how long Keystone takes a signed URL, in minutes (default: 15)
 set -euo pipefail
 
@@ -153,7 +152,7 @@ connection = mysql+pymysql://lab:$password@localhost/keystone?unix_socket=$dir/r
 [identity]
 password_hash_rounds = 4
 [token]
-expiration = ${HEAT_TOKEN_EXPIRY:-3600}
+expiration = 3600
 [credential]
 auth_ttl = ${HEAT_AUTH_TTL:-15}
 key_repository = $dir/keystone/credential

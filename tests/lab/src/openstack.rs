@@ -14,27 +14,16 @@ use ureq::Agent;
 
 use crate::process::{Guard, run, until};
 
+/// Heat takes a second or two for what is asked of it; longer than this is never.
+const HANGS: Duration = Duration::from_secs(300);
 /// From nothing, on a machine that is busy with other tests; the environment may have to be built first.
 const UP_WITHIN: Duration = Duration::from_secs(900);
 
-/// How a Heat is set up.
-#[derive(Clone, Debug)]
-pub struct HeatOptions {
-    /// How long Keystone's tokens live: those of TOKEN_SIGNAL with them.
-    pub token_expiry: Duration,
-    /// How long Keystone takes the signed URLs of heat-api-cfn, in whole minutes.
-    pub auth_ttl: Duration,
-}
-
-impl Default for HeatOptions {
-    fn default() -> HeatOptions {
-        HeatOptions { token_expiry: Duration::from_secs(3600), auth_ttl: Duration::from_secs(15 * 60) }
-    }
-}
+/// How long Keystone takes the signed URLs of heat-api-cfn, in minutes, as a stock installation has it.
+const AUTH_TTL: u32 = 15;
 
 /// A running Heat.
 pub struct Heat {
-    options: HeatOptions,
     agent: Agent,
     up: Value,
     dir: PathBuf,
@@ -68,11 +57,6 @@ impl Service {
 impl Heat {
     /// Starts one as a stock installation has it, and returns when it answers.
     pub fn start() -> Result<Heat> {
-        Heat::start_with(HeatOptions::default())
-    }
-
-    /// Starts one and returns when it answers.
-    pub fn start_with(options: HeatOptions) -> Result<Heat> {
         // Short, because the path of a Unix socket may have 107 characters.
         let dir = tempfile::Builder::new().prefix("hsb-heat-").tempdir()?.keep();
         // Before anything is started: nothing is left behind whenever this ends.
@@ -80,20 +64,13 @@ impl Heat {
         let guard = Guard::new(&clean_up, dir.to_str().context("a directory with a name in UTF-8")?)?;
         let agent =
             Agent::config_builder().proxy(None).http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
-        let mut heat = Heat { options, agent, up: Value::Null, dir, _guard: guard };
-        heat.up()?;
-        Ok(heat)
-    }
-
-    /// Starts what does not run.
-    fn up(&mut self) -> Result<()> {
-        self.up = up(&self.dir, &self.options)?;
-        Ok(())
+        let up = up(&dir, AUTH_TTL)?;
+        Ok(Heat { agent, up, dir, _guard: guard })
     }
 
     /// Stops one of the services.
     pub fn stop(&self, service: Service) -> Result<()> {
-        let finished = run(Command::new(script("down.sh")).arg(&self.dir).arg(service.name()), Duration::from_secs(30))?;
+        let finished = run(Command::new(script("down.sh")).arg(&self.dir).arg(service.name()), Duration::from_secs(120))?;
         if finished.code != 0 {
             bail!("down.sh ended with {}: {}", finished.code, finished.stderr);
         }
@@ -102,7 +79,13 @@ impl Heat {
 
     /// Starts the services that were stopped, and returns when all answer.
     pub fn restart(&self) -> Result<()> {
-        up(&self.dir, &self.options).map(drop)
+        up(&self.dir, AUTH_TTL).map(drop)
+    }
+
+    /// Lets every signed URL be too old, until Keystone is stopped and started again.
+    pub fn outdate_signed_urls(&self) -> Result<()> {
+        self.stop(Service::Keystone)?;
+        up(&self.dir, 0).map(drop)
     }
 
     /// Where heat-api answers.
@@ -249,12 +232,7 @@ pub struct Stack<'a> {
     token: String,
 }
 
-impl<'a> Stack<'a> {
-    /// The same, asked for with a fresh token.
-    pub fn as_seen_now(&self) -> Result<Stack<'a>> {
-        Ok(Stack { heat: self.heat, url: self.url.clone(), token: self.heat.log_in()?.token })
-    }
-
+impl Stack<'_> {
     /// Whose it is.
     pub fn heat(&self) -> &Heat {
         self.heat
@@ -287,7 +265,7 @@ impl<'a> Stack<'a> {
     pub fn attribute(&self, resource: &str, name: &str) -> Result<Value> {
         let url = format!("{}/resources/{resource}?with_attr={name}", self.url);
         let mut last = Value::Null;
-        let found = until(Duration::from_secs(30), || {
+        let found = until(HANGS, || {
             let answer = self.heat.ask("GET", &url, &self.token, None);
             last = match answer {
                 Ok(mut answer) => answer["resource"].take(),
@@ -304,7 +282,7 @@ impl<'a> Stack<'a> {
 
     /// What `get_resource` gives for a resource: an AWS handle's signed URL.
     pub fn reference(&self, output: &str) -> Result<Value> {
-        let found = until(Duration::from_secs(30), || {
+        let found = until(HANGS, || {
             std::thread::sleep(Duration::from_millis(100));
             self.output(output).ok().filter(|value| value.as_str().is_some_and(|text| text.starts_with("http")))
         });
@@ -334,7 +312,7 @@ impl<'a> Stack<'a> {
     pub fn delete(&self) -> Result<()> {
         self.heat.ask("DELETE", &self.url, &self.token, None)?;
         let gone = || self.status().map_or(Some(()), |(status, _)| (status == "DELETE_COMPLETE").then_some(()));
-        until(Duration::from_secs(60), gone).context("the stack is still there")
+        until(HANGS, gone).context("the stack is still there")
     }
 
     fn show(&self) -> Result<Value> {
@@ -347,7 +325,7 @@ impl<'a> Stack<'a> {
 pub fn condition(transport: &str) -> Value {
     json!({
         "heat_template_version": "2018-08-31",
-        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 120}},
+        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 540}},
         "resources": {
             "h": {"type": "OS::Heat::WaitConditionHandle", "properties": {"signal_transport": transport}},
             "w": {"type": "OS::Heat::WaitCondition", "properties":
@@ -360,7 +338,7 @@ pub fn condition(transport: &str) -> Value {
 pub fn aws_condition() -> Value {
     json!({
         "heat_template_version": "2018-08-31",
-        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 120}},
+        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 540}},
         "resources": {
             "h": {"type": "AWS::CloudFormation::WaitConditionHandle"},
             "w": {"type": "AWS::CloudFormation::WaitCondition", "properties":
@@ -381,14 +359,10 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("heat").join(name)
 }
 
-fn up(dir: &Path, options: &HeatOptions) -> Result<Value> {
+fn up(dir: &Path, auth_ttl: u32) -> Result<Value> {
     let script = script("up.sh");
     let mut command = Command::new(&script);
-    command
-        .arg(dir)
-        .env("HEAT_TOKEN_EXPIRY", options.token_expiry.as_secs().to_string())
-        .env("HEAT_AUTH_TTL", options.auth_ttl.as_secs().div_ceil(60).to_string())
-        .stdin(Stdio::null());
+    command.arg(dir).env("HEAT_AUTH_TTL", auth_ttl.to_string()).stdin(Stdio::null());
     let finished = run(&mut command, UP_WITHIN)?;
     if finished.code != 0 {
         bail!("{} ended with {}:\n{}", script.display(), finished.code, finished.stderr);
