@@ -13,11 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use lab::faults::{Fault, Faulty, Lasts, most_tries};
+use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::http::{Answer, Request};
 use lab::process::{Finished, Running, most_memory};
+use lab::stall::Stalls;
 use lab::tls::Authority;
-use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "^pass#w@rd%";
@@ -30,11 +31,14 @@ const DOUBTS: usize = 5;
 const MOST_MEMORY: usize = 64 * 1024;
 
 /// Most of the time the cells wait.
-const THREADS: usize = 8;
+const SLOTS: Slots = Slots { heavy: 1, light: 12 };
+/// After its deadline the agent has a last word, and two processes start and end.
+const LAST_WORDS: f64 = 3.0;
 
 /// Cells in which Heat was told by the run, and those in which it was told later.
 static SURVIVED: AtomicUsize = AtomicUsize::new(0);
 static REPORTED: AtomicUsize = AtomicUsize::new(0);
+static MEASURED: AtomicUsize = AtomicUsize::new(0);
 
 /// The table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +119,19 @@ impl Cell {
     /// Runs the agent and looks at what holds in every cell.
     fn agent(&self, arguments: &[&str]) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
+        let stalls = Stalls::begin();
         let running = Running::start(command.args(arguments).arg("-v").arg("--root").arg(self.root.path())).unwrap();
         let pid = running.pid();
         let memory = thread::spawn(move || most_memory(pid));
-        let finished = running.finish(Duration::from_secs(self.deadline + 10)).unwrap();
+        let finished = running.finish(Duration::from_secs(self.deadline + 120)).unwrap();
         let memory = memory.join().unwrap();
-        assert!((1..MOST_MEMORY).contains(&memory), "{memory} kB of memory");
-        assert!(finished.seconds <= self.deadline as f64 + 1.0, "{finished:?}");
+        // It is looked at now and then, and never if the agent ends first.
+        if memory > 0 {
+            MEASURED.fetch_add(1, Ordering::Relaxed);
+        }
+        assert!(memory < MOST_MEMORY, "{memory} kB of memory");
+        let limit = self.deadline as f64 + LAST_WORDS + 2.0 * stalls.so_far().as_secs_f64();
+        assert!(finished.seconds <= limit, "no end within {limit} s: {finished:?}");
         assert!(self.line.lured().is_empty(), "a redirect was followed");
         assert!(self.line.is_left_alone(), "Retry-After is not kept to");
         for secret in [PASSWORD, self.heat.token()] {
@@ -135,9 +145,11 @@ impl Cell {
         serde_json::from_slice(&fs::read(self.below("report.json")).unwrap()).unwrap()
     }
 
-    /// Heat counts a FAILURE, of this VM, however often it heard of it.
-    fn counted(&self) {
+    /// Heat counts a FAILURE, of this VM. It heard of it once, unless its answer was lost.
+    fn counted(&self, step: Step, fault: Fault) {
         let signals = self.heat.signals();
+        let answer_lost = fault.comes_through() && step != Step::Keystone && !does_not_matter(fault);
+        assert!(signals.len() == 1 || answer_lost, "it was told {} times", signals.len());
         assert!(
             !signals.is_empty() && signals.iter().all(|one| (one.status.as_str(), one.id.as_str()) == ("FAILURE", "web-1")),
             "{signals:?}"
@@ -182,7 +194,7 @@ fn for_ever(step: Step, fault: Fault) {
     assert_eq!((finished.code, &report["reason"]), (CODE, &json!("package-failed")), "the run's own code stands: {finished:?}");
     if does_not_matter(fault) {
         assert_eq!(report["signal"]["delivered"], true, "{report:#}");
-        cell.counted();
+        cell.counted(step, fault);
         SURVIVED.fetch_add(1, Ordering::Relaxed);
         return;
     }
@@ -198,7 +210,7 @@ fn for_ever(step: Step, fault: Fault) {
     assert!(cell.below("signal.json").exists(), "it is forgotten");
     cell.line.calm();
     assert_eq!(cell.agent(&["signal", "--kept"]).code, 0);
-    cell.counted();
+    cell.counted(step, fault);
     REPORTED.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -216,30 +228,33 @@ fn goes_away(step: Step, fault: Fault) {
     assert_eq!(cell.report()["signal"]["delivered"], true, "{finished:?}");
     assert!(!cell.below("signal.json").exists(), "it is to be told again");
     assert!(cell.line.seen() > 0 || fault == Fault::Refused, "the fault was not met");
-    cell.counted();
+    cell.counted(step, fault);
     SURVIVED.fetch_add(1, Ordering::Relaxed);
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
     let ends = [("for_ever", for_ever as fn(Step, Fault)), ("goes_away", goes_away)];
-    let mut trials = Vec::new();
-    for step in Step::ALL {
-        for fault in Fault::ALL {
-            for (end, cell) in ends {
+    let mut all = Vec::new();
+    // What waits longest begins first.
+    for (end, cell) in ends.into_iter().rev() {
+        for step in Step::ALL {
+            for fault in Fault::ALL {
                 let played = move || {
                     cell(step, fault);
                     Ok(())
                 };
-                trials.push(Trial::test(format!("{}::{fault}::{end}", step.name()), played));
+                all.push(Case::new(format!("{}::{fault}::{end}", step.name()), played).light());
             }
         }
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let (survived, reported) = (SURVIVED.load(Ordering::Relaxed), REPORTED.load(Ordering::Relaxed));
-    if survived + reported > 0 {
-        println!("faults: {} cells tried, {survived} survived, {reported} reported", conclusion.num_passed + conclusion.num_failed);
-    }
-    conclusion.exit_code()
+    all.sort_by_key(|case| !case.name().contains("stalls"));
+    let told = || {
+        let [survived, reported, measured] = [&SURVIVED, &REPORTED, &MEASURED].map(|count| count.load(Ordering::Relaxed));
+        println!(
+            "faults: {} cells ended well, {survived} survived, {reported} reported; memory was seen in {measured}",
+            survived + reported
+        );
+        assert!(measured > 0, "memory was seen in none of them");
+    };
+    harness::run("heat_faults", SLOTS, all, || (), told)
 }

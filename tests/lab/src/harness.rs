@@ -46,6 +46,11 @@ impl Case {
         Case { name: name.into(), run: Box::new(run), light: false, by_hand: false, limit: HANGS_AFTER }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// One that mostly waits, so that many can run side by side.
     #[must_use]
     pub fn light(mut self) -> Case {
