@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longer than anything takes that happens at all.
-pub const LONG: Duration = Duration::from_secs(90);
+pub const LONG: Duration = Duration::from_secs(120);
 
 static HEAT: RwLock<Option<Heat>> = RwLock::new(None);
 
@@ -30,14 +30,25 @@ pub fn stop() {
     drop(HEAT.write().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// The Heat, for a case that leaves it running.
+/// The Heat, for a case that leaves it running. Never asked for twice at once by one case: somebody may wait for [`alone`] between.
 pub fn shared() -> RwLockReadGuard<'static, Option<Heat>> {
-    HEAT.read().unwrap_or_else(PoisonError::into_inner)
+    loop {
+        let heat = HEAT.read().unwrap_or_else(PoisonError::into_inner);
+        if heat.as_ref().is_none_or(Heat::is_whole) {
+            return heat;
+        }
+        drop(heat);
+        drop(alone());
+    }
 }
 
-/// The Heat, for a case that no other may run beside.
+/// The Heat, for a case that no other may run beside. Whatever the one before has stopped, or failed before it could start it again, runs.
 pub fn alone() -> RwLockWriteGuard<'static, Option<Heat>> {
-    HEAT.write().unwrap_or_else(PoisonError::into_inner)
+    let heat = HEAT.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(heat) = heat.as_ref().filter(|heat| !heat.is_whole()) {
+        heat.restart().unwrap_or_else(|error| panic!("Heat does not come back: {error:#}"));
+    }
+    heat
 }
 
 /// A VM that the agent runs on, with nothing of Salt.
