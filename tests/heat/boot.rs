@@ -7,6 +7,7 @@ use std::path::Path;
 use lab::http::{Answer, Server};
 use lab::master::Master;
 use lab::minion::Root;
+use lab::proxy::Proxy;
 use lab::tls::{Authority, Validity};
 use lab::venv::Line;
 use lab::vm::{Mirror, Vm, agent, file};
@@ -116,11 +117,12 @@ fn boot(server: &Path, prepare: impl FnOnce(&Vm)) -> (Vm, String) {
 fn complete(template: &str, name: &str, line: Line, by: By) {
     let world = World::new(line);
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped(template);
     let parameters = world.parameters(&text, "ok", by);
-    let stack = heat.as_ref().unwrap().stack_of(name, &text, &beside(), parameters.clone()).unwrap();
+    let stack = heat.stack_of(name, &text, &beside(), parameters.clone()).unwrap();
     // The program is fetched.
-    let (vm, seen) = boot(&booted(name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
+    let (vm, seen) = boot(&booted(heat, name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
     assert!(vm.path("usr/local/bin/heat-salt-bootstrap").exists(), "{seen}");
     assert_eq!(vm.text("opt/minion"), "enabled\nactive\n", "{seen}");
     assert!(vm.text("opt/cloud-init").contains("status: done"), "{seen}");
@@ -141,9 +143,10 @@ fn complete(template: &str, name: &str, line: Line, by: By) {
 fn image_failed() {
     let world = World::new(Line::Lts3006);
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped("image.yaml");
-    let stack = heat.as_ref().unwrap().stack_of("boot-image", &text, &[], world.parameters(&text, "fail", By::Token)).unwrap();
-    let (_vm, seen) = boot(&booted("boot-image", 1)[0], |_| ());
+    let stack = heat.stack_of("boot-image", &text, &[], world.parameters(&text, "fail", By::Token)).unwrap();
+    let (_vm, seen) = boot(&booted(heat, "boot-image", 1)[0], |_| ());
     let reason = assert_failed(&stack);
     assert!(reason.contains("bad (fail): the database is not there"), "{reason}\n{seen}");
     assert!(reason.contains("resources.condition: state-failed: "), "{reason}");
@@ -153,11 +156,12 @@ fn image_failed() {
 fn nothing_to_fetch() {
     let world = World::new(Line::Lts3006);
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped("server.yaml");
     let mut parameters = world.parameters(&text, "ok", By::Token);
     parameters["agent_url"] = format!("{}/gone", world.program.url()).into();
-    let stack = heat.as_ref().unwrap().stack_of("boot-nothing", &text, &beside(), parameters).unwrap();
-    let (_vm, seen) = boot(&booted("boot-nothing", 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
+    let stack = heat.stack_of("boot-nothing", &text, &beside(), parameters).unwrap();
+    let (_vm, seen) = boot(&booted(heat, "boot-nothing", 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
     let reason = assert_failed(&stack);
     assert!(
         reason.contains("repository-unreachable: ") && reason.contains("404") && reason.ends_with("(step fetch, code 21)"),
@@ -168,14 +172,18 @@ fn nothing_to_fetch() {
 fn emulated() {
     let world = World::new(Line::Lts3006);
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped("server.yaml");
     let mut parameters = world.parameters(&text, "ok", By::Token);
     parameters["timeout"] = 1800.into();
-    let stack = heat.as_ref().unwrap().stack_of("vm-server", &text, &beside(), parameters).unwrap();
+    let stack = heat.stack_of("vm-server", &text, &beside(), parameters).unwrap();
     let vm = Vm::new("qemu", &json!({}));
     fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
     fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
-    let user_data = fs::read_to_string(booted("vm-server", 1)[0].join("user_data")).unwrap();
+    // Of this machine the emulated one reaches 127.0.0.1 only.
+    let wire = Proxy::start(heat.api_url().trim_start_matches("http://").parse().unwrap()).unwrap();
+    let user_data = fs::read_to_string(booted(heat, "vm-server", 1)[0].join("user_data")).unwrap();
+    let user_data = user_data.replace(heat.api_url(), &format!("http://{}", wire.address()));
     let console = vm.emulate(
         "vm-server",
         &user_data,

@@ -1,11 +1,12 @@
 //! The cases: each makes a stack, lets the agent signal, and looks at the stack.
 
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lab::http::{Answer, Request, Server};
-use lab::openstack::{Service, Stack, aws_condition, condition};
-use lab::process::{Finished, Running, until};
+use lab::openstack::{Heat, Service, Stack, aws_condition, condition};
+use lab::process::{Running, until};
+use lab::proxy::Proxy;
 use lab::tls::{Authority, Validity};
 use serde_json::{Value, json};
 
@@ -35,18 +36,34 @@ pub const CASES: &[(&str, fn())] = &[
     ("aws::failure", aws_failure),
     ("none::no_signal", no_signal),
     ("lifetimes::only_heat_signal_lives_on", only_heat_signal_lives_on),
-    ("token::heat_away_for_a_run", heat_away_for_a_run),
+    ("token::heat_away_for_longer", heat_away_for_longer),
     ("token::own_ca", || own_ca("own-ca-token", "TOKEN_SIGNAL", token_handle)),
     ("heat::own_ca", || own_ca("own-ca-heat", "HEAT_SIGNAL", |stack| attribute(stack, "signal"))),
     ("token::states_with_odd_names", states_with_odd_names),
 ];
 
+/// Numbers for names.
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+/// Keystone takes what was signed less than 15 minutes ago.
+const LONG_AGO: &str = "2020-02-02T02:02:02Z";
+const LONG_HENCE: &str = "2100-01-01T00:00:00Z";
 const FAILED: &str = "Resource CREATE failed: WaitConditionFailure: resources.w: ";
 
 /// Creates a stack, and does something with it while it waits.
 fn with_stack(name: &str, template: &Value, parameters: Value, case: impl FnOnce(&Stack)) {
     let heat = shared();
     case(&heat.as_ref().unwrap().stack_create(name, template, parameters).unwrap());
+}
+
+/// A whole other stack of this Heat is made, signalled and complete: its engine, which looks at all of them by turns, has looked at this
+/// one as well.
+fn overtaken(stack: &Stack) {
+    for name in ["overtakes-1", "overtakes-2"] {
+        let name = format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let other = stack.heat().stack_create(&name, &condition("TOKEN_SIGNAL"), json!({})).unwrap();
+        Vm::new("vm-1", token_handle(&other)).succeed("sooner");
+        assert_complete(&other);
+    }
 }
 
 fn with_token(name: &str, case: impl FnOnce(&Stack)) {
@@ -83,7 +100,7 @@ fn token_worthless() {
         stack.heat().revoke(handle["token"].as_str().unwrap()).unwrap();
         let told = Vm::new("vm-1", handle).agent(&["signal", "--status", "success"], 70);
         assert!(told.stderr.contains("401") && told.stderr.contains("expired"), "{}", told.stderr);
-        assert_believed(&told);
+        assert_tried_once(&told.stderr);
         assert_eq!(stack.status().unwrap().0, "CREATE_IN_PROGRESS");
     });
 }
@@ -104,8 +121,8 @@ fn ids_count_once() {
         for reason in ["first", "second", "third"] {
             one.succeed(reason);
         }
-        // Longer than a signal takes to become the stack's end.
-        thread::sleep(Duration::from_secs(5));
+        // Had one id counted twice, this would have been the end, and the data that of one.
+        overtaken(stack);
         assert_eq!(stack.status().unwrap().0, "CREATE_IN_PROGRESS");
         Vm::new("vm-2", handle).succeed("the other");
         assert_complete(stack);
@@ -120,7 +137,7 @@ fn failure_stands() {
         // Until the engine has looked, which it does every second, a second signal under the same id replaces the first.
         assert_eq!(assert_failed(stack), format!("{FAILED}it broke"));
         vm.succeed("no, it did not");
-        thread::sleep(Duration::from_secs(3));
+        overtaken(stack);
         assert_eq!(stack.status().unwrap(), ("CREATE_FAILED".to_owned(), format!("{FAILED}it broke")));
     });
 }
@@ -181,92 +198,102 @@ fn broken_config() {
     });
 }
 
-/// heat-api is away for some seconds when the agent wants to tell it something.
+/// Nothing is gained by trying again.
+fn assert_tried_once(stderr: &str) {
+    assert!(!stderr.contains("trying again"), "{stderr}");
+}
+
+/// heat-api is away when the agent wants to tell it something.
 fn heat_away() {
-    while_away("heat-away", "TOKEN_SIGNAL", Service::HeatApi, token_handle);
+    while_away("heat-away", "TOKEN_SIGNAL", Heat::api_url, token_handle);
 }
 
 fn keystone_away() {
-    while_away("keystone-away", "HEAT_SIGNAL", Service::Keystone, |stack| attribute(stack, "signal"));
+    while_away("keystone-away", "HEAT_SIGNAL", Heat::keystone_url, |stack| attribute(stack, "signal"));
 }
 
-fn while_away(name: &str, transport: &str, service: Service, handle: fn(&Stack) -> Value) {
-    alone(|heat| {
-        let stack = heat.stack_create(name, &condition(transport), json!({})).unwrap();
-        let vm = Vm::new("vm-1", handle(&stack));
-        heat.stop(service).unwrap();
+/// Seen from the VM the service is away, and comes back when the agent has tried in vain several times: its time is running.
+fn while_away(name: &str, transport: &str, service: fn(&Heat) -> &str, handle: fn(&Stack) -> Value) {
+    with_stack(name, &condition(transport), json!({}), |stack| {
+        let url = service(stack.heat());
+        let wire = Proxy::start(url.trim_start_matches("http://").parse().unwrap()).unwrap();
+        let text = handle(stack).to_string().replace(url, &format!("http://{}", wire.address()));
+        assert!(text.contains(&wire.address().to_string()), "{text}");
+        let vm = Vm::new("vm-1", serde_json::from_str(&text).unwrap());
+        wire.refuse(true);
         let agent = vm.start(&["signal", "--status", "success", "--reason", "late"]);
-        await_a_try(&agent);
-        heat.restart().unwrap();
+        assert_in_vain(&agent, 3);
+        wire.refuse(false);
         let told = agent.finish(LONG).unwrap();
         assert_eq!(told.code, 0, "{}", told.stderr);
-        assert_complete(&stack);
+        assert_complete(stack);
     });
 }
 
-/// Waits until the agent has found nobody there.
-#[track_caller]
-fn await_a_try(agent: &Running) {
-    let tried = || agent.stderr_so_far().contains("trying again").then_some(());
-    until(LONG, tried).unwrap_or_else(|error| panic!("it never tried: {error}\n{}", agent.stderr_so_far()));
+/// Waits until the agent has tried so often in vain.
+fn assert_in_vain(agent: &Running, times: usize) {
+    let tried = until(LONG, || (agent.stderr_so_far().matches("trying again").count() >= times).then_some(()));
+    tried.unwrap_or_else(|error| panic!("{error}: {}", agent.stderr_so_far()));
 }
 
-/// A run that fails at once, while heat-api is away: its deadline is the limit, and Heat gets the reason.
-fn heat_away_for_a_run() {
-    alone(|heat| {
-        let stack = heat.stack_create("heat-away-run", &condition("TOKEN_SIGNAL"), json!({})).unwrap();
-        let finger = vec!["ab"; 32].join(":");
-        let vm = Vm::with(&json!({
-            "minion": {"id": "vm-1", "master": "127.0.0.1", "master_finger": finger, "program": "/nowhere/salt-minion"},
-            "install": {"source": "preinstalled"}, "accept": "none", "deadline": "4m", "signal": token_handle(&stack),
-        }));
-        heat.stop(Service::HeatApi).unwrap();
-        let agent = vm.start(&["run"]);
-        await_a_try(&agent);
-        heat.restart().unwrap();
-        let told = agent.finish(LONG).unwrap();
-        assert_eq!(told.code, 20, "{}", told.stderr);
-        let reason = assert_failed(&stack);
-        assert!(reason.starts_with(&format!("{FAILED}package-failed: ")), "{reason}");
-        assert_eq!(vm.report()["signal"], json!({"transport": "TOKEN_SIGNAL", "delivered": true}));
-    });
+/// A run that fails at once, while heat-api itself is away: its deadline is the limit, and Heat gets the reason.
+fn heat_away_for_longer() {
+    let heat = alone();
+    let heat = heat.as_ref().unwrap();
+    let stack = heat.stack_create("heat-away-long", &condition("TOKEN_SIGNAL"), json!({"timeout": 3000})).unwrap();
+    let finger = vec!["ab"; 32].join(":");
+    let deadline = Duration::from_secs(30 * 60);
+    let vm = Vm::with(&json!({
+        "minion": {"id": "vm-1", "master": "127.0.0.1", "master_finger": finger, "program": "/nowhere/salt-minion"},
+        "install": {"source": "preinstalled"}, "accept": "none", "deadline": "30m", "signal": token_handle(&stack),
+    }));
+    heat.stop(Service::HeatApi).unwrap();
+    let agent = vm.start(&["run"]);
+    assert_in_vain(&agent, 4);
+    heat.restart().unwrap();
+    let told = agent.finish(deadline).unwrap();
+    assert_eq!(told.code, 20, "{}", told.stderr);
+    let reason = assert_failed(&stack);
+    assert!(reason.starts_with(&format!("{FAILED}package-failed: ")), "{reason}");
+    assert_eq!(vm.report()["signal"], json!({"transport": "TOKEN_SIGNAL", "delivered": true}));
 }
 
-/// When tokens have expired and signed URLs are too old, the one that can log in anew is still heard. A token that is revoked is answered
-/// as one that has expired; and to this Keystone every URL is too old.
+/// Long after their handles were made: the token has died, and what was signed was signed too long ago. Who can log in anew is still heard.
 fn only_heat_signal_lives_on() {
-    alone(|heat| {
-        let create = |name: &str, template: &Value| heat.stack_create(name, template, json!({})).unwrap();
-        let token = create("old-token", &condition("TOKEN_SIGNAL"));
-        let cfn = create("old-cfn", &condition("CFN_SIGNAL"));
-        let aws = create("old-aws", &aws_condition());
-        let fresh = create("old-heat", &condition("HEAT_SIGNAL"));
-        let handles = [
-            (token_handle(&token), "401", "expired"),
-            (attribute(&cfn, "signal"), "403", "15 minutes"),
-            (json!({"url": aws.reference("url").unwrap()}), "403", "15 minutes"),
-        ];
-        let heat_signal = attribute(&fresh, "signal");
-        heat.revoke(handles[0].0["token"].as_str().unwrap()).unwrap();
-        heat.outdate_signed_urls().unwrap();
-        for (handle, status, why) in handles {
-            let vm = Vm::new("vm-1", handle);
-            let told = vm.agent(&["signal", "--status", "success"], 70);
-            assert!(told.stderr.contains(status) && told.stderr.contains(why) && told.stderr.contains("HEAT_SIGNAL"), "{}", told.stderr);
-            assert_believed(&told);
-        }
-        let vm = Vm::new("vm-1", heat_signal);
-        let checked = vm.agent(&["check"], 10);
-        assert!(checked.stdout.contains("\nok      heat           HEAT_SIGNAL at "), "{}", checked.stdout);
-        vm.succeed("late");
-        assert_complete(&fresh);
-    });
-}
-
-/// Nothing is gained by trying for ever.
-fn assert_believed(told: &Finished) {
-    let again = told.stderr.matches("trying again").count();
-    assert!(again < 5, "it was tried again {again} times: {}", told.stderr);
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let create = |name: &str, template: &Value| heat.stack_create(name, template, json!({"timeout": 600})).unwrap();
+    let token = create("old-token", &condition("TOKEN_SIGNAL"));
+    let cfn = create("old-cfn", &condition("CFN_SIGNAL"));
+    let aws = create("old-aws", &aws_condition());
+    let fresh = create("old-heat", &condition("HEAT_SIGNAL"));
+    let dead = token_handle(&token);
+    heat.revoke(dead["token"].as_str().unwrap()).unwrap();
+    let aws_url = aws.reference("url").unwrap();
+    let at = |url: &Value, method: &str, time: &str| json!(heat.signed_at(url.as_str().unwrap(), method, time).unwrap());
+    let old_cfn = {
+        // The attribute is JSON in a text.
+        let text = attribute(&cfn, "signal");
+        let mut signal: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        signal["alarm_url"] = at(&signal["alarm_url"], "POST", LONG_AGO);
+        signal
+    };
+    let handles =
+        [(dead, "401", "expired"), (old_cfn, "403", "15 minutes"), (json!({"url": at(&aws_url, "PUT", LONG_AGO)}), "403", "15 minutes")];
+    for (handle, status, why) in handles {
+        let vm = Vm::new("vm-1", handle);
+        let told = vm.agent(&["signal", "--status", "success"], 70);
+        assert!(told.stderr.contains(status) && told.stderr.contains(why) && told.stderr.contains("HEAT_SIGNAL"), "{}", told.stderr);
+        assert_tried_once(&told.stderr);
+    }
+    // It was the time, and not the signature: with another time the same URL is taken.
+    Vm::new("vm-1", json!({"url": at(&aws_url, "PUT", LONG_HENCE)})).succeed("in time");
+    assert_complete(&aws);
+    let vm = Vm::new("vm-1", attribute(&fresh, "signal"));
+    let checked = vm.agent(&["check"], 10);
+    assert!(checked.stdout.contains("\nok      heat           HEAT_SIGNAL at "), "{}", checked.stdout);
+    vm.succeed("late");
+    assert_complete(&fresh);
 }
 
 /// Heat and Keystone behind TLS, with a certificate of an authority that no system knows.

@@ -2,19 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use lab::openstack::{Heat, Service, Stack};
+use lab::openstack::{Heat, Stack};
 use lab::process::{Finished, Running};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longer than anything takes that happens at all.
-pub const LONG: Duration = Duration::from_secs(300);
+pub const LONG: Duration = Duration::from_secs(120);
 
 static HEAT: RwLock<Option<Heat>> = RwLock::new(None);
 
@@ -31,22 +30,25 @@ pub fn stop() {
     drop(HEAT.write().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// The Heat, for a case that leaves it running.
+/// The Heat, for a case that leaves it running. Never asked for twice at once by one case: somebody may wait for [`alone`] between.
 pub fn shared() -> RwLockReadGuard<'static, Option<Heat>> {
-    HEAT.read().unwrap_or_else(PoisonError::into_inner)
+    loop {
+        let heat = HEAT.read().unwrap_or_else(PoisonError::into_inner);
+        if heat.as_ref().is_none_or(Heat::is_whole) {
+            return heat;
+        }
+        drop(heat);
+        drop(alone());
+    }
 }
 
-/// Does something with the Heat that no other case may run beside: its services may be stopped. Afterwards all of them run again as
-/// they should, whatever became of the case: the next ones are about something else.
-pub fn alone(case: impl FnOnce(&Heat)) {
+/// The Heat, for a case that no other may run beside. Whatever the one before has stopped, or failed before it could start it again, runs.
+pub fn alone() -> RwLockWriteGuard<'static, Option<Heat>> {
     let heat = HEAT.write().unwrap_or_else(PoisonError::into_inner);
-    let heat = heat.as_ref().expect("it is started before the first case");
-    let ended = catch_unwind(AssertUnwindSafe(|| case(heat)));
-    let restored = heat.stop(Service::Keystone).and_then(|()| heat.restart()).or_else(|_| heat.restart());
-    if let Err(panic) = ended {
-        resume_unwind(panic);
+    if let Some(heat) = heat.as_ref().filter(|heat| !heat.is_whole()) {
+        heat.restart().unwrap_or_else(|error| panic!("Heat does not come back: {error:#}"));
     }
-    restored.unwrap();
+    heat
 }
 
 /// A VM that the agent runs on, with nothing of Salt.

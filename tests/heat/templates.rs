@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use lab::openstack::Heat;
 use lab::process::until;
 use serde_json::{Map, Value, json};
 
@@ -58,9 +59,10 @@ pub fn parameters(template: &str) -> Map<String, Value> {
 
 fn are_valid() {
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     for name in ["server.yaml", "image.yaml", "multipart.yaml", "autoscaling.yaml", "deployment.yaml"] {
         let template = shipped(name);
-        let said = heat.as_ref().unwrap().validate(&template, &beside()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let said = heat.validate(&template, &beside()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let parameters = said["Parameters"].as_object().unwrap();
         // Heat shows a stack's parameters to everybody in the project, except hidden ones.
         for secret in ["salt_api_password", "salt_token", "salt_pillar"] {
@@ -72,14 +74,16 @@ fn are_valid() {
 
 fn a_misspelt_one_is_not() {
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     for (right, wrong) in [("config_drive: true", "config_drives: true"), ("depends_on: server", "depends_on: servers")] {
         let template = shipped("server.yaml").replace(right, wrong);
-        assert!(heat.as_ref().unwrap().validate(&template, &beside()).is_err(), "{wrong}");
+        assert!(heat.validate(&template, &beside()).is_err(), "{wrong}");
     }
 }
 
 fn constraints() {
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let template = shipped("server.yaml");
     for (key, value) in [
         ("agent_url", json!("http://mirror.example.net/program")),
@@ -94,17 +98,16 @@ fn constraints() {
     ] {
         let mut parameters = parameters(&template);
         parameters.insert(key.to_owned(), value.clone());
-        let refused = heat.as_ref().unwrap().stack_of("tpl-refused", &template, &beside(), parameters.into()).map(drop);
+        let refused = heat.stack_of("tpl-refused", &template, &beside(), parameters.into()).map(drop);
         let why = format!("{:#}", refused.unwrap_err());
         assert!(why.contains(key), "{key} {value}: {why}");
     }
 }
 
 /// The directories of the servers that would have been booted for this stack, as soon as there are so many.
-pub fn booted(stack: &str, count: usize) -> Vec<PathBuf> {
-    let heat = shared();
+pub fn booted(heat: &Heat, stack: &str, count: usize) -> Vec<PathBuf> {
     let of_stack = || -> Vec<PathBuf> {
-        let all = heat.as_ref().unwrap().servers();
+        let all = heat.servers();
         // A node's name begins with its group's stack's.
         let is_of = |name: &str| name == stack || (count > 1 && name.starts_with(stack));
         all.into_iter().filter(|path| is_of(&path.file_name().unwrap().to_string_lossy())).collect()
@@ -137,9 +140,10 @@ fn user_data(server: &std::path::Path) -> String {
 /// The agent, with the configuration that the rendered user_data gives it, ends the stack.
 fn server(template: &str, name: &str, success: bool) {
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped(template);
-    let stack = heat.as_ref().unwrap().stack_of(name, &text, &beside(), parameters(&text).into()).unwrap();
-    let dir = booted(name, 1).remove(0);
+    let stack = heat.stack_of(name, &text, &beside(), parameters(&text).into()).unwrap();
+    let dir = booted(heat, name, 1).remove(0);
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
     assert_eq!((&asked["name"], &asked["request"]["config_drive"]), (&json!(name), &json!(true)));
     let user_data = user_data(&dir);
@@ -174,9 +178,10 @@ fn server(template: &str, name: &str, success: bool) {
 
 fn multipart_parts() {
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped("multipart.yaml");
-    let _stack = heat.as_ref().unwrap().stack_of("tpl-parts", &text, &beside(), parameters(&text).into()).unwrap();
-    let user_data = user_data(&booted("tpl-parts", 1)[0]);
+    let _stack = heat.stack_of("tpl-parts", &text, &beside(), parameters(&text).into()).unwrap();
+    let user_data = user_data(&booted(heat, "tpl-parts", 1)[0]);
     let places: Vec<usize> = ["1-fetch", "heat-salt-bootstrap install\n", "heat-salt-bootstrap accept\n", "heat-salt-bootstrap apply\n"]
         .map(|part| user_data.find(part).unwrap_or_else(|| panic!("{part}: {user_data}")))
         .to_vec();
@@ -188,12 +193,13 @@ fn multipart_parts() {
 /// Two nodes, each with an id and a wait condition of its own; then one more.
 fn autoscaling() {
     let heat = shared();
+    let heat = heat.as_ref().unwrap();
     let text = shipped("autoscaling.yaml");
     let mut given = parameters(&text);
     given.insert("least".to_owned(), json!(2));
-    let stack = heat.as_ref().unwrap().stack_of("tpl-group", &text, &beside(), given.into()).unwrap();
+    let stack = heat.stack_of("tpl-group", &text, &beside(), given.into()).unwrap();
     let tell = |count: usize| {
-        for dir in booted("tpl-group", count) {
+        for dir in booted(heat, "tpl-group", count) {
             let config = configuration(&user_data(&dir));
             assert_eq!(config["deregister"], "at-shutdown");
             assert_eq!(config["minion"]["id"], *dir.file_name().unwrap().to_string_lossy());
@@ -220,7 +226,7 @@ fn deployment(name: &str, transport: &str, code: i32) {
     let heat = heat.as_ref().unwrap();
     let text = shipped("deployment.yaml").replace("signal_transport: HEAT_SIGNAL", &format!("signal_transport: {transport}"));
     let stack = heat.stack_of(name, &text, &[], parameters(&text).into()).unwrap();
-    let dir = booted(name, 1).remove(0);
+    let dir = booted(heat, name, 1).remove(0);
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
     let inputs = until(LONG, || heat.deployment_inputs(asked["id"].as_str().unwrap()).ok()?.pop()).unwrap();
     let config = &inputs["config"];

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Starts a real Heat on loopback: MariaDB, RabbitMQ, Keystone, heat-api, heat-api-cfn and heat-engine, without Nova.
-# Prints one line of JSON that says where it is and how to log in. All that it writes lies below DIR.
+# Prints one line of JSON that says where it is and how to log in. All that it writes lies below DIR, but for the database as it is
+# before anybody used it: that is kept for the next Heat.
 #
-# What already runs there is left alone, so a second call starts what down.sh stopped.
+# What already runs there is left alone, so a second call starts what has ended or was stopped by down.sh.
 #
 # usage: up.sh DIR
 # env:   HSB_CACHE, PYTHON   see ../venv.sh
-#        HEAT_PORTS          six ports: keystone heat-api heat-api-cfn amqp epmd erlang (default: free ones)
-#        HEAT_AUTH_TTL       how long Keystone takes a signed URL, in minutes (default: 15)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -52,7 +51,7 @@ runs() { # NAME
 # In the moment in which a process becomes another program it has no environment.
 has_ended() { # NAME
     local look
-    for look in 1 2 3; do
+    for look in 1 2 5; do
         if [ ! -s "$dir/run/$1.pid" ] || runs "$1"; then return 1; fi
         sleep "0.$look"
     done
@@ -69,79 +68,84 @@ start() { # NAME COMMAND...: leaves it running in a session of its own
 until_so() {
     local name=$1 end=$((SECONDS + $2))
     shift 2
-    until "$@" >"$dir/log/wait.out" 2>&1; do
+    until "$@" >"$dir/log/wait-$name.out" 2>&1; do
         if [ $SECONDS -ge $end ] || has_ended "$name"; then
             # The logs may not be there yet; what matters is said in the next line.
-            tail -n 20 "$dir/log/$name.out" "$dir/log/wait.out" >&2 || :
+            tail -n 20 "$dir/log/$name.out" "$dir/log/wait-$name.out" >&2 || :
             die "$name is not ready"
         fi
         sleep 0.1
     done
 }
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); } 2>/dev/null
+# A machine may be slow, and a service that has ended is not waited for: this is for one that hangs.
+long=600
+answers() { (exec 3<>"/dev/tcp/$1/$2"); } 2>/dev/null
 sql() { mariadb --no-defaults --user=root --socket="$dir/run/mariadb.sock" "$@"; }
+copy() { cp --archive --reflink=auto "$@"; }
 
-# ---- Ports: below the range from which the kernel serves outgoing connections.
-if [ ! -s "$dir/run/ports" ]; then
-    if [ -n "${HEAT_PORTS:-}" ]; then
-        printf '%s\n' "$HEAT_PORTS"
-    else
-        python - <<'P'
+# ---- Where it listens. Every Heat has an address of its own, on which nobody else looks for a port, and ports below the range from
+# which the kernel serves who asks for any: the services may be away for a while, and nobody takes their places.
+if [ ! -s "$dir/run/places" ]; then
+    python - >"$dir/run/places.new" <<'P'
 import random, socket
+address = "127.%d.%d.%d" % (random.randrange(1, 255), random.randrange(256), random.randrange(1, 255))
 held = []
-while len(held) < 6:
+while len(held) < 4:
     s = socket.socket()
     try:
-        s.bind(("127.0.0.1", random.randrange(20000, 32000)))
+        # Somebody may listen on all addresses.
+        s.bind((address, random.randrange(20000, 32000)))
         held.append(s)
     except OSError:
         pass
-print(*(s.getsockname()[1] for s in held))
+print(address, *(s.getsockname()[1] for s in held))
 P
-    fi >"$dir/run/ports"
+    mv "$dir/run/places.new" "$dir/run/places"
 fi
-read -r keystone_port api_port cfn_port amqp_port epmd_port erlang_port <"$dir/run/ports"
-keystone=http://127.0.0.1:$keystone_port
+read -r address keystone_port api_port cfn_port amqp_port <"$dir/run/places"
+keystone=http://$address:$keystone_port
 
-# ---- RabbitMQ takes longest to start and is needed last.
-if ! runs epmd; then
-    start epmd env ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd_port" epmd
-fi
-if ! runs rabbitmq; then
-    say "rabbitmq"
-    until_so epmd 10 answers "$epmd_port"
-    printf 'listeners.tcp.1 = 127.0.0.1:%s\n' "$amqp_port" >"$dir/rabbit/rabbitmq.conf"
+# ---- RabbitMQ takes longest to start and is needed last. Its two further ports cannot be had at that address: epmd listens on
+# 127.0.0.1 as well, and RabbitMQ looks whether Erlang's is free on all addresses. They are nobody's business, so they are drawn
+# anew each time.
+start_rabbitmq() {
+    local epmd_port erlang_port
+    if runs epmd; then "$here/down.sh" "$dir" epmd; fi
+    epmd_port=$((20000 + RANDOM % 12000)) erlang_port=$((20000 + RANDOM % 12000))
+    start epmd env ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd_port epmd
+    printf 'listeners.tcp.1 = %s:%s\n' "$address" "$amqp_port" >"$dir/rabbit/rabbitmq.conf"
     echo '[].' >"$dir/rabbit/plugins"
     : >"$dir/rabbit/env.conf"
-    start rabbitmq env HOME="$dir/rabbit" ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd_port" \
-        RABBITMQ_NODENAME=heatlab@localhost RABBITMQ_DIST_PORT="$erlang_port" \
+    (until_so epmd $long answers 127.0.0.1 $epmd_port) || return 0
+    start rabbitmq env HOME="$dir/rabbit" ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd_port \
+        RABBITMQ_NODENAME=heatlab@localhost RABBITMQ_DIST_PORT=$erlang_port \
         RABBITMQ_CONF_ENV_FILE="$dir/rabbit/env.conf" RABBITMQ_CONFIG_FILE="$dir/rabbit/rabbitmq.conf" \
         RABBITMQ_ENABLED_PLUGINS_FILE="$dir/rabbit/plugins" RABBITMQ_MNESIA_BASE="$dir/rabbit/db" \
         RABBITMQ_LOG_BASE="$dir/rabbit/log" RABBITMQ_PID_FILE="$dir/rabbit/pid" \
-        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' $rabbitmq
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {${address//./,}}" $rabbitmq
+}
+rabbitmq_is_up() {
+    local try
+    for try in 2 3 4 5; do
+        if (until_so rabbitmq $long answers "$address" "$amqp_port"); then return; fi
+        say "a port may have been taken: try $try"
+        start_rabbitmq
+    done
+    until_so rabbitmq $long answers "$address" "$amqp_port"
+}
+if ! runs rabbitmq; then
+    say "rabbitmq"
+    start_rabbitmq
 fi
 
 # ---- MariaDB, on a Unix socket only. The durability of a test's database is worth no disk access.
-if ! runs mariadb; then
-    say "mariadb"
-    if [ ! -e "$dir/run/database.done" ]; then
-        rm -rf "$dir/database"
-        mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$dir/database" --skip-test-db \
-            --auth-root-authentication-method=normal --innodb-log-file-size=16M >"$dir/log/mariadb-install.out" 2>&1 ||
-            { tail "$dir/log/mariadb-install.out" >&2; die "mariadb-install-db failed"; }
-        touch "$dir/run/database.done"
-    fi
+start_mariadb() {
     start mariadb mariadbd --no-defaults --user="$(id -un)" --datadir="$dir/database" --socket="$dir/run/mariadb.sock" \
         --pid-file="$dir/run/mariadbd.pid" --skip-networking --max-connections=300 --skip-log-bin --skip-name-resolve \
         --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=0 \
         --innodb-flush-method=nosync
-    until_so mariadb 60 sql --execute 'SELECT 1'
-    # The character set is that of most installations, and not the one with which every text can be written.
-    for database in keystone heat; do
-        sql --execute "CREATE DATABASE IF NOT EXISTS $database CHARACTER SET utf8mb3;
-            GRANT ALL ON $database.* TO 'lab'@'localhost' IDENTIFIED BY '$password'"
-    done
-fi
+    until_so mariadb $long sql --execute 'SELECT 1'
+}
 
 # ---- Keystone
 cat >"$dir/keystone/keystone.conf" <<C
@@ -151,48 +155,25 @@ log_dir = $dir/log
 connection = mysql+pymysql://lab:$password@localhost/keystone?unix_socket=$dir/run/mariadb.sock
 [identity]
 password_hash_rounds = 4
-[token]
-expiration = 3600
 [credential]
-auth_ttl = ${HEAT_AUTH_TTL:-15}
 key_repository = $dir/keystone/credential
 [fernet_tokens]
 key_repository = $dir/keystone/fernet
 [cache]
-enabled = false
+enabled = true
+backend = dogpile.cache.memory
 C
 export OS_KEYSTONE_CONFIG_DIR=$dir/keystone
-if [ ! -e "$dir/run/keystone.done" ]; then
-    say "keystone's database"
-    mkdir -p "$dir"/keystone/{fernet,credential}
-    manage() { keystone-manage --config-file "$dir/keystone/keystone.conf" "$@" >>"$dir/log/keystone-manage.out" 2>&1 || die "keystone-manage $1 failed, see $dir/log"; }
-    owner=(--keystone-user "$(id -un)" --keystone-group "$(id -gn)")
-    manage db_sync
-    manage fernet_setup "${owner[@]}"
-    manage credential_setup "${owner[@]}"
-    manage bootstrap --bootstrap-password "$password" --bootstrap-region-id $region \
-        --bootstrap-public-url "$keystone" --bootstrap-internal-url "$keystone" --bootstrap-admin-url "$keystone"
-    touch "$dir/run/keystone.done"
-fi
-# serve NAME PORT MODULE PROCESSES THREADS
+# serve NAME PORT MODULE THREADS
 serve() {
     runs "$1" && return
     say "$1"
-    start "$1" env HOME="$dir/home" uwsgi --http-socket "127.0.0.1:$2" --module "$3" --processes "$4" --threads "$5" --master \
+    start "$1" env HOME="$dir/home" uwsgi --http-socket "$address:$2" --module "$3" --processes 1 --threads "$4" --master \
         --enable-threads --lazy-apps --need-app --die-on-term --buffer-size 65535 --add-header 'Connection: close'
 }
-# With more than one thread it now and then refuses to create a trust.
-serve keystone "$keystone_port" keystone.wsgi.api:application 3 1
-
-
-# ---- Heat's accounts. Where its services are stands in Keystone's catalog.
-if [ ! -e "$dir/run/accounts.done" ]; then
-    until_so keystone 60 answers "$keystone_port"
-    say "accounts"
-    python "$here/accounts.py" "$keystone" "$password" $region "http://127.0.0.1:$api_port" "http://127.0.0.1:$cfn_port" \
-        >"$dir/run/domain" 2>"$dir/log/accounts.out" || { tail "$dir/log/accounts.out" >&2; die "the accounts could not be made"; }
-    touch "$dir/run/accounts.done"
-fi
+# One process, since what it remembers is in that process' memory, and without it each request costs half a second of CPU. With more
+# than one thread it now and then refuses to create a trust.
+serve_keystone() { serve keystone "$keystone_port" keystone.wsgi.api:application 1; }
 
 # ---- Heat. The plug-ins stand for Nova and Neutron.
 account() { # the heat service's own account, for a section of its configuration
@@ -215,15 +196,21 @@ service_token_roles_required = true
 C
 }
 # Its WSGI modules look for their configuration below HOME and nowhere else that is not the machine's.
-cat >"$dir/home/.heat/heat.conf" <<C
+configure_heat() {
+    # Whoever starts just now must not read half of it.
+    heat_conf >"$dir/home/.heat/heat.conf.new"
+    mv "$dir/home/.heat/heat.conf.new" "$dir/home/.heat/heat.conf"
+}
+heat_conf() {
+    cat <<C
 [DEFAULT]
 log_dir = $dir/log
-transport_url = rabbit://guest:guest@127.0.0.1:$amqp_port/
+transport_url = rabbit://guest:guest@$address:$amqp_port/
 auth_encryption_key = 0123456789abcdef0123456789abcdef
 region_name_for_services = $region
-heat_metadata_server_url = http://127.0.0.1:$cfn_port
-heat_waitcondition_server_url = http://127.0.0.1:$cfn_port/v1/waitcondition
-stack_user_domain_id = $(cat "$dir/run/domain")
+heat_metadata_server_url = http://$address:$cfn_port
+heat_waitcondition_server_url = http://$address:$cfn_port/v1/waitcondition
+stack_user_domain_id = $(cat "$dir/keystone/domain")
 stack_domain_admin = heat_domain_admin
 stack_domain_admin_password = $password
 num_engine_workers = 1
@@ -246,21 +233,97 @@ $(middleware)
 [ec2authtoken]
 $(middleware)
 C
-if [ ! -e "$dir/run/heat.done" ]; then
-    say "heat's database"
+}
+
+# ---- The database, with Heat's accounts in it, and Keystone's keys. Making it takes longer than all the rest, so it is kept: for
+# whoever has the same Heat, the same MariaDB and the same of these scripts.
+make_database() {
+    local owner database
+    owner=(--keystone-user "$(id -un)" --keystone-group "$(id -gn)")
+    manage() {
+        say "keystone-manage $1"
+        keystone-manage --config-file "$dir/keystone/keystone.conf" "$@" >>"$dir/log/keystone-manage.out" 2>&1 ||
+            { tail "$dir/log/keystone-manage.out" >&2; die "keystone-manage $1 failed"; }
+    }
+    if runs keystone; then "$here/down.sh" "$dir" keystone; fi
+    if runs mariadb; then "$here/down.sh" "$dir" mariadb; fi
+    rm -rf "$dir/database" "$dir"/keystone/{fernet,credential}
+    mkdir "$dir"/keystone/{fernet,credential}
+    say "mariadb-install-db"
+    mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$dir/database" --skip-test-db \
+        --auth-root-authentication-method=normal --innodb-log-file-size=16M >"$dir/log/mariadb-install.out" 2>&1 ||
+        { tail "$dir/log/mariadb-install.out" >&2; die "mariadb-install-db failed"; }
+    start_mariadb
+    # The character set is that of most installations, and not the one with which every text can be written.
+    for database in keystone heat; do
+        sql --execute "CREATE DATABASE $database CHARACTER SET utf8mb3;
+            GRANT ALL ON $database.* TO 'lab'@'localhost' IDENTIFIED BY '$password'"
+    done
+    manage db_sync
+    manage fernet_setup "${owner[@]}"
+    manage credential_setup "${owner[@]}"
+    manage bootstrap --bootstrap-password "$password" --bootstrap-region-id $region \
+        --bootstrap-public-url "$keystone" --bootstrap-internal-url "$keystone" --bootstrap-admin-url "$keystone"
+    serve_keystone
+    until_so keystone $long answers "$address" "$keystone_port"
+    say "accounts"
+    python "$here/accounts.py" "$keystone" "$password" $region "http://$address:$api_port" "http://$address:$cfn_port" \
+        >"$dir/keystone/domain" 2>"$dir/log/accounts.out" || { tail "$dir/log/accounts.out" >&2; die "the accounts could not be made"; }
+    "$here/down.sh" "$dir" keystone
+    configure_heat
+    say "heat-manage"
     heat-manage --config-file "$dir/home/.heat/heat.conf" db_sync >"$dir/log/heat-manage.out" 2>&1 ||
         { tail "$dir/log/heat-manage.out" >&2; die "heat-manage db_sync failed"; }
-    touch "$dir/run/heat.done"
+    # Where the services are stands in Keystone's catalog; the next Heat has them elsewhere.
+    sql keystone --execute "UPDATE endpoint SET url = REPLACE(REPLACE(REPLACE(url,
+        '$address:$keystone_port', 'keystone.lab'), '$address:$api_port', 'heat.lab'), '$address:$cfn_port', 'cfn.lab')"
+    # Told to end, it writes down all that it has.
+    "$here/down.sh" "$dir" mariadb
+}
+kept=${HSB_CACHE:-$HOME/.cache/heat-salt-bootstrap}/heat-database-$({
+    cat "${BASH_SOURCE[0]}" "$here/accounts.py"
+    mariadbd --no-defaults --version
+    id -un
+    echo "$venv"
+} | sha256sum | cut -c1-12)
+if [ ! -e "$dir/run/database.done" ]; then
+    # Of two that find nothing one waits for the other. What is started here must not keep the lock.
+    exec 9>"$kept.lock"
+    flock 9
+    if [ ! -e "$kept/keystone/domain" ]; then
+        make_database 9>&-
+        rm -rf "$kept" "$kept.new"
+        mkdir "$kept.new"
+        copy "$dir/database" "$dir/keystone" "$kept.new"
+        # One that was cut off half way is not there at all.
+        mv "$kept.new" "$kept"
+    fi
+    exec 9>&-
+    rm -rf "$dir/database" "$dir"/keystone/{fernet,credential}
+    copy "$kept/database" "$dir"
+    copy "$kept"/keystone/{fernet,credential,domain} "$dir/keystone"
+    touch "$dir/run/database.done"
 fi
-until_so rabbitmq 120 answers "$amqp_port"
+if ! runs mariadb; then
+    say "mariadb"
+    start_mariadb
+fi
+sql keystone --execute "UPDATE endpoint SET url = REPLACE(REPLACE(REPLACE(url,
+    'keystone.lab', '$address:$keystone_port'), 'heat.lab', '$address:$api_port'), 'cfn.lab', '$address:$cfn_port')"
+
+# ---- The services. All of them load for seconds: side by side.
+serve_keystone
+configure_heat
+serve heat-api "$api_port" heat.wsgi.api:application 4
+serve heat-api-cfn "$cfn_port" heat.wsgi.cfn:application 4
+rabbitmq_is_up
 if ! runs heat-engine; then
     say "heat-engine"
     start heat-engine env HOME="$dir/home" heat-engine --config-file "$dir/home/.heat/heat.conf"
 fi
-serve heat-api "$api_port" heat.wsgi.api:application 1 4
-serve heat-api-cfn "$cfn_port" heat.wsgi.cfn:application 1 4
-until_so heat-api-cfn 120 answers "$cfn_port"
-until_so heat-api 120 python "$here/ready.py" "$keystone" "$password" "http://127.0.0.1:$api_port"
+until_so keystone $long answers "$address" "$keystone_port"
+until_so heat-api-cfn $long answers "$address" "$cfn_port"
+until_so heat-api $long python "$here/ready.py" "$keystone" "$password" "http://$address:$api_port"
 say "ready"
-printf '{"keystone": "%s", "heat": "http://127.0.0.1:%s", "cfn": "http://127.0.0.1:%s", "user": "demo", "project": "demo", "password": "%s"}\n' \
-    "$keystone" "$api_port" "$cfn_port" "$password"
+printf '{"keystone": "%s", "heat": "http://%s:%s", "cfn": "http://%s:%s", "user": "demo", "project": "demo", "password": "%s"}\n' \
+    "$keystone" "$address" "$api_port" "$address" "$cfn_port" "$password"

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,19 +15,17 @@ use ureq::Agent;
 
 use crate::process::{Guard, run, until};
 
-/// Heat takes a second or two for what is asked of it; longer than this is never.
-const HANGS: Duration = Duration::from_secs(300);
 /// From nothing, on a machine that is busy with other tests; the environment may have to be built first.
-const UP_WITHIN: Duration = Duration::from_secs(900);
-
-/// How long Keystone takes the signed URLs of heat-api-cfn, in minutes, as a stock installation has it.
-const AUTH_TTL: u32 = 15;
+const UP_WITHIN: Duration = Duration::from_secs(1800);
+/// Longer than anything takes that a running Heat does at all.
+const LONG: Duration = Duration::from_secs(120);
 
 /// A running Heat.
 pub struct Heat {
     agent: Agent,
     up: Value,
     dir: PathBuf,
+    login: Mutex<Option<Login>>,
     _guard: Guard,
 }
 
@@ -64,28 +63,32 @@ impl Heat {
         let guard = Guard::new(&clean_up, dir.to_str().context("a directory with a name in UTF-8")?)?;
         let agent =
             Agent::config_builder().proxy(None).http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
-        let up = up(&dir, AUTH_TTL)?;
-        Ok(Heat { agent, up, dir, _guard: guard })
+        let up = up(&dir)?;
+        Ok(Heat { agent, up, dir, login: Mutex::default(), _guard: guard })
     }
 
     /// Stops one of the services.
     pub fn stop(&self, service: Service) -> Result<()> {
-        let finished = run(Command::new(script("down.sh")).arg(&self.dir).arg(service.name()), Duration::from_secs(120))?;
+        let finished = run(Command::new(script("down.sh")).arg(&self.dir).arg(service.name()), UP_WITHIN)?;
         if finished.code != 0 {
             bail!("down.sh ended with {}: {}", finished.code, finished.stderr);
         }
         Ok(())
     }
 
-    /// Starts the services that were stopped, and returns when all answer.
+    /// Starts the services that were stopped or have ended, leaves the others alone, and returns when all answer.
     pub fn restart(&self) -> Result<()> {
-        up(&self.dir, AUTH_TTL).map(drop)
+        up(&self.dir).map(drop)
     }
 
-    /// Lets every signed URL be too old, until Keystone is stopped and started again.
-    pub fn outdate_signed_urls(&self) -> Result<()> {
-        self.stop(Service::Keystone)?;
-        up(&self.dir, 0).map(drop)
+    /// Do all the services run?
+    pub fn is_whole(&self) -> bool {
+        let mark = format!("HSB_HEAT_LAB={}", self.dir.display());
+        ["mariadb", "epmd", "rabbitmq", "keystone", "heat-engine", "heat-api", "heat-api-cfn"].iter().all(|name| {
+            let pid = fs::read_to_string(self.dir.join(format!("run/{name}.pid"))).unwrap_or_default();
+            let environment = fs::read(format!("/proc/{}/environ", pid.trim())).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+        })
     }
 
     /// Where heat-api answers.
@@ -105,43 +108,43 @@ impl Heat {
 
     /// Creates a stack of a HOT template, which may be written as JSON, and does not wait for it.
     pub fn stack_create(&self, name: &str, template: &Value, parameters: Value) -> Result<Stack<'_>> {
-        let login = self.log_in()?;
+        let login = self.login()?;
         let url = format!("{}/v1/{}/stacks", self.text("heat"), login.project);
         let body =
             json!({"stack_name": name, "template": template, "parameters": parameters, "timeout_mins": 10, "disable_rollback": true});
-        let answer = self.ask("POST", &url, &login.token, Some(&body))?;
+        let answer = self.ask("POST", &url, Some(&body))?;
         let id = answer["stack"]["id"].as_str().with_context(|| format!("no stack came of it: {answer}"))?;
-        Ok(Stack { heat: self, url: format!("{url}/{name}/{id}"), token: login.token })
+        Ok(Stack { heat: self, url: format!("{url}/{name}/{id}") })
     }
 
     /// Creates a stack of a template as it is written, with the files that it names.
     pub fn stack_of(&self, name: &str, template: &str, files: &[(&str, String)], parameters: Value) -> Result<Stack<'_>> {
-        let login = self.log_in()?;
+        let login = self.login()?;
         let url = format!("{}/v1/{}/stacks", self.text("heat"), login.project);
         let mut body = json!({"stack_name": name, "parameters": parameters, "timeout_mins": 10, "disable_rollback": true});
         add_template(&mut body, template, files);
-        let answer = self.ask("POST", &url, &login.token, Some(&body))?;
+        let answer = self.ask("POST", &url, Some(&body))?;
         let id = answer["stack"]["id"].as_str().with_context(|| format!("no stack came of it: {answer}"))?;
-        Ok(Stack { heat: self, url: format!("{url}/{name}/{id}"), token: login.token })
+        Ok(Stack { heat: self, url: format!("{url}/{name}/{id}") })
     }
 
     /// Has a template validated, with the files that it names; what Heat says of its parameters.
     pub fn validate(&self, template: &str, files: &[(&str, String)]) -> Result<Value> {
-        let login = self.log_in()?;
+        let login = self.login()?;
         let mut body = json!({});
         add_template(&mut body, template, files);
-        self.ask("POST", &format!("{}/v1/{}/validate", self.text("heat"), login.project), &login.token, Some(&body))
+        self.ask("POST", &format!("{}/v1/{}/validate", self.text("heat"), login.project), Some(&body))
     }
 
     /// The inputs of the deployments on a server, as what runs them there is told.
     pub fn deployment_inputs(&self, server: &str) -> Result<Vec<Map<String, Value>>> {
-        let login = self.log_in()?;
+        let login = self.login()?;
         let base = format!("{}/v1/{}", self.text("heat"), login.project);
-        let all = self.ask("GET", &format!("{base}/software_deployments?server_id={server}"), &login.token, None)?;
+        let all = self.ask("GET", &format!("{base}/software_deployments?server_id={server}"), None)?;
         let mut found = Vec::new();
         for deployment in all["software_deployments"].as_array().into_iter().flatten() {
             let id = deployment["config_id"].as_str().context("a deployment without a config")?;
-            let config = self.ask("GET", &format!("{base}/software_configs/{id}"), &login.token, None)?;
+            let config = self.ask("GET", &format!("{base}/software_configs/{id}"), None)?;
             let inputs = config["software_config"]["inputs"].as_array().cloned().unwrap_or_default();
             let mut map: Map<String, Value> =
                 inputs.iter().filter_map(|input| Some((input["name"].as_str()?.to_owned(), input["value"].clone()))).collect();
@@ -157,6 +160,20 @@ impl Heat {
         entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.join("server.json").exists()).collect()
     }
 
+    /// The same signed URL as it would be had it been made at another time, such as `2026-11-23T22:41:39Z`.
+    pub fn signed_at(&self, url: &str, method: &str, time: &str) -> Result<String> {
+        let by = self.log_in_as("admin", "admin")?.token;
+        let all = format!("{}/v3/credentials?type=ec2", self.text("keystone"));
+        let (status, credentials) = self.ask_with("GET", &all, &by, None)?;
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/heat/sign.py");
+        let mut command = Command::new(python()?);
+        let finished = run(command.arg(script).args([url, method, time]).arg(&credentials), UP_WITHIN)?;
+        if finished.code != 0 {
+            bail!("{url} cannot be signed ({status}): {}", finished.stderr);
+        }
+        Ok(finished.stdout.trim().to_owned())
+    }
+
     /// Makes a token worthless before its time, as its expiry does.
     pub fn revoke(&self, token: &str) -> Result<()> {
         let url = format!("{}/v3/auth/tokens", self.text("keystone"));
@@ -168,8 +185,32 @@ impl Heat {
         Ok(())
     }
 
-    fn log_in(&self) -> Result<Login> {
-        self.log_in_as(self.text("user"), self.text("project"))
+    /// The owner of the stacks, who stays logged in.
+    fn login(&self) -> Result<Login> {
+        let mut kept = self.login.lock().unwrap();
+        if kept.is_none() {
+            *kept = Some(self.log_in_as(self.text("user"), self.text("project"))?);
+        }
+        kept.clone().context("just logged in")
+    }
+
+    /// Asks as the owner of the stacks; logs in anew if the token has died, however long ago it was made.
+    fn ask(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Value> {
+        let token = self.login()?.token;
+        let (status, text) = match self.ask_with(method, url, &token, body)? {
+            (401, _) => {
+                self.login.lock().unwrap().take_if(|login| login.token == token);
+                self.ask_with(method, url, &self.login()?.token, body)?
+            }
+            other => other,
+        };
+        if !(200..300).contains(&status) {
+            bail!("{method} {url}: {status}: {text}");
+        }
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).with_context(|| format!("{method} {url}: no JSON: {text}"))
     }
 
     fn log_in_as(&self, user: &str, project: &str) -> Result<Login> {
@@ -189,7 +230,7 @@ impl Heat {
         Ok(Login { token, project })
     }
 
-    fn ask(&self, method: &str, url: &str, token: &str, body: Option<&Value>) -> Result<Value> {
+    fn ask_with(&self, method: &str, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let request = match method {
             "POST" => {
                 let request = self.agent.post(url).header("Content-Type", "application/json");
@@ -201,13 +242,7 @@ impl Heat {
         let mut response = request.with_context(|| format!("{method} {url}"))?;
         // What a stack says may be long.
         let text = response.body_mut().with_config().limit(50_000_000).read_to_string()?;
-        if !response.status().is_success() {
-            bail!("{method} {url}: {}: {text}", response.status());
-        }
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&text).with_context(|| format!("{method} {url}: no JSON: {text}"))
+        Ok((response.status().as_u16(), text))
     }
 
     fn text(&self, key: &str) -> &str {
@@ -220,6 +255,7 @@ fn add_template(body: &mut Value, template: &str, files: &[(&str, String)]) {
     body["files"] = files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect::<Map<_, _>>().into();
 }
 
+#[derive(Clone)]
 struct Login {
     token: String,
     project: String,
@@ -229,7 +265,6 @@ struct Login {
 pub struct Stack<'a> {
     heat: &'a Heat,
     url: String,
-    token: String,
 }
 
 impl Stack<'_> {
@@ -265,8 +300,8 @@ impl Stack<'_> {
     pub fn attribute(&self, resource: &str, name: &str) -> Result<Value> {
         let url = format!("{}/resources/{resource}?with_attr={name}", self.url);
         let mut last = Value::Null;
-        let found = until(HANGS, || {
-            let answer = self.heat.ask("GET", &url, &self.token, None);
+        let found = until(LONG, || {
+            let answer = self.heat.ask("GET", &url, None);
             last = match answer {
                 Ok(mut answer) => answer["resource"].take(),
                 Err(error) => format!("{error:#}").into(),
@@ -282,7 +317,7 @@ impl Stack<'_> {
 
     /// What `get_resource` gives for a resource: an AWS handle's signed URL.
     pub fn reference(&self, output: &str) -> Result<Value> {
-        let found = until(HANGS, || {
+        let found = until(LONG, || {
             std::thread::sleep(Duration::from_millis(100));
             self.output(output).ok().filter(|value| value.as_str().is_some_and(|text| text.starts_with("http")))
         });
@@ -292,7 +327,7 @@ impl Stack<'_> {
     /// One of its outputs; those are there while the stack is on its way, as far as it has come.
     pub fn output(&self, name: &str) -> Result<Value> {
         let url = format!("{}/outputs/{name}", self.url);
-        let mut answer = self.heat.ask("GET", &url, &self.token, None)?;
+        let mut answer = self.heat.ask("GET", &url, None)?;
         Ok(answer["output"]["output_value"].take())
     }
 
@@ -305,18 +340,24 @@ impl Stack<'_> {
 
     /// Signals one of its resources as its owner, such as a scaling policy.
     pub fn signal(&self, resource: &str) -> Result<()> {
-        self.heat.ask("POST", &format!("{}/resources/{resource}/signal", self.url), &self.token, Some(&json!({}))).map(drop)
+        self.heat.ask("POST", &format!("{}/resources/{resource}/signal", self.url), Some(&json!({}))).map(drop)
     }
 
     /// Deletes it, and waits until it is gone.
     pub fn delete(&self) -> Result<()> {
-        self.heat.ask("DELETE", &self.url, &self.token, None)?;
-        let gone = || self.status().map_or(Some(()), |(status, _)| (status == "DELETE_COMPLETE").then_some(()));
-        until(HANGS, gone).context("the stack is still there")
+        self.heat.ask("DELETE", &self.url, None)?;
+        let gone = || {
+            std::thread::sleep(Duration::from_millis(100));
+            match self.status() {
+                Ok((status, _)) => (status == "DELETE_COMPLETE").then_some(()),
+                Err(error) => format!("{error:#}").contains(": 404: ").then_some(()),
+            }
+        };
+        until(LONG, gone).context("the stack is still there")
     }
 
     fn show(&self) -> Result<Value> {
-        let mut answer = self.heat.ask("GET", &format!("{}?resolve_outputs=false", self.url), &self.token, None)?;
+        let mut answer = self.heat.ask("GET", &format!("{}?resolve_outputs=false", self.url), None)?;
         Ok(answer["stack"].take())
     }
 }
@@ -325,7 +366,7 @@ impl Stack<'_> {
 pub fn condition(transport: &str) -> Value {
     json!({
         "heat_template_version": "2018-08-31",
-        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 540}},
+        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 120}},
         "resources": {
             "h": {"type": "OS::Heat::WaitConditionHandle", "properties": {"signal_transport": transport}},
             "w": {"type": "OS::Heat::WaitCondition", "properties":
@@ -338,7 +379,7 @@ pub fn condition(transport: &str) -> Value {
 pub fn aws_condition() -> Value {
     json!({
         "heat_template_version": "2018-08-31",
-        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 540}},
+        "parameters": {"count": {"type": "number", "default": 1}, "timeout": {"type": "number", "default": 120}},
         "resources": {
             "h": {"type": "AWS::CloudFormation::WaitConditionHandle"},
             "w": {"type": "AWS::CloudFormation::WaitCondition", "properties":
@@ -359,10 +400,10 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("heat").join(name)
 }
 
-fn up(dir: &Path, auth_ttl: u32) -> Result<Value> {
+fn up(dir: &Path) -> Result<Value> {
     let script = script("up.sh");
     let mut command = Command::new(&script);
-    command.arg(dir).env("HEAT_AUTH_TTL", auth_ttl.to_string()).stdin(Stdio::null());
+    command.arg(dir).stdin(Stdio::null());
     let finished = run(&mut command, UP_WITHIN)?;
     if finished.code != 0 {
         bail!("{} ended with {}:\n{}", script.display(), finished.code, finished.stderr);
