@@ -187,7 +187,8 @@ fn is_doubtful(fault: Fault) -> bool {
 }
 
 fn for_ever(step: Step, fault: Fault) {
-    let deadline = 8;
+    // Of what is left half is waited at most, and two pauses of a second have to fit in.
+    let deadline = if matches!(fault, Fault::Status(_, Some(_))) { 16 } else { 8 };
     let cell = Cell::new(step, fault, Lasts::ForEver, deadline);
     let finished = cell.agent(&["run"]);
     let (report, seen) = (cell.report(), cell.line.seen());

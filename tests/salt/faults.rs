@@ -198,10 +198,11 @@ pub fn finish() {
 fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
     let taken = taken(fault, step);
     let seconds = match taken {
-        // It takes all the time there is.
-        Taken::Survived | Taken::Passing(..) => 8,
-        // It ends as soon as it is believed, which on a busy machine may be late.
-        Taken::Doubtful(..) => 40,
+        // It takes all the time there is; of what is left half is waited at most, and two pauses of a second have to fit in.
+        Taken::Passing(..) if matches!(fault, Fault::Status(_, Some(_))) => 16,
+        Taken::Passing(..) => 8,
+        // It ends as soon as it is done, or believed, which on a busy machine may be late.
+        Taken::Survived | Taken::Doubtful(..) => 40,
     };
     let ended = played(vm, step, fault, Lasts::ForEver, seconds);
     let seen = vm.gate.faults.seen();
