@@ -13,7 +13,7 @@ use std::time::Duration;
 use lab::harness::{self, Case, Slots};
 
 /// A case waits for Heat, which has one engine; or it boots a machine.
-const SLOTS: Slots = Slots { heavy: 2, light: 3 };
+const SLOTS: Slots = Slots { heavy: 2, light: 4 };
 
 fn main() -> ExitCode {
     let one = |&(name, case): &(&str, fn())| {

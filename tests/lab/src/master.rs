@@ -38,11 +38,12 @@ done
 [ "$HSB_KEEP" = 1 ] || rm -rf "$SUBJECT"
 "#;
 
-const STATES: [(&str, &str); 8] = [
+const STATES: [(&str, &str); 9] = [
     ("ok.sls", include_str!("../states/ok.sls")),
     ("second.sls", include_str!("../states/second.sls")),
     ("fail.sls", include_str!("../states/fail.sls")),
     ("slow.sls", include_str!("../states/slow.sls")),
+    ("held.sls", include_str!("../states/held.sls")),
     ("append.sls", include_str!("../states/append.sls")),
     ("needs_pillar.sls", include_str!("../states/needs_pillar.sls")),
     ("render.sls", include_str!("../states/render.sls")),
