@@ -72,13 +72,13 @@ fn nobody_listens(line: Line) {
 
 /// Somebody else's state run, until there is a file `go-on`; returns when it is under way.
 fn occupy(vm: &Vm) {
-    let slow = json!({"tgt": vm.root.id(), "matcher": "list", "args": "slow"});
+    let slow = json!({"tgt": vm.root.id(), "matcher": "list", "args": "occupied"});
     vm.master.session("admin").unwrap().hook("states/shipped", &slow).unwrap();
     let proc = vm.path("var/cache/salt/minion/proc");
     let under_way = || {
         let files = fs::read_dir(&proc).ok()?.flatten();
         let mut jobs = files.filter_map(|file| fs::read(file.path()).ok());
-        jobs.any(|job| job.windows(4).any(|word| word == b"slow")).then_some(())
+        jobs.any(|job| job.windows(8).any(|word| word == b"occupied")).then_some(())
     };
     until(LONG, under_way).unwrap();
 }

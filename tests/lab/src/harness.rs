@@ -168,7 +168,7 @@ fn run_all(suite: &str, slots: Slots, cases: Vec<Arc<Case>>) -> Vec<Outcome> {
     for outcome in outcomes.iter_mut().filter(|outcome| outcome.failure.is_some()).take(MOST_AGAIN) {
         println!("once more, alone: {}", outcome.case.name);
         let (seconds, failure) = attempt(&outcome.case);
-        say(suite, if failure.is_none() { "FLAKY" } else { "failed" }, seconds, &outcome.case.name);
+        say(suite, if failure.is_none() { "flaky" } else { "failed" }, seconds, &outcome.case.name);
         if let Some(failure) = &failure {
             println!("{}", indented(failure));
         }

@@ -1,4 +1,5 @@
-# Somebody else's run, which is under way until there is a file `go-on` below the minion's root_dir, or that directory is gone.
-slow:
-  cmd.run:
-    - name: until [ -e {{ opts['root_dir'] }}/go-on ] || [ ! -e {{ opts['root_dir'] }} ]; do sleep 0.1; done
+# Holds after pillar `sleep` seconds: for what happens while a job runs.
+sleepy:
+  module.run:
+    - test.sleep:
+      - length: {{ salt['pillar.get']('sleep', 20) }}
