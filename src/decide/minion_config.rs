@@ -120,6 +120,8 @@ pub struct Known {
     pub keysize: Option<u32>,
     /// Somebody gave grains, which ours in a later file would hide.
     pub has_grains: bool,
+    /// States are only tried, and nothing is applied.
+    pub only_tests: bool,
 }
 
 impl Known {
@@ -157,6 +159,8 @@ impl Known {
             "publish_port" => self.publish_port = value.parse().ok(),
             "master_port" => self.master_port = value.parse().ok(),
             "grains" => self.has_grains = true,
+            // As YAML 1.1 reads it.
+            "test" => self.only_tests = ["true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str()),
             _ => {}
         }
     }
@@ -207,7 +211,9 @@ mod tests {
     #[test]
     fn plain_lines_of_others_are_known() {
         let mut known = Known::default();
-        known.note_lines("# pki_dir: /no\npki_dir: \"/srv/pki\" # ours\n  cachedir: /nested\npublish_port: 14505\ngrains:\n  a: b\n");
+        known.note_lines(
+            "# pki_dir: /no\npki_dir: \"/srv/pki\" # ours\n  cachedir: /nested\npublish_port: 14505\ngrains:\n  a: b\ntest: True\n",
+        );
         known.note_options(json!({"cachedir": "/var/c", "master_port": 14506}).as_object().unwrap());
         let expected = Known {
             pki_dir: Some("/srv/pki".into()),
@@ -215,6 +221,7 @@ mod tests {
             publish_port: Some(14505),
             master_port: Some(14506),
             has_grains: true,
+            only_tests: true,
             ..Known::default()
         };
         assert_eq!(known, expected);

@@ -230,7 +230,10 @@ mod tests {
 
     fn failed(comment: &str, count: usize) -> Report {
         let failures = (0..count).map(|n| FailedState { id: format!("state-{n}"), sls: "web".into(), comment: comment.into() }).collect();
-        let of = Circumstances { states: Some(States { total: count, failed: count, changed: 0, failures }), ..Circumstances::default() };
+        let of = Circumstances {
+            states: Some(States { total: count, failed: count, failures, ..States::default() }),
+            ..Circumstances::default()
+        };
         Report::failed(of, Some("states".into()), Failure::new(Kind::StateFailed, "1 of 2 states failed"))
     }
 

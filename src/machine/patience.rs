@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::{debug, info};
@@ -37,6 +37,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// So often in a row something doubtful is seen before it is believed. With the pauses between, that takes four seconds.
 const DOUBTS: u32 = 5;
+/// Who waits says so after this.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// And not more rarely than this.
+const RAREST_WORD: Duration = Duration::from_secs(300);
 /// With less time than this, nothing is tried again.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
@@ -98,6 +102,31 @@ impl Patience {
             }
             self.pause(every)?;
         }
+    }
+
+    /// The same for what may take as long as there is time: whoever reads the log learns meanwhile what is missing, after ten seconds,
+    /// after twenty, and so on, and at least every five minutes.
+    pub fn poll_aloud<T>(
+        &self,
+        every: Duration,
+        missing: &str,
+        mut look: impl FnMut() -> Result<Option<T>, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let begun = Instant::now();
+        let mut next = FIRST_WORD;
+        self.poll(every, || {
+            let waited = begun.elapsed();
+            if waited > 3 * FIRST_WORD {
+                // Whoever is asked for so long is asked less often.
+                self.pause((waited / 40).min(FIRST_WORD))?;
+            }
+            let seen = look()?;
+            if seen.is_none() && waited >= next {
+                next = waited + waited.clamp(FIRST_WORD, RAREST_WORD);
+                info!("still waiting: {missing} ({:.0} s so far, {:.0} s left)", waited.as_secs_f64(), self.remaining().as_secs_f64());
+            }
+            Ok(seen)
+        })
     }
 
     /// Tries until it succeeds, fails for good, or the time is up; then the last failure stands,

@@ -35,7 +35,11 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         writeln!(text, "  {name}: {}", fact.trim().replace('\n', "\n    "))?;
     }
     if let Some(states) = &report.states {
-        writeln!(text, "\nStates: {} ran, {} failed, {} with changes", states.total, states.failed, states.changed)?;
+        write!(text, "\nStates: {} ran, {} failed, {} with changes", states.total, states.failed, states.changed)?;
+        if states.pending > 0 {
+            write!(text, ", {} only tried", states.pending)?;
+        }
+        writeln!(text)?;
         for failed in &states.failures {
             writeln!(text, "  FAILED {} ({}): {}", failed.id, failed.sls, failed.comment.replace('\n', "\n    "))?;
         }

@@ -43,6 +43,12 @@ pub struct Memory {
     pub before: Vec<Jid>,
     /// How far it came.
     pub phase: Phase,
+    /// How often salt-api has taken the hook.
+    #[serde(default)]
+    pub firings: u32,
+    /// The hook whose reactor passes the id on to its jobs, once that was seen.
+    #[serde(default)]
+    pub tells_id: Option<String>,
 }
 
 /// A signal that Heat has not taken yet.
@@ -62,7 +68,9 @@ pub struct Owed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The hook was fired, or was about to be: there may be a job.
+    /// The hook was about to be fired: there may be a job.
+    Firing,
+    /// It was: there will be a job, if somebody reacts.
     Fired,
     /// The states hold.
     Held,

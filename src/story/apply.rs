@@ -1,5 +1,6 @@
 //! The last step of the story: the states are triggered by the hook, and their real result is waited for.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ring::digest;
@@ -20,17 +21,18 @@ use crate::service::minion::keypair::KeyPair;
 use crate::service::minion::place::Place;
 use crate::service::salt::enroll::{self, Claimant};
 use crate::service::salt::session::Session;
-use crate::service::store::{Memory, Phase};
+use crate::service::store::{Memory, Phase, Store};
 use crate::words::failure::{Failure, Kind};
 use crate::words::names::{Jid, MinionId};
 use crate::words::report::States;
 
-/// From the hook to the job's file on the minion it takes 0.1 to 2 s on an idle master.
-const REACTION_PATIENCE: Duration = Duration::from_secs(15);
-/// How long a job may still come of a hook that was fired by a run that is no more.
+/// How long a job may still come of a hook of which nobody knows whether salt-api has taken it: the run that fired it is no more. One
+/// that comes later meets the one that is fired then, and the states run twice: no more than that.
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
-/// So often the hook is fired before nobody is thought to listen.
-const FIRINGS: u32 = 3;
+/// Between two firings that Salt refuses, since another state run is in the way.
+const REFUSED_AGAIN: Duration = Duration::from_secs(2);
+/// So often salt-api takes the hook before nobody is thought to listen.
+const FIRINGS: u32 = 2;
 
 /// Did these very states hold after an earlier run on this instance? If so, with which result, as
 /// far as its report is still there.
@@ -64,28 +66,27 @@ pub fn apply(
     scene.journal.name_bootstrap(&memory.bootstrap_id);
     let keys = apply.is_guarded().then(|| enroll::own_keys(&place)).transpose()?;
     let bootstrap_id = memory.bootstrap_id.clone();
-    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, keys };
-    let wanted = Wanted { bootstrap_id: bootstrap_id.clone(), argument: apply.argument() };
+    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, keys, store: scene.store };
+    let wanted = Wanted {
+        bootstrap_id: bootstrap_id.clone(),
+        argument: apply.argument(),
+        pillar: apply.pillar.clone(),
+        // The runner behind claims is our own.
+        told_by_id: apply.is_guarded() || memory.tells_id.as_deref() == Some(apply.hook.as_str()),
+    };
     let mut watch = Watch::new(&place, wanted, memory.before.clone());
     // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
     // at once, both would run side by side, and Salt ends either because of the other.
-    let mut found = if memory.phase == Phase::Fired { on_its_way(&mut watch, patience)? } else { None };
-    let mut lives = 2;
+    let mut found = on_its_way(&memory, &mut watch, patience)?;
+    let (mut lives, mut refusals) = (2, 0);
     loop {
         let jid = match found.take() {
             Some(jid) => jid,
-            None => {
-                memory.phase = Phase::Fired;
-                scene.store.keep_memory(&memory)?;
-                trigger.fire(session, &connected, &mut watch, patience)?
-            }
+            None => trigger.fire(&mut memory, session, &connected, &mut watch, patience)?,
         };
         info!("job {jid} runs {} on this minion", apply.argument());
         let outcome = match watch.end_of(&jid, patience)? {
-            Ended::So(outcome) => {
-                scene.journal.note_litter(jid.clone());
-                outcome
-            }
+            Ended::So(outcome) => outcome,
             Ended::NotYet => {
                 return Err(Failure::new(
                     Kind::StateTimeout,
@@ -93,7 +94,7 @@ pub fn apply(
                 )
                 .fact("jid", jid.as_str()));
             }
-            Ended::Vanished if lives > 1 => {
+            Ended::Vanished if lives > 1 && memory.firings < FIRINGS => {
                 lives -= 1;
                 warn!("job {jid} is gone without a result: the minion was probably restarted; triggering again");
                 watch.pass_over(jid);
@@ -107,37 +108,65 @@ pub fn apply(
                 )));
             }
         };
+        if let Some(ours) = watch.better_than(&jid) {
+            info!("job {jid} was somebody else's: job {ours} bears our id");
+            found = Some(ours);
+            continue;
+        }
+        scene.journal.note_litter(jid.clone());
         let phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
         match outcome {
-            Outcome::Busy { lines, other } if lives > 1 => {
-                lives -= 1;
+            // Salt has refused it, so nothing was triggered yet.
+            Outcome::Busy { lines, other } if !patience.over() => {
                 info!("another state run is in the way ({}): waiting for it", lines.join(" "));
                 watch.out_of_the_way(other.as_ref(), patience)?;
                 watch.pass_over(jid);
+                if refusals > 0 {
+                    // Whatever it is comes again and again.
+                    patience.pause(REFUSED_AGAIN)?;
+                }
+                refusals += 1;
+                memory.firings = memory.firings.saturating_sub(1);
                 continue;
             }
             outcome => {
                 // Remembered before it is judged: the next run must not take this job for its own.
                 memory.phase = phase;
                 memory.before = jobs::known(&place);
+                memory.firings = 0;
+                if watch.told_by_id() {
+                    memory.tells_id = Some(apply.hook.as_str().to_owned());
+                }
                 scene.store.keep_memory(&memory)?;
-                return judged(scene, apply, &jid, outcome);
+                let option = if watch.only_tests(&jid) { None } else { place.tests_by.as_deref() };
+                return judged(scene, apply, &jid, outcome, option);
             }
         }
     }
 }
 
 /// The job of a hook that an earlier run has fired, or was about to.
-fn on_its_way(watch: &mut Watch, patience: &Patience) -> Result<Option<Jid>, Failure> {
+fn on_its_way(memory: &Memory, watch: &mut Watch, patience: &Patience) -> Result<Option<Jid>, Failure> {
+    let span = match memory.phase {
+        Phase::Held | Phase::Failed => return Ok(None),
+        Phase::Firing => ON_ITS_WAY.min(patience.remaining() / 4),
+        Phase::Fired => reaction_time(memory.firings, patience),
+    };
     if let Some(jid) = watch.look() {
         return Ok(Some(jid));
     }
     info!("an earlier run has fired the hook, or was about to: waiting for its job");
-    let found = watch.find(&patience.slice(ON_ITS_WAY.min(patience.remaining() / 4)))?;
+    let found = watch.find(&patience.slice(span))?;
     if found.is_none() {
-        warn!("no job came of the hook that an earlier run has fired, or was about to: firing it again");
+        warn!("no job came of the hook that an earlier run has fired, or was about to");
     }
     Ok(found)
+}
+
+/// How long a job may take to come of a hook that was fired so often: one third of the time for each of two firings, and the last one is
+/// for the states.
+fn reaction_time(firings: u32, patience: &Patience) -> Duration {
+    patience.remaining() / if firings < FIRINGS { 3 } else { 2 }
 }
 
 /// What is fired, and in whose name.
@@ -147,13 +176,29 @@ struct Trigger<'a> {
     bootstrap_id: &'a str,
     /// Claims are signed; a hook of the classic kind is not.
     keys: Option<KeyPair>,
+    store: &'a Store,
 }
 
 impl Trigger<'_> {
-    /// Fires the hook until a job starts on this minion.
-    fn fire(&self, session: &mut Session, _connected: &Connected, watch: &mut Watch, patience: &Patience) -> Result<Jid, Failure> {
-        let Trigger { apply, id, bootstrap_id, keys } = self;
-        for firing in 1..=FIRINGS {
+    /// Fires the hook until a job starts on this minion. How often it was taken is remembered, so that no number of runs fires it a third time
+    /// for one job.
+    fn fire(
+        &self,
+        memory: &mut Memory,
+        session: &mut Session,
+        _connected: &Connected,
+        watch: &mut Watch,
+        patience: &Patience,
+    ) -> Result<Jid, Failure> {
+        let Trigger { apply, id, bootstrap_id, keys, store } = self;
+        while memory.firings < FIRINGS {
+            memory.before = watch.begin();
+            // One that comes late of an earlier hook, and bears our id.
+            if let Some(jid) = watch.look() {
+                return Ok(jid);
+            }
+            memory.phase = Phase::Firing;
+            store.keep_memory(memory)?;
             let fired = match keys {
                 Some(keys) => {
                     let asked = Asked::Apply { states: &apply.states, pillar: &apply.pillar };
@@ -161,27 +206,35 @@ impl Trigger<'_> {
                 }
                 None => session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?,
             };
+            memory.phase = Phase::Fired;
+            memory.firings += 1;
+            store.keep_memory(memory)?;
             if let Some(jid) = fired {
                 warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
                 return Ok(jid);
             }
-            // What is left is shared among the firings that are left.
-            let share = REACTION_PATIENCE.min(patience.remaining() / (FIRINGS - firing + 1));
-            if let Some(jid) = watch.find(&patience.slice(share))? {
+            let span = reaction_time(memory.firings, patience);
+            if let Some(jid) = watch.find(&patience.slice(span))? {
                 return Ok(jid);
             }
-            if firing < FIRINGS {
-                warn!("no job came of the hook within {:.0} s: firing it again", share.as_secs_f64());
+            if memory.firings < FIRINGS {
+                warn!("no job came of the hook within {:.0} s: firing it once more", span.as_secs_f64());
             }
         }
         let tag = apply.hook.tag();
-        let what = format!("the hook was fired {FIRINGS} times, but no job for {} started on this minion", apply.argument());
-        Err(if keys.is_some() {
+        let what = format!("the hook was fired {} times, but no job for {} started on this minion", memory.firings, apply.argument());
+        // This bootstrap has failed; the next run begins one.
+        memory.phase = Phase::Failed;
+        memory.firings = 0;
+        store.keep_memory(memory)?;
+        let failure = if keys.is_some() {
             enroll::ask_the_audit(Failure::new(Kind::NoReaction, format!("{what}: the claim was refused, or nobody decides claims")), id)
+        } else if let Some((jid, why)) = watch.refused() {
+            Failure::new(Kind::NoReaction, format!("{what}; job {jid}, which runs them, came of something else: {why}"))
         } else {
             Failure::new(Kind::NoReaction, format!("{what}: nobody answers the tag {tag}"))
-        }
-        .fact("tag", tag))
+        };
+        Err(failure.fact("tag", tag))
     }
 }
 
@@ -217,7 +270,16 @@ fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
     match same {
         // The states held, and are wanted again: that is another bootstrap.
         Some(memory) if memory.phase != Phase::Held || !scene.again => memory,
-        _ => Memory { schema: 1, instance, asked, bootstrap_id: new_uuid(), before: jobs::known(place), phase: Phase::Failed },
+        _ => Memory {
+            schema: 1,
+            instance,
+            asked,
+            bootstrap_id: new_uuid(),
+            before: jobs::known(place),
+            phase: Phase::Failed,
+            firings: 0,
+            tells_id: scene.store.memory().and_then(|memory| memory.tells_id),
+        },
     }
 }
 
@@ -238,7 +300,8 @@ fn new_uuid() -> String {
     })
 }
 
-fn judged(scene: &Scene, apply: &Apply, jid: &Jid, outcome: Outcome) -> Result<States, Failure> {
+/// What a state run's end means. `tests_by` is the file that makes this minion try states only, if it was not the job itself.
+fn judged(scene: &Scene, apply: &Apply, jid: &Jid, outcome: Outcome, tests_by: Option<&Path>) -> Result<States, Failure> {
     let names = apply.argument();
     match outcome {
         Outcome::Held(states) => {
@@ -255,13 +318,44 @@ fn judged(scene: &Scene, apply: &Apply, jid: &Jid, outcome: Outcome) -> Result<S
             };
             Err(Failure::new(Kind::StateFailed, format!("{names} does not hold: {which}")).fact("jid", jid.as_str()))
         }
+        Outcome::Pending(states) => {
+            scene.journal.note_states(states.clone());
+            let whose = match tests_by {
+                Some(path) => format!("the minion's option `test` in {} is true", path.display()),
+                None => "the job was given test=True, by the reactor or by the minion's options".to_owned(),
+            };
+            let message = format!("{names} was only tried: {} of {} states would change something, and nothing was applied: {whose}", states.pending, states.total);
+            let failure = Failure::new(Kind::StatePending, message).fact("jid", jid.as_str());
+            Err(match tests_by {
+                Some(path) => failure.hint(format!("Take `test: True` out of {}, or set it to False in minion.config, and run again.", path.display())),
+                None => failure,
+            })
+        }
         Outcome::NotRendered { lines, pillar } => {
             let what = if pillar { "the pillar of this minion has errors" } else { "Salt could not render the states" };
             let failure = Failure::new(Kind::StateNotRendered, format!("{names} did not run: {what}: {}", lines.join(" | "))).fact("jid", jid.as_str());
             Err(if pillar { failure.hint(format!("On the master try `salt '{}' pillar.items`; the errors stand under _errors.", scene.settings.minion.id)) } else { failure })
         }
-        Outcome::Busy { lines, .. } => Err(Failure::new(Kind::StateNotRendered, format!("{names} did not run: another state run was in the way twice: {}", lines.join(" ")))
+        Outcome::Busy { lines, .. } => Err(Failure::new(Kind::StateNotRendered, format!("{names} did not run: another state run was in the way: {}", lines.join(" ")))
             .hint("See what runs states on this minion (a schedule, startup_states, another reactor); the reactor shipped with this program queues instead.")
             .fact("jid", jid.as_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::interrupt::Interrupt;
+    use crate::words::deadline::Deadline;
+
+    #[test]
+    fn a_longer_deadline_waits_longer_for_the_job() {
+        let waits = |firings, minutes: u64| {
+            let patience = Patience::until(Deadline::after(Duration::from_secs(60 * minutes)), Interrupt::default());
+            reaction_time(firings, &patience).as_secs_f64().round()
+        };
+        assert_eq!((waits(1, 3), waits(1, 30)), (60.0, 600.0));
+        // Of what is left by then; so the last third is never waited for.
+        assert_eq!((waits(2, 2), waits(2, 20)), (60.0, 600.0));
     }
 }

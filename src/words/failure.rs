@@ -33,6 +33,7 @@ pub enum Kind {
     StateFailed,
     StateNotRendered,
     StateTimeout,
+    StatePending,
     OutOfTime,
     Interrupted,
     SignalUndelivered,
@@ -41,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their codes.
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Done,
         Kind::Config,
         Kind::Usage,
@@ -66,6 +67,7 @@ impl Kind {
         Kind::StateFailed,
         Kind::StateNotRendered,
         Kind::StateTimeout,
+        Kind::StatePending,
         Kind::OutOfTime,
         Kind::Interrupted,
         Kind::SignalUndelivered,
@@ -99,6 +101,7 @@ impl Kind {
             Kind::StateFailed => 51,
             Kind::StateNotRendered => 52,
             Kind::StateTimeout => 53,
+            Kind::StatePending => 54,
             Kind::OutOfTime => 60,
             Kind::Interrupted => 61,
             Kind::SignalUndelivered => 70,
@@ -133,6 +136,7 @@ impl Kind {
             Kind::StateFailed => "state-failed",
             Kind::StateNotRendered => "state-not-rendered",
             Kind::StateTimeout => "state-timeout",
+            Kind::StatePending => "state-pending",
             Kind::OutOfTime => "out-of-time",
             Kind::Interrupted => "interrupted",
             Kind::SignalUndelivered => "signal-undelivered",
@@ -165,8 +169,9 @@ impl Kind {
             Kind::MinionNotConnected => "The minion's key is accepted, but the minion did not connect.",
             Kind::NoReaction => "The hook was fired, but no job came of it.",
             Kind::StateFailed => "The states ran, and at least one failed.",
-            Kind::StateNotRendered => "The states could not be run: not found, not rendered, or the pillar has errors.",
+            Kind::StateNotRendered => "The states could not be run: not found, not rendered, no state in them, or the pillar has errors.",
             Kind::StateTimeout => "The states were still running when the time was up.",
+            Kind::StatePending => "The states were only tried: changes are pending, and nothing was applied.",
             Kind::OutOfTime => "The deadline passed.",
             Kind::Interrupted => "The program was told to stop.",
             Kind::SignalUndelivered => "The work is done, but Heat could not be told.",
@@ -223,6 +228,7 @@ impl Kind {
             }
             Kind::StateNotRendered => "Try `salt-call state.show_sls STATE` here; the message carries Salt's own words.",
             Kind::StateTimeout => "See what hangs with `salt-call saltutil.running`; raise the deadline if the states are only slow.",
+            Kind::StatePending => "Take `test: True` away, in the minion's configuration or in the reactor, and run again.",
             Kind::OutOfTime => {
                 "See which step took the time in `heat-salt-bootstrap status`; raise `deadline`, and with it the timeout of the wait condition."
             }

@@ -82,6 +82,9 @@ pub struct States {
     pub failed: usize,
     /// How many report changes.
     pub changed: usize,
+    /// How many were only tried, since somebody has set `test: True`, and would change something.
+    #[serde(default)]
+    pub pending: usize,
     /// The ones that failed.
     pub failures: Vec<FailedState>,
 }

@@ -285,7 +285,7 @@ fn classic_trigger(line: Line) {
 
 fn state_not_allowed(line: Line) {
     let mut vm = claiming(line, "claim-other-state");
-    let ended = vm.states(&["second"]).run();
+    let ended = vm.states(&["second"]).deadline(20).run();
     ended.failed(50, "no-reaction", "states").hints("heat_salt_bootstrap.audit");
     decided(&vm.master, "claim-other-state", false, "does not allow second");
     assert!(!vm.path("second.out").exists());

@@ -261,7 +261,13 @@ impl Vm {
     /// Waits until something was asked of salt-api.
     #[track_caller]
     pub fn await_request(&self, request: &str) {
-        let asked = || self.gate.requests().iter().any(|one| one == request);
+        self.await_nth_request(request, 1);
+    }
+
+    /// Waits until it was asked so often, by whomever.
+    #[track_caller]
+    pub fn await_nth_request(&self, request: &str, number: usize) {
+        let asked = || self.gate.requests().iter().filter(|one| *one == request).count() >= number;
         until(LONG, || asked().then_some(())).unwrap_or_else(|error| panic!("no {request}: {error}"));
     }
 

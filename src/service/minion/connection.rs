@@ -22,9 +22,6 @@ pub fn look(minion: &Minion) -> Option<Connected> {
     (process::connections(&minion.pids(), &[minion.place.publish_port]) >= minion.place.masters).then_some(Connected(()))
 }
 
-/// A minion whose key is accepted connects within seconds, or not at all.
-const MOST: Duration = Duration::from_secs(120);
-
 /// Is it connected by now? Fails if it met the wrong master, or will not come up any more.
 pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<Connected>, Failure> {
     minion.place.check_master(master).map_err(|failure| minion.explain(failure))?;
@@ -36,12 +33,13 @@ pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<
     Ok(seen)
 }
 
-/// Waits until the minion holds a connection to the publish port.
+/// Waits until the minion holds a connection to the publish port, for as long as there is time: its key may be waiting for a person.
 pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, patience: &Patience) -> Result<Connected, Failure> {
-    if let Some(connected) = patience.slice(MOST).poll(EVERY, || seen(minion, master))? {
+    let port = minion.place.publish_port;
+    let missing = format!("salt-minion has no connection to the master's publish port {port} yet");
+    if let Some(connected) = patience.poll_aloud(EVERY, &missing, || seen(minion, master))? {
         return Ok(connected);
     }
-    let port = minion.place.publish_port;
     Err(minion.explain(Failure::new(
         Kind::MinionNotConnected,
         format!("salt-minion runs, but holds no connection to the master's publish port {port}"),

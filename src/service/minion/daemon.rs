@@ -45,7 +45,8 @@ pub struct Minion {
     log_new: u64,
 }
 
-/// A minion that is not there for longer than this is not on its way: a slow machine starts it in half of that.
+/// A minion that has neither a pid file nor a process for longer than this has ended, or was never started. Nothing is gained by a
+/// longer deadline: nobody is on the way.
 const ABSENT: Duration = Duration::from_secs(20);
 
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
@@ -178,10 +179,15 @@ fn forget_dead(place: &Place) -> Result<(), Failure> {
     if claimant.is_some_and(process::runs) { Ok(()) } else { files::remove(&claim) }
 }
 
+/// The end of the command line of a minion that was started directly.
+fn start_words(place: &Place) -> String {
+    format!("-d -c {}", place.config_dir.display())
+}
+
 /// Ends a minion that a killed run has started and that has no pid file yet: nobody else keeps it from running beside the next one,
 /// and then each job would be done by both.
 fn end_starting(place: &Place, patience: &Patience) -> Result<(), Failure> {
-    let words = format!("-d -c {}", place.config_dir.display());
+    let words = start_words(place);
     let until = Deadline::after(Duration::from_secs(5));
     let none = patience.slice(Duration::from_secs(10)).poll(Duration::from_millis(20), || {
         let starting = process::with_words(&words);
@@ -232,7 +238,15 @@ impl Minion {
             return Ok(());
         }
         let since = *self.absent_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > ABSENT { Err(self.ended()) } else { Ok(()) }
+        if since.elapsed() <= ABSENT {
+            return Ok(());
+        }
+        // On a machine that stalls its start takes as long as it takes.
+        if !process::with_words(&start_words(&self.place)).is_empty() {
+            self.absent_since = None;
+            return Ok(());
+        }
+        Err(self.ended())
     }
 
     /// The minion is not there. Salt's own words tell why: it ends when the master refuses its key, and when the master's key is

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::debug;
 
 use super::place::Place;
-use crate::decide::job::{self, Outcome, Wanted};
+use crate::decide::job::{self, Kinship, Outcome, Wanted};
 use crate::machine::patience::Patience;
 use crate::machine::{files, process};
 use crate::words::failure::Failure;
@@ -26,7 +26,12 @@ const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Watch<'a> {
     place: &'a Place,
     wanted: Wanted,
+    /// They are not it, whatever they bear.
     others: HashSet<Jid>,
+    /// They were there before the hook was fired the last time, so they are it only if they bear its id.
+    older: HashSet<Jid>,
+    /// The last one that runs the same states, and why it is not ours.
+    refused: Option<(Jid, String)>,
 }
 
 /// How the wait for a job's end came out.
@@ -42,7 +47,25 @@ pub enum Ended {
 impl<'a> Watch<'a> {
     /// Watches among the jobs that are not in `before`.
     pub fn new(place: &'a Place, wanted: Wanted, before: impl IntoIterator<Item = Jid>) -> Watch<'a> {
-        Watch { place, wanted, others: before.into_iter().collect() }
+        Watch { place, wanted, others: before.into_iter().collect(), older: HashSet::new(), refused: None }
+    }
+
+    /// The hook is about to be fired: what is here by now did not come of it. Returns what will never count.
+    pub fn begin(&mut self) -> Vec<Jid> {
+        self.older = known(self.place).into_iter().collect();
+        let mut others: Vec<Jid> = self.others.iter().filter(|jid| self.older.contains(jid)).cloned().collect();
+        others.sort();
+        others
+    }
+
+    /// A job that runs the same states and is not ours, and why.
+    pub fn refused(&self) -> Option<&(Jid, String)> {
+        self.refused.as_ref()
+    }
+
+    /// Does this reactor pass on our id? Known once a job with it was seen.
+    pub fn told_by_id(&self) -> bool {
+        self.wanted.told_by_id
     }
 
     /// Waits until the job is there, running or ended.
@@ -50,20 +73,44 @@ impl<'a> Watch<'a> {
         patience.poll(EVERY, || Ok(self.look()))
     }
 
-    /// Is it there? The earliest of several that fit: a hook that was fired twice starts two.
+    /// Is it there? One that bears our id before one that only looks like it; the earliest of several: a hook that was fired twice
+    /// starts two.
     pub fn look(&mut self) -> Option<Jid> {
         let mut new: Vec<Jid> = known(self.place).into_iter().filter(|jid| !self.others.contains(jid)).collect();
         new.sort();
+        let mut alike = None;
         for jid in new {
             // A file that is not whole yet is looked at again the next time.
             let Some(job) = read(&return_file(self.place, &jid)).or_else(|| read(&proc_file(self.place, &jid))) else { continue };
-            if self.wanted.is(&job) {
-                return Some(jid);
+            match self.wanted.judge(&job) {
+                Kinship::Ours => {
+                    self.wanted.told_by_id = true;
+                    return Some(jid);
+                }
+                Kinship::Alike if self.older.contains(&jid) => self.refuse(jid, Some("it was there before the hook was fired".to_owned())),
+                Kinship::Alike => alike = alike.or(Some(jid)),
+                Kinship::Foreign(why) => self.refuse(jid, why),
             }
-            debug!("job {jid} ({}) is not ours", job.fun);
-            self.others.insert(jid);
         }
-        None
+        alike
+    }
+
+    /// Is there by now a job that bears our id, while this one, which bears none, was taken for it?
+    pub fn better_than(&mut self, taken: &Jid) -> Option<Jid> {
+        (!self.wanted.told_by_id).then(|| self.look()).flatten().filter(|jid| jid != taken && self.wanted.told_by_id)
+    }
+
+    fn refuse(&mut self, jid: Jid, why: Option<String>) {
+        debug!("job {jid} is not ours{}", why.as_ref().map_or_else(String::new, |why| format!(": {why}")));
+        if let Some(why) = why {
+            self.refused = Some((jid.clone(), why));
+        }
+        self.others.insert(jid);
+    }
+
+    /// Was this job told to try the states only?
+    pub fn only_tests(&self, jid: &Jid) -> bool {
+        read(&return_file(self.place, jid)).is_some_and(|job| job.only_tests())
     }
 
     /// Takes a job out of the search.

@@ -40,6 +40,8 @@ pub struct Place {
     pub tmpfiles: Option<PathBuf>,
     /// Somebody else gives grains, which ours hide.
     pub hides_grains: bool,
+    /// The file by which this minion only tries states and applies nothing, if there is one.
+    pub tests_by: Option<PathBuf>,
     /// To how many masters it is connected at once when all is well.
     pub masters: usize,
     /// The minion runs as root, as it does unless told otherwise.
@@ -58,13 +60,24 @@ impl Place {
         let mut known = Known::default();
         let mut others: Vec<PathBuf> =
             std::fs::read_dir(config_dir.join("minion.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        // Salt takes no others (`default_include: minion.d/*.conf`).
+        others.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
         others.sort();
         others.insert(0, config_dir.join("minion"));
+        let mut tests_by = None;
         for path in others.iter().filter(|path| **path != drop_in) {
+            let before = known.only_tests;
             known.note_lines(&files::read_text(path, MOST_BYTES).unwrap_or_default());
+            if known.only_tests && !before {
+                tests_by = Some(path.clone());
+            }
         }
         let hides_grains = known.has_grains && !settings.minion.grains.is_empty();
         known.note_options(&settings.minion.config);
+        if settings.minion.config.contains_key("test") {
+            tests_by = Some(drop_in.clone());
+        }
+        let tests_by = tests_by.filter(|_| known.only_tests);
         let at = |set: &Option<String>, default: &str| root.at(set.as_deref().unwrap_or(default));
         Place {
             drop_in,
@@ -76,6 +89,7 @@ impl Place {
             master_port: known.master_port.unwrap_or(4506),
             tmpfiles: root.at("/usr/lib/tmpfiles.d").is_dir().then(|| root.at(format!("/etc/tmpfiles.d/{PROGRAM}.conf"))),
             hides_grains,
+            tests_by,
             // With failover it has one at a time.
             masters: if known.fails_over { 1 } else { settings.minion.masters.len() },
             as_root: known.user.is_none_or(|user| user == "root"),

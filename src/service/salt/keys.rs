@@ -14,8 +14,6 @@ use crate::service::minion::daemon::Minion;
 use crate::words::failure::{Failure, Kind};
 use crate::words::names::MinionId;
 
-/// A minion that has not shown its key by then will not.
-const KEY_PATIENCE: Duration = Duration::from_secs(180);
 /// How often it is looked, on this machine, whether the minion has begun to talk to the master.
 const LOCAL: Duration = Duration::from_millis(40);
 /// So often a key is accepted before it is thought to stay as it is.
@@ -43,16 +41,16 @@ fn may_not(failure: &Failure) -> bool {
 
 /// Gets this minion's own key accepted. Says whether that changed anything.
 pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patience: &Patience) -> Result<bool, Failure> {
-    let patience = patience.slice(KEY_PATIENCE);
     // Without a minion there will be no key: that is what the master would see.
     let unseen =
         |failure: Failure| if failure.kind == Kind::MinionNotConnected { Failure { kind: Kind::KeyNotSeen, ..failure } } else { failure };
-    let ours = own_key(minion, &patience).map_err(unseen)?;
-    await_first_contact(minion, &patience).map_err(unseen)?;
+    let ours = own_key(minion, patience).map_err(unseen)?;
+    await_first_contact(minion, patience).map_err(unseen)?;
     let mut look = Look::new(id, Some(ours));
-    let judgement = patience.poll(REMOTE, || {
+    let missing = format!("the key of {id} has not reached the master yet");
+    let judgement = patience.poll_aloud(REMOTE, &missing, || {
         minion.check().map_err(unseen)?;
-        Ok(Some(look.at_master(session, &patience)?).filter(|judgement| *judgement != Judgement::Absent))
+        Ok(Some(look.at_master(session, patience)?).filter(|judgement| *judgement != Judgement::Absent))
     })?;
     match judgement {
         None | Some(Judgement::Absent) => return Err(minion.explain(look.not_seen())),
@@ -61,9 +59,9 @@ pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patienc
         Some(other) => return Err(look.refused(other)),
     }
     for _ in 0..ACCEPTS {
-        accept_exactly(session, id, &patience)?;
+        accept_exactly(session, id, patience)?;
         // Neither the reply's success nor what it returned proves anything: look again.
-        match look.at_master(session, &patience)? {
+        match look.at_master(session, patience)? {
             Judgement::Accepted => return Ok(true),
             // A busy master that was just answering the minion writes its key down as pending once more (3008).
             Judgement::Pending => patience.pause(REMOTE)?,
@@ -108,7 +106,7 @@ pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &
 
 /// The key that the minion made for itself, once it has.
 fn own_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
-    let key = patience.poll(LOCAL, || {
+    let key = patience.poll_aloud(LOCAL, "salt-minion has not made its key yet", || {
         minion.check()?;
         minion.place.public_key()
     })?;

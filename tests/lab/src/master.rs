@@ -38,7 +38,7 @@ done
 [ "$HSB_KEEP" = 1 ] || rm -rf "$SUBJECT"
 "#;
 
-const STATES: [(&str, &str); 10] = [
+const STATES: [(&str, &str); 11] = [
     ("ok.sls", include_str!("../states/ok.sls")),
     ("second.sls", include_str!("../states/second.sls")),
     ("fail.sls", include_str!("../states/fail.sls")),
@@ -46,6 +46,7 @@ const STATES: [(&str, &str); 10] = [
     ("occupied.sls", include_str!("../states/occupied.sls")),
     ("held.sls", include_str!("../states/held.sls")),
     ("append.sls", include_str!("../states/append.sls")),
+    ("nothing.sls", include_str!("../states/nothing.sls")),
     ("needs_pillar.sls", include_str!("../states/needs_pillar.sls")),
     ("render.sls", include_str!("../states/render.sls")),
     ("badyaml.sls", include_str!("../states/badyaml.sls")),

@@ -1,0 +1,5 @@
+# No state comes of this file.
+{% if false %}
+never:
+  test.nop
+{% endif %}
