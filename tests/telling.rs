@@ -1,7 +1,7 @@
 //! What Heat could not be told is kept and told later; `check` asks without telling; `template` prints what lies in cloud-init/.
 //! Heat is the stand-in with the measured rules.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -14,6 +14,7 @@ use lab::http::Answer;
 use lab::peer::{Certificate, Scripted};
 use lab::process::Running;
 use lab::tls::Authority;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal::SIGKILL;
 use serde_json::{Value, json};
 
@@ -117,14 +118,108 @@ fn another_stack_is_not_told_what_was_meant_for_this_one() {
     assert!(heat.signals().is_empty() && next.signals().is_empty());
 }
 
+/// With HEAT_SIGNAL both stacks' handles name the same Keystone first.
 #[test]
-fn what_is_refused_for_good_is_not_kept() {
+fn two_stacks_at_one_keystone_are_two() {
+    let peer = Scripted::start(&Authority::new().unwrap(), Certificate::Plain, |request| match request.path.as_str() {
+        "/v3/auth/tokens" => {
+            let headers = vec![("X-Subject-Token".to_owned(), "fresh".to_owned())];
+            Answer::Reply { status: 201, headers, body: json!({"token": {"catalog": []}}).to_string().into_bytes() }
+        }
+        "/v1/p/stacks/one/1/resources/h/signal" => Answer::text(503, "text/plain", "not now"),
+        _ => Answer::json(200, &Value::Null),
+    })
+    .unwrap();
+    let url = format!("http://{}", peer.address());
+    let handle = |stack: &str| {
+        let alarm_url = format!("{url}/v1/p/stacks/{stack}/resources/h/signal");
+        json!({"auth_url": url, "user_id": "u", "password": "p", "project_id": "p", "alarm_url": alarm_url})
+    };
+    let vm = Vm::telling(&handle("one/1"));
+    let run = Running::start(&mut vm.command(&["run"])).unwrap();
+    until(|| peer.requests().iter().any(|request| request.path.contains("/one/1/")));
+    run.signal(SIGKILL).unwrap();
+    run.finish(Duration::from_secs(10)).unwrap();
+    assert!(vm.kept().exists());
+    vm.configure(&handle("two/2"));
+    vm.agent(&["signal", "--kept"], 0);
+    assert!(!peer.requests().iter().any(|request| request.path.contains("/two/2/")));
+    assert!(vm.kept().exists());
+}
+
+/// One 401, 403 or 404 may be a Heat that is being moved, so it is tried again, and kept.
+#[test]
+fn what_is_refused_is_kept() {
     let heat = StandIn::start().unwrap();
     let vm = Vm::telling(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
-    vm.agent(&["signal", "--status", "success"], 70);
-    assert!(!vm.kept().exists());
+    vm.agent(&["run"], 10);
+    assert_eq!(heat.requests().len(), 5);
+    let output = vm.agent(&["signal", "--kept"], 70);
+    assert_eq!(heat.requests().len(), 10);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Heat answered 401"));
+    // The same resource, by a token that is good.
+    vm.configure(&heat.handle());
     vm.agent(&["signal", "--kept"], 0);
-    assert_eq!(heat.requests().len(), 1);
+    assert_eq!((heat.signals().len(), vm.kept().exists()), (1, false));
+}
+
+/// What a run that is under way will tell is its own; whoever comes meanwhile has nothing to tell, whatever is wrong with it.
+#[test]
+fn who_never_had_the_lock_tells_nobody() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    let store = vm.path("var/lib/heat-salt-bootstrap");
+    fs::create_dir_all(&store).unwrap();
+    let lock = Flock::lock(File::create(store.join("lock")).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+    let output = vm.agent(&["run", "--json"], 10);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("minion.master"), "it says what is wrong");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&printed["code"], &printed["signal"]), (&json!(10), &Value::Null));
+    assert!(heat.requests().is_empty() && !store.join("report.json").exists());
+    drop(lock);
+    vm.agent(&["run"], 10);
+    assert_eq!(heat.signals().len(), 1);
+}
+
+/// A report that says nothing about this instance, or nothing that Heat waits for.
+#[test]
+fn a_report_that_is_none_of_heats_business_is_not_told() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    let machine_id = vm.path("etc/machine-id");
+    fs::write(&machine_id, "0123456789abcdef0123456789abcdef").unwrap();
+    vm.agent(&["run"], 10);
+    assert_eq!(heat.signals().len(), 1);
+    let file = vm.path("var/lib/heat-salt-bootstrap/report.json");
+    let report: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(report["instance_id"], "0123456789abcdef0123456789abcdef");
+    let said = |verb: &str, verdict: &str| {
+        let mut report = report.clone();
+        (report["verb"], report["verdict"]) = (verb.into(), verdict.into());
+        fs::write(&file, report.to_string()).unwrap();
+    };
+    for (verb, verdict) in [("install", "done"), ("accept", "done"), ("deregister", "done"), ("deregister", "failed")] {
+        said(verb, verdict);
+        let output = vm.agent(&["signal"], 24);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("`{verb}`, which is only a part")), "{verb}");
+    }
+    // A clone has it of its original.
+    said("run", "done");
+    fs::write(&machine_id, "ffffffffffffffffffffffffffffffff").unwrap();
+    let output = vm.agent(&["signal"], 24);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another instance (0123456789abcdef0123456789abcdef)"));
+    assert_eq!(heat.signals().len(), 1);
+    // The original has something to tell.
+    fs::write(&machine_id, "0123456789abcdef0123456789abcdef").unwrap();
+    vm.agent(&["signal"], 0);
+    said("install", "failed");
+    vm.agent(&["signal"], 0);
+    assert_eq!(heat.signals().len(), 3);
+}
+
+/// Waits for what happens, if it ever does.
+fn until(so: impl Fn() -> bool) {
+    lab::process::until(Duration::from_secs(60), || so().then_some(())).unwrap();
 }
 
 #[test]

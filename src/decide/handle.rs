@@ -115,8 +115,25 @@ impl Handle {
             Way::Heat { login, .. } | Way::Zaqar { login, .. } => &login.auth_url,
             Way::Cfn { url, .. } | Way::Aws(url) | Way::TempUrl(url) => url.expose(),
         };
-        whole.split('?').next().unwrap_or_default()
+        without_query(whole)
     }
+
+    /// Which resource of which stack is told. A handle of another stack at the same Heat is another; one with a fresh token or signature
+    /// for the same resource is the same.
+    pub fn recipient(&self) -> String {
+        match &self.way {
+            Way::Token { .. } | Way::Cfn { .. } | Way::Aws(_) | Way::TempUrl(_) => self.address().to_owned(),
+            Way::Heat { target: Target::Url(url), .. } => without_query(url).to_owned(),
+            Way::Heat { login, target: Target::Resource { stack, resource } } => {
+                format!("{} stack {stack} resource {resource}", login.auth_url)
+            }
+            Way::Zaqar { login, queue } => format!("{} queue {queue}", login.auth_url),
+        }
+    }
+}
+
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }
 
 /// Keys beside a handle's own that say how to reach it.

@@ -175,11 +175,11 @@ pub enum Answer {
     Later(String, Option<Duration>),
     /// Heat would not say this, so it was probably not Heat that answered.
     Odd(String),
-    /// It will never be taken.
-    Never(String),
+    /// It is refused. But so does a Keystone or a Heat that is just being restarted or moved.
+    Refused(String),
 }
 
-/// What a status that ends all hope means, for this transport.
+/// What a status that refuses the signal means, for this transport.
 fn gone(way: &Way) -> &'static str {
     match way {
         Way::Token { .. } => "the handle's token is wrong or has expired, or the stack is gone; HEAT_SIGNAL does not expire",
@@ -201,7 +201,7 @@ pub fn answer(way: &Way, status: u16, body: &[u8], retry_after: Option<Duration>
             Answer::Odd(format!("Heat's address answered {status} with a page, as Heat never does: is the handle's URL right?"))
         }
         200..=299 => Answer::Taken,
-        401 | 403 | 404 | 410 => Answer::Never(format!("Heat answered {status}: {}", gone(way))),
+        401 | 403 | 404 | 410 => Answer::Refused(format!("Heat answered {status}: {}", gone(way))),
         408 | 425 | 429 | 500..=599 => Answer::Later(format!("Heat answered {status}"), retry_after),
         _ => Answer::Odd(format!("Heat answered {status}, which is no answer to a signal: is the handle's URL right?")),
     }
@@ -321,9 +321,9 @@ mod tests {
         assert_eq!(answer(&token, 200, b"", None), Answer::Taken);
         assert!(matches!(answer(&token, 200, b"\n<html>Please log in</html>", None), Answer::Odd(_)));
         assert_eq!(answer(&Way::Aws(Secret::new("http://h/")), 200, b"<Response/>", None), Answer::Taken);
-        assert!(matches!(answer(&token, 401, b"", None), Answer::Never(why) if why.contains("HEAT_SIGNAL")));
+        assert!(matches!(answer(&token, 401, b"", None), Answer::Refused(why) if why.contains("HEAT_SIGNAL")));
         assert!(matches!(answer(&token, 503, b"", Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
         assert!(matches!(answer(&token, 302, b"", None), Answer::Odd(_)));
-        assert!(matches!(answer(&Way::Aws(Secret::new("http://h/")), 403, b"", None), Answer::Never(why) if why.contains("15 minutes")));
+        assert!(matches!(answer(&Way::Aws(Secret::new("http://h/")), 403, b"", None), Answer::Refused(why) if why.contains("15 minutes")));
     }
 }

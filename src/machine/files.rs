@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -221,6 +221,12 @@ impl Lock {
             Err((_, errno)) => Err(cannot("lock", path, &errno.into())),
         }
     }
+}
+
+/// What a directory is known by on this machine, whatever it is called; `None` if it is not there.
+pub fn identity(dir: &Path) -> Option<String> {
+    let meta = fs::metadata(dir).ok()?;
+    Some(format!("directory {}:{}", meta.dev(), meta.ino()))
 }
 
 #[cfg(test)]

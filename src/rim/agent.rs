@@ -131,14 +131,16 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     found.warn_of_open_files();
     let journal = Journal::begin(task.verb, &found.minion_id());
     let store = Store::below(root);
+    journal.name_instance(store.instance());
     // Held here, and not by the thread that takes it: until the report is kept and told.
-    let only_one = Arc::new(Mutex::new(None));
+    let turn = Arc::new(Mutex::new(Turn::Open));
     let mut forgets = false;
     let (signal, deadline, place, result) = match allowed(root).and_then(|()| found.settings()) {
         Err(failure) => {
             // A run that is under way is not waited for: what is wrong here is known already.
-            let lock = store.lock(&Patience::until(Deadline::after(Duration::ZERO), Interrupt::default())).ok();
-            if hold(&only_one, lock) {
+            let at_once = Patience::until(Deadline::after(Duration::ZERO), Interrupt::default());
+            if let Ok(lock) = store.lock(&at_once, || take(&turn, Turn::Others)) {
+                take(&turn, Turn::Ours(lock));
                 journal.show_in(&store);
             }
             (found.signal(), Deadline::after(WITHOUT_SETTINGS), None, Err(failure))
@@ -150,9 +152,10 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
             let (play, again, config) = (task.play, task.again, common.config.clone());
             forgets = settings.forget_secrets && play.is_last();
-            let (root, store, entries, only_one) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&only_one));
+            let (root, store, entries, turn) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&turn));
             let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |patience| {
-                hold(&only_one, Some(store.lock(patience)?));
+                let lock = store.lock(patience, || take(&turn, Turn::Others))?;
+                take(&turn, Turn::Ours(lock));
                 entries.show_in(&store);
                 let config = config.as_deref();
                 let scene = Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, config, again };
@@ -165,6 +168,13 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         }
     };
     logging::quiet();
+    // Whoever never had the lock has done nothing. The run that had it keeps the report and tells Heat.
+    if let (true, Err(failure)) = (is_others(&turn), &result) {
+        if task.json {
+            print(&(json!(Report::failed(journal.circumstances(), None, failure.clone())).to_string() + "\n"));
+        }
+        return complain(failure);
+    }
     let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
     let resumes = interrupted && task.at_boot && root.is_machine() && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
@@ -195,12 +205,23 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     report.code
 }
 
-/// Says whether there was a lock to hold.
-fn hold(slot: &Mutex<Option<Lock>>, lock: Option<Lock>) -> bool {
+/// Whose turn it is: one run works at a time.
+enum Turn {
+    /// Nobody has asked yet, or it cannot be found out.
+    Open,
+    /// Another run is under way.
+    Others,
+    /// It is ours for as long as this is held.
+    Ours(#[expect(dead_code, reason = "held, and never looked at")] Lock),
+}
+
+fn take(slot: &Mutex<Turn>, turn: Turn) {
     // The slot is whole whoever panics.
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    *slot = lock;
-    slot.is_some()
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+}
+
+fn is_others(slot: &Mutex<Turn>) -> bool {
+    matches!(*slot.lock().unwrap_or_else(PoisonError::into_inner), Turn::Others)
 }
 
 /// Makes the report of a run, keeps it, tells Heat, keeps how that went.

@@ -110,14 +110,18 @@ fn after(end: &End, pid: u32, begun: Instant, (verb, json): (&str, bool), root: 
     };
     logging::keep(root);
     warn!("{}", failure.message);
-    let Ok(_only_one) = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default())) else {
+    let Ok(_only_one) = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default()), || ()) else {
         // That one tells Heat how it ends.
         return agent::complain(&failure);
     };
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(begun.elapsed()).as_secs();
+    // One that was killed while it waited for another, which has told Heat by now, never held the lock.
+    if progress.is_none() && store.report().is_some_and(|other| other.started as f64 + other.seconds >= started as f64) {
+        return agent::complain(&failure);
+    }
     let mut of = progress.as_ref().map(|progress| progress.known.clone()).unwrap_or_else(|| {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(begun.elapsed()).as_secs();
         let minion_id = config::find(root, common.config.as_deref(), &common.settings.overrides()).minion_id();
-        Circumstances { verb: verb.to_owned(), minion_id, started, ..Circumstances::default() }
+        Circumstances { verb: verb.to_owned(), minion_id, started, instance_id: store.instance(), ..Circumstances::default() }
     });
     of.seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     let report = speak_for(of, progress.and_then(|progress| progress.step), failure, root, common, &store);
@@ -194,7 +198,7 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         info!("this machine is being rebooted: the run goes on at the next boot");
         return Ok(());
     }
-    let _only_one = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default()))?;
+    let _only_one = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default()), || ())?;
     let failure = Failure::new(Kind::Interrupted, format!("killed {}", progress.during()));
     let report = speak_for(progress.known, progress.step, failure, root, common, &store);
     match report.signal.and_then(|signal| signal.error) {

@@ -43,13 +43,10 @@ pub fn tell(signal: &Signal, report: &mut Report, store: &Store, deadline: Deadl
 /// Delivers a message, or keeps it for the next run or the next boot. It is kept before it is sent, in case this is killed now.
 fn deliver(signal: &Signal, message: &Message, store: &Store, patience: &Patience) -> Result<(), Failure> {
     // A disk that takes nothing is no reason not to tell.
-    store.owe_signal(signal.handle.address(), message).unwrap_or_else(|failure| warn!("{failure}"));
-    let told = heat::tell(signal, message, patience);
-    // What is refused for good is not worth asking for ever.
-    if told.as_ref().err().is_none_or(|untold| untold.for_good) {
-        store.paid_signal().unwrap_or_else(|failure| warn!("{failure}"));
-    }
-    told.map_err(|untold| untold.failure)
+    store.owe_signal(signal.handle.recipient(), message).unwrap_or_else(|failure| warn!("{failure}"));
+    heat::tell(signal, message, patience)?;
+    store.paid_signal().unwrap_or_else(|failure| warn!("{failure}"));
+    Ok(())
 }
 
 /// The verb: sends a status that somebody else decided on; else what Heat has not taken yet; else the last report again.
@@ -80,8 +77,8 @@ pub fn signal(wish: &Wish, root: &Root, common: &Common) -> Result<(), Failure> 
         let message = Message::by_hand(status, wish.reason.as_deref().unwrap_or("signalled by hand"), id);
         return deliver(&signal, &message, &store, &patience);
     }
-    let _only_one = store.lock(&patience)?;
-    let owed = store.owed_signal(signal.handle.address());
+    let _only_one = store.lock(&patience, || ())?;
+    let owed = store.owed_signal(&signal.handle.recipient());
     let reported = store.report().is_some_and(|report| owed.as_ref().is_none_or(|message| is_of(message, &report)));
     match owed {
         Some(message) if !reported => deliver(&signal, &message, &store, &patience),
@@ -98,8 +95,21 @@ fn is_of(message: &Message, report: &Report) -> bool {
     message.data["started"] == json!(report.started) && message.data["verb"] == json!(report.verb)
 }
 
+/// Why Heat is not told of the last report.
+fn untold(report: &Report, store: &Store) -> Option<String> {
+    if !store.is_here(report.instance_id.as_deref()) {
+        let whose = report.instance_id.as_deref().unwrap_or("nobody knows which");
+        return Some(format!("the last report is of another instance ({whose}), of which this one is a copy"));
+    }
+    (!report.is_told()).then(|| format!("the last report is of `{}`, which is only a part of the work", report.verb))
+}
+
 fn tell_again(signal: &Signal, store: &Store, deadline: Deadline) -> Result<(), Failure> {
     let mut report = last_report(store)?;
+    if let Some(why) = untold(&report, store) {
+        return Err(Failure::new(Kind::LocalSystem, format!("there is nothing to tell Heat: {why}"))
+            .hint("`heat-salt-bootstrap run` works and tells Heat; `signal --status` says what you want it to hear."));
+    }
     if report.verdict == Verdict::Done {
         // What was wrong with it is that Heat had not been told.
         report.code = Kind::Done.code();

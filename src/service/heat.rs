@@ -22,24 +22,12 @@ const CFN_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a message stays in a Zaqar queue, in seconds. Heat reads it within one.
 const ZAQAR_TTL: u32 = 3600;
 
-/// Why Heat was not told.
-#[derive(Debug)]
-pub struct Untold {
-    /// The reason.
-    pub failure: Failure,
-    /// Nothing is gained by telling it later.
-    pub for_good: bool,
-}
-
-/// Sends a signal until Heat has taken it, has refused it for good, or the time is up.
-pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Untold> {
-    let client = Client::trusting(needed_ca(signal))
-        .map_err(|why| Untold { failure: undelivered(format!("Heat cannot be told: {why}")), for_good: false })?;
+/// Sends a signal until Heat has taken it, has refused it some times in a row, or the time is up.
+pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Failure> {
+    let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be told: {why}")))?;
     let content = message.content(signal.handle.form);
     let teller = Teller { client: &client, patience };
-    let mut for_good = false;
-    let told = patience.retry("signal", |_| teller.tell(signal, &content).inspect_err(|miss| for_good = matches!(miss, Miss::Final(_))));
-    told.map_err(|failure| Untold { failure, for_good })?;
+    patience.retry("signal", |_| teller.tell(signal, &content))?;
     info!("told Heat {} as {} ({})", message.status.as_str(), message.id, signal.handle.transport());
     Ok(())
 }
@@ -120,8 +108,7 @@ impl Teller<'_> {
         match answer(&handle.way, reply.status, &reply.body, reply.retry_after) {
             Answer::Taken => Ok(()),
             Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
-            Answer::Odd(why) => Err(Miss::Doubtful(undelivered(why))),
-            Answer::Never(why) => Err(Miss::Final(undelivered(why))),
+            Answer::Odd(why) | Answer::Refused(why) => Err(Miss::Doubtful(undelivered(why))),
         }
     }
 
@@ -139,7 +126,7 @@ impl Teller<'_> {
         let reply = self.send("POST", &url, keystone::token_body(login).expose(), &[], TIMEOUT)?;
         match (reply.status, reply.header("x-subject-token")) {
             (200..=299, Some(token)) => Ok(Access { token: Secret::new(token), answer: reply.body }),
-            (401 | 403 | 404, _) => Err(Miss::Final(undelivered(format!(
+            (401 | 403 | 404, _) => Err(Miss::Doubtful(undelivered(format!(
                 "Keystone answered {}: it does not know the stack's user (any more): the stack is gone",
                 reply.status
             )))),

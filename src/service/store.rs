@@ -16,6 +16,8 @@ use crate::words::report::Report;
 
 const DIR: &str = "/var/lib/heat-salt-bootstrap";
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
+/// What QEMU tells its guest by SMBIOS, which Nova sets to the server's id.
+const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 /// Where the reports of earlier runs lie, and how many of them.
 const EARLIER: &str = "reports";
 const MOST_EARLIER: usize = 5;
@@ -58,8 +60,8 @@ pub struct Owed {
     pub schema: u32,
     /// The instance that owes it.
     pub instance: Option<String>,
-    /// The address of the handle it is for. Another stack's is another.
-    pub address: String,
+    /// Which resource of which stack it is for.
+    pub recipient: String,
     /// What Heat is to be told.
     pub message: Message,
 }
@@ -90,8 +92,8 @@ impl Store {
     }
 
     /// Becomes the only run: two at once would fight over the minion and over the report. The second waits for the first, as long
-    /// as its patience lasts, and the lock lasts until everybody has been told.
-    pub fn lock(&self, patience: &Patience) -> Result<Lock, Failure> {
+    /// as its patience lasts, and the lock lasts until everybody has been told. `others` is called once if there is another.
+    pub fn lock(&self, patience: &Patience, mut others: impl FnMut()) -> Result<Lock, Failure> {
         self.prepare()?;
         let path = self.dir.join("lock");
         let mut holder = None;
@@ -101,6 +103,7 @@ impl Store {
                 let pid = files::read_text(&path, 32).unwrap_or_default();
                 info!("another run is under way (pid {pid}): waiting for it");
                 holder = Some(pid);
+                others();
             }
             Ok(lock)
         })?;
@@ -182,16 +185,15 @@ impl Store {
     }
 
     /// Keeps a signal that could not be delivered. It is told later, and only the last one.
-    pub fn owe_signal(&self, address: &str, message: &Message) -> Result<(), Failure> {
+    pub fn owe_signal(&self, recipient: String, message: &Message) -> Result<(), Failure> {
         self.prepare()?;
-        let owed = Owed { schema: 1, instance: self.instance(), address: address.to_owned(), message: message.clone() };
-        self.save("signal.json", &owed)
+        self.save("signal.json", &Owed { schema: 1, instance: self.instance(), recipient, message: message.clone() })
     }
 
-    /// The signal that this instance owes to the handle at this address.
-    pub fn owed_signal(&self, address: &str) -> Option<Message> {
+    /// The signal that this instance owes to this recipient.
+    pub fn owed_signal(&self, recipient: &str) -> Option<Message> {
         let owed: Owed = self.load("signal.json")?;
-        (owed.schema == 1 && owed.instance == self.instance() && owed.address == address).then_some(owed.message)
+        (owed.schema == 1 && self.is_here(owed.instance.as_deref()) && owed.recipient == recipient).then_some(owed.message)
     }
 
     /// Heat has been told.
@@ -214,12 +216,21 @@ impl Store {
         files::remove(&self.dir.join("restart-due"))
     }
 
-    /// Which instance this is: cloud-init's id, which Nova gives out, or else the machine's.
+    /// Which instance this is: cloud-init's id, which Nova gives out, or else the machine's, or the one that the firmware shows. A directory
+    /// that stands for `/` and has none of its own is known by its inode.
     pub fn instance(&self) -> Option<String> {
-        ["/var/lib/cloud/data/instance-id", "/etc/machine-id"].into_iter().find_map(|path| {
-            let text = files::read_text(&self.root.at(path), 1024).ok()?;
-            Some(text.trim().to_owned()).filter(|id| !id.is_empty())
-        })
+        let said = |path: PathBuf| {
+            let text = files::read_text(&path, 1024).ok()?;
+            // machine-id(5): so it reads in an image, until the first boot.
+            Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id != "uninitialized")
+        };
+        let own = ["/var/lib/cloud/data/instance-id", "/etc/machine-id"].into_iter().find_map(|path| said(self.root.at(path)));
+        own.or_else(|| if self.root.is_machine() { said(PRODUCT_UUID.into()) } else { files::identity(self.root.dir()) })
+    }
+
+    /// Is this the instance that was noted? Where it cannot be known, it is not.
+    pub fn is_here(&self, instance: Option<&str>) -> bool {
+        instance.is_some() && self.instance().as_deref() == instance
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

@@ -38,8 +38,9 @@ const FIRINGS: u32 = 2;
 /// far as its report is still there.
 pub fn held_before(scene: &Scene, apply: &Apply) -> Option<Option<States>> {
     let Scene { settings, store, journal, .. } = *scene;
-    let same =
-        |memory: &Memory| memory.phase == Phase::Held && memory.instance == store.instance() && memory.asked == digest_of(settings, apply);
+    let same = |memory: &Memory| {
+        memory.phase == Phase::Held && store.is_here(memory.instance.as_deref()) && memory.asked == digest_of(settings, apply)
+    };
     let memory = store.memory().filter(same)?;
     journal.name_bootstrap(&memory.bootstrap_id);
     let states =
@@ -85,6 +86,7 @@ pub fn apply(
             None => trigger.fire(&mut memory, session, &connected, &mut watch, patience)?,
         };
         info!("job {jid} runs {} on this minion", apply.argument());
+        scene.journal.name_job(&jid);
         let outcome = match watch.end_of(&jid, patience)? {
             Ended::So(outcome) => outcome,
             Ended::NotYet => {
@@ -266,7 +268,7 @@ pub fn bootstrap_id(scene: &Scene, place: &Place) -> Result<String, Failure> {
 /// The memory of this bootstrap of this instance, or a new one.
 fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
     let (instance, asked) = (scene.store.instance(), digest_of(scene.settings, apply));
-    let same = scene.store.memory().filter(|memory| memory.instance == instance && memory.asked == asked);
+    let same = scene.store.memory().filter(|memory| scene.store.is_here(memory.instance.as_deref()) && memory.asked == asked);
     match same {
         // The states held, and are wanted again: that is another bootstrap.
         Some(memory) if memory.phase != Phase::Held || !scene.again => memory,

@@ -114,6 +114,16 @@ impl Journal {
         self.entries().known.minion_id = id.to_owned();
     }
 
+    /// This is the instance, if that can be known.
+    pub fn name_instance(&self, id: Option<String>) {
+        self.entries().known.instance_id = id;
+    }
+
+    /// The states run as this job.
+    pub fn name_job(&self, jid: &Jid) {
+        self.entries().known.jid = Some(jid.to_string());
+    }
+
     /// This bootstrap has an id.
     pub fn name_bootstrap(&self, id: &str) {
         self.entries().known.bootstrap_id = Some(id.to_owned());

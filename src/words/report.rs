@@ -22,6 +22,12 @@ pub struct Report {
     pub minion_id: String,
     /// The id that ties the hook, the job and a re-run together; absent before there is one.
     pub bootstrap_id: Option<String>,
+    /// The instance it is about: the id that cloud-init has of Nova, or the machine's.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// The job that ran the states, once there was one.
+    #[serde(default)]
+    pub jid: Option<String>,
     /// Did everything hold?
     pub verdict: Verdict,
     /// The exit code.
@@ -121,6 +127,12 @@ pub struct Circumstances {
     pub minion_id: String,
     /// The id of this bootstrap, once there is one.
     pub bootstrap_id: Option<String>,
+    /// The instance on which it runs, if that can be known.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// The job that runs the states, once there is one.
+    #[serde(default)]
+    pub jid: Option<String>,
     /// Seconds since 1970 at the start.
     pub started: u64,
     /// Seconds it took.
@@ -153,6 +165,8 @@ impl Report {
             verb: of.verb,
             minion_id: of.minion_id,
             bootstrap_id: of.bootstrap_id,
+            instance_id: of.instance_id,
+            jid: of.jid,
             verdict,
             code: kind.code(),
             reason: kind.reason().to_owned(),
@@ -165,6 +179,15 @@ impl Report {
             steps: of.steps,
             states: of.states,
             signal: None,
+        }
+    }
+
+    /// Is Heat told of this? A link of the chain that did its part has nothing to tell yet, and whoever leaves never has.
+    pub fn is_told(&self) -> bool {
+        match self.verb.as_str() {
+            "run" | "apply" => true,
+            "install" | "accept" => self.verdict == Verdict::Failed,
+            _ => false,
         }
     }
 
