@@ -54,6 +54,8 @@ pub struct Minion {
     pub start: Start,
     /// Name or path of the program.
     pub program: String,
+    /// The key pair came with the image, on purpose: a copy of this machine's disk keeps it.
+    pub keep_key: bool,
     /// Further options.
     pub config: Map<String, Value>,
     /// Grains.

@@ -120,6 +120,7 @@ fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion>
     };
     let start =
         section.choice("start", &[("auto", Start::Auto), ("systemd", Start::Systemd), ("sysv", Start::Sysv), ("direct", Start::Direct)]);
+    let keep_key = section.truth("keep_key").unwrap_or(false);
     let program = section.text("program").unwrap_or("salt-minion").to_owned();
     let config = section.mapping("config").unwrap_or_default();
     for key in config.keys().filter(|key| RESERVED.contains(&key.as_str())) {
@@ -127,7 +128,7 @@ fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion>
     }
     let grains = section.mapping("grains").unwrap_or_default();
     section.finish();
-    Some(Minion { id: id?, masters, trust, start: start.unwrap_or(Start::Auto), program, config, grains })
+    Some(Minion { id: id?, masters, trust, start: start.unwrap_or(Start::Auto), program, keep_key, config, grains })
 }
 
 fn instead_of(key: &str) -> &'static str {

@@ -3,12 +3,16 @@
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{self, WaitPidFlag};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{self, Pid};
+
+use serde::{Deserialize, Serialize};
 
 use super::sockets;
 
@@ -30,6 +34,43 @@ pub fn with_words(words: &str) -> Vec<i32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let wanted = format!(" {words} ");
     pids.filter(|pid| format!(" {} ", command_line(*pid)).contains(&wanted)).filter(|pid| runs(*pid)).collect()
+}
+
+/// A moment on this machine's own clock since it was booted, which nobody sets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Which boot.
+    boot: String,
+    /// Seconds since then, of sleep too.
+    seconds: f64,
+}
+
+/// The kernel tells the start of a process in ticks of this many a second (proc(5), `sysconf(_SC_CLK_TCK)`; 100 on every Linux).
+const TICKS: f64 = 100.0;
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Moment {
+        Moment::at(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0.0, |time| Duration::from(time).as_secs_f64()))
+    }
+
+    fn at(seconds: f64) -> Moment {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Moment { boot: boot.trim().to_owned(), seconds }
+    }
+
+    /// Is it the other one, or later? What is of another boot than the present one is earlier than all of this one.
+    pub fn is_since(&self, other: &Moment) -> bool {
+        self.boot != other.boot || self.seconds >= other.seconds
+    }
+}
+
+/// When a process began, to the end of that tick; `None` if there is no such process.
+pub fn began(pid: i32) -> Option<Moment> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // starttime is the 22nd field; the second one stands in parentheses and may hold anything.
+    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(Moment::at((ticks + 1.0) / TICKS))
 }
 
 /// The process that started this one.
@@ -127,6 +168,21 @@ fn held_by(pid: i32) -> impl Iterator<Item = u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_begins_after_what_was_before_it() {
+        let before = Moment::now();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let began = began(child.id() as i32).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(began.is_since(&before), "{began:?} {before:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!began.is_since(&Moment::now()));
+        assert!(super::began(i32::MAX).is_none());
+        // Whatever was noted before this boot is older.
+        assert!(began.is_since(&Moment { boot: "another".into(), seconds: 1e9 }));
+    }
     use std::net::{TcpListener, TcpStream};
 
     #[test]

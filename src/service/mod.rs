@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod heat;
+pub mod instance;
 pub mod minion;
 pub mod packages;
 pub mod progress;

@@ -10,14 +10,18 @@ use tracing::{info, warn};
 use crate::decide::signal::Message;
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::patience::Patience;
+use crate::machine::process::{self, Moment};
+use crate::service::instance::{Instance, Kinship};
 use crate::words::failure::{Failure, Kind};
 use crate::words::names::Jid;
 use crate::words::report::Report;
 
 const DIR: &str = "/var/lib/heat-salt-bootstrap";
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
-/// What QEMU tells its guest by SMBIOS, which Nova sets to the server's id.
-const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
+/// That the minion has to be restarted, and since when.
+const RESTART_DUE: &str = "restart-due";
+/// Which instance has worked here.
+const INSTANCE: &str = "instance.json";
 /// Where the reports of earlier runs lie, and how many of them.
 const EARLIER: &str = "reports";
 const MOST_EARLIER: usize = 5;
@@ -203,34 +207,61 @@ impl Store {
 
     /// The minion runs with an older configuration than the one that is about to be written.
     pub fn owe_restart(&self) -> Result<(), Failure> {
-        files::ensure(&self.dir.join("restart-due"), b"", 0o600).map(|_| ())
+        self.prepare()?;
+        self.save(RESTART_DUE, &Moment::now())
     }
 
     /// Does it still?
     pub fn owes_restart(&self) -> bool {
-        self.dir.join("restart-due").exists()
+        self.dir.join(RESTART_DUE).exists()
     }
 
-    /// Not any more.
-    pub fn restarted(&self) -> Result<(), Failure> {
-        files::remove(&self.dir.join("restart-due"))
+    /// Since when it does, if it does.
+    pub fn restart_due_since(&self) -> Option<Moment> {
+        self.owes_restart().then(|| self.load(RESTART_DUE).unwrap_or_else(Moment::now))
     }
 
-    /// Which instance this is: cloud-init's id, which Nova gives out, or else the machine's, or the one that the firmware shows. A directory
-    /// that stands for `/` and has none of its own is known by its inode.
+    /// Not any more, if this is the process of a minion that has begun since.
+    pub fn restarted(&self, minion: Option<i32>) -> Result<(), Failure> {
+        let Some(since) = self.restart_due_since() else { return Ok(()) };
+        if minion.and_then(process::began).is_some_and(|began| began.is_since(&since)) {
+            return files::remove(&self.dir.join(RESTART_DUE));
+        }
+        info!("salt-minion still runs with its older configuration: `heat-salt-bootstrap install` restarts it");
+        Ok(())
+    }
+
+    /// The name of this instance, if one is known.
     pub fn instance(&self) -> Option<String> {
-        let said = |path: PathBuf| {
-            let text = files::read_text(&path, 1024).ok()?;
-            // machine-id(5): so it reads in an image, until the first boot.
-            Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id != "uninitialized")
-        };
-        let own = ["/var/lib/cloud/data/instance-id", "/etc/machine-id"].into_iter().find_map(|path| said(self.root.at(path)));
-        own.or_else(|| if self.root.is_machine() { said(PRODUCT_UUID.into()) } else { files::identity(self.root.dir()) })
+        Instance::here(&self.root).name()
     }
 
     /// Is this the instance that was noted? Where it cannot be known, it is not.
     pub fn is_here(&self, instance: Option<&str>) -> bool {
         instance.is_some() && self.instance().as_deref() == instance
+    }
+
+    /// Is this another machine than the one that worked here before? That is what a copy of its disk is.
+    pub fn is_a_copy(&self) -> Option<String> {
+        let noted: Instance = self.load(INSTANCE)?;
+        (noted.compare(&Instance::here(&self.root)) == Kinship::Other).then(|| noted.name().unwrap_or_default())
+    }
+
+    /// From now on this instance works here.
+    pub fn note_instance(&self) -> Result<(), Failure> {
+        let noted: Option<Instance> = self.load(INSTANCE);
+        let here = Instance::here(&self.root);
+        // Before cloud-init has begun less is known than was at the last boot.
+        let here = match &noted {
+            Some(noted) if noted.compare(&here) != Kinship::Other => here.completed_by(noted.clone()),
+            _ => here,
+        };
+        if noted.as_ref() == Some(&here) { Ok(()) } else { self.save(INSTANCE, &here) }
+    }
+
+    /// Forgets what the original of this copy was about, but for its reports, which bear its name.
+    pub fn forget_original(&self) -> Result<(), Failure> {
+        ["bootstrap.json", "signal.json", RESTART_DUE].iter().try_for_each(|name| files::remove(&self.dir.join(name)))
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

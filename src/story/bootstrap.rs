@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use super::journal::Did;
 use super::scene::{Links, Scene};
 use super::{apply, enroll};
 use crate::decide::fingerprint::Fingerprint;
+use crate::decide::key_state::Judgement;
 use crate::decide::package_command::Step;
 use crate::decide::settings::{Accept, Api, Settings, Trust};
 use crate::machine::files;
 use crate::machine::patience::Patience;
 use crate::service::minion::connection;
 use crate::service::minion::daemon::{self, Minion};
+use crate::service::minion::keypair;
 use crate::service::minion::place::Place;
 use crate::service::salt::keys;
 use crate::service::salt::session::Session;
@@ -20,23 +24,28 @@ use crate::service::{packages, unit};
 use crate::words::failure::{Failure, Kind};
 use crate::words::report::States;
 
+/// How long salt-api is asked whether it accepts a minion that is connected; what it does not say by then, a new connection shows.
+const ASKING: Duration = Duration::from_secs(10);
+
 /// Plays the links that are wanted; returns a sentence that says what holds now.
 pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     let Scene { settings, root, store, journal, patience, .. } = *scene;
     let id = &settings.minion.id;
     journal.name_minion(id.as_str());
-    if links.install
-        && links.apply
-        && !scene.again
-        && let Some(states) = in_place(scene)
-    {
-        return Ok(format!("{id} is in place: nothing had to change{}", held(&states)));
-    }
+    be_oneself(scene, links)?;
+    let before = if links.install && links.apply && !scene.again { in_place(scene) } else { None };
     if !settings.splay.is_zero() {
         // Many machines that were started together would ask the master together.
         journal.step("splay", patience, |patience| patience.splay(settings.splay).map(Did::nothing))?;
     }
     let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
+    if let Some(states) = before {
+        if still_accepted(scene, session.as_mut())? {
+            return Ok(format!("{id} is in place: nothing had to change{}", held(&states)));
+        }
+        // The connection is older than whatever has happened to the key.
+        store.owe_restart()?;
+    }
     let master = master(scene, session.as_mut())?;
     let master = master.as_ref();
     let claims = links.accept && settings.accept == Accept::Hook;
@@ -66,7 +75,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     }
     if !links.accept && !links.apply {
         journal.step("start", patience, |patience| started(&mut minion, patience).map(Did::nothing))?;
-        store.restarted()?;
+        store.restarted(minion.pids().first().copied())?;
         return Ok(format!("salt-minion is configured as {id} and runs"));
     }
     let connected = match session.as_mut() {
@@ -81,7 +90,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
             journal.step("connect", patience, |patience| connection::wait(&mut minion, master, patience).map(Did::nothing))?
         }
     };
-    store.restarted()?;
+    store.restarted(minion.pids().first().copied())?;
     if links.apply && !links.accept && settings.apply.is_none() {
         return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
             .hint("Name the states in apply.states, or give --state."));
@@ -102,6 +111,55 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
 /// Where each master has an API of its own the first one is spoken to, and must answer.
 pub fn session_with<'a>(settings: &Settings, api: &'a Api) -> Result<Session<'a>, Failure> {
     if settings.one_api_for_each_master() { Session::at(api, 0) } else { Session::new(api) }
+}
+
+/// A copy of another machine's disk has that one's key pair and memories, and must not use them.
+fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
+    let Scene { settings, root, store, patience, journal, .. } = *scene;
+    let Some(original) = store.is_a_copy() else { return store.note_instance() };
+    if !links.install {
+        return Err(Failure::new(
+            Kind::LocalSystem,
+            format!("this disk is a copy of {original}'s, and this machine has no key pair of its own yet"),
+        )
+        .hint("`heat-salt-bootstrap install` (or `run`) gives it one; an image that brings a key on purpose says so by minion.keep_key."));
+    }
+    if settings.minion.keep_key {
+        info!("this disk is a copy of {original}'s: its key pair stays, since minion.keep_key says so");
+    } else {
+        journal.step("key pair", patience, |patience| {
+            info!("this disk is a copy of {original}'s: this machine gets a key pair of its own");
+            let place = Place::of(root, settings);
+            daemon::stop(settings.minion.start, root, &place, patience)?;
+            keypair::discard(&place).map(Did::change)
+        })?;
+    }
+    store.forget_original()?;
+    store.note_instance()
+}
+
+/// Does the master still accept this minion? A connection that stands proves nothing: Salt keeps it when it deletes the key. salt-api
+/// knows, where the user may ask; else a new connection shows it, which salt-call makes without disturbing the minion.
+fn still_accepted(scene: &Scene, session: Option<&mut Session>) -> Result<bool, Failure> {
+    let Scene { settings, root, journal, patience, .. } = *scene;
+    let place = Place::of(root, settings);
+    let may_ask = settings.accept == Accept::Wheel && settings.api.as_ref().is_some_and(|api| api.password.is_some());
+    journal.step("look", patience, |patience| {
+        if let (true, Some(session)) = (may_ask, session) {
+            let soon = patience.slice(ASKING);
+            let looked = session.log_in(&soon).and_then(|()| keys::inspect(session, &settings.minion.id, place.public_key()?, &soon));
+            match looked {
+                Ok(Judgement::Accepted) => return Ok(Did::nothing(true)),
+                Ok(other) => {
+                    warn!("the key of {} is {other:?} on the master: starting over", settings.minion.id);
+                    return Ok(Did::nothing(false));
+                }
+                Err(failure) if matches!(failure.kind, Kind::KeyRejected | Kind::KeyConflict | Kind::Interrupted) => return Err(failure),
+                Err(failure) => warn!("salt-api cannot be asked whether the key is accepted: {failure}"),
+            }
+        }
+        connection::prove(&settings.minion.program, &place, patience).map(Did::nothing)
+    })
 }
 
 /// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.

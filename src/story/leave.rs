@@ -19,6 +19,13 @@ pub fn leave(scene: &Scene) -> Result<String, Failure> {
     let Scene { settings, root, store, journal, patience, .. } = *scene;
     let id = &settings.minion.id;
     journal.name_minion(id.as_str());
+    if let Some(original) = store.is_a_copy() {
+        return Err(Failure::new(
+            Kind::LocalSystem,
+            format!("this disk is a copy of {original}'s, and so is its key: that one's stays on the master"),
+        )
+        .hint("Deregister the machine that the key was made for."));
+    }
     let place = Place::of(root, settings);
     let api = settings.api.as_ref().filter(|_| settings.accept != Accept::Nobody).ok_or_else(|| {
         Failure::new(Kind::Config, "the configuration does not say how the key could be removed")

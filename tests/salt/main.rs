@@ -10,6 +10,7 @@ mod faults;
 mod fixture;
 mod gate;
 mod good;
+mod instances;
 mod keys;
 mod kills;
 mod secrets;
@@ -28,13 +29,14 @@ type OnEachLine = (&'static str, fn(Line));
 const SLOTS: Slots = Slots { heavy: 3, light: 8 };
 
 fn main() -> ExitCode {
-    let themes: [(&str, &[OnEachLine]); 9] = [
+    let themes: [(&str, &[OnEachLine]); 10] = [
         ("good", good::CASES),
         ("api", api::CASES),
         ("keys", keys::CASES),
         ("enroll", enroll::CASES),
         ("states", states::CASES),
         ("ends", ends::CASES),
+        ("instances", instances::CASES),
         ("check", check::CASES),
         ("secrets", secrets::CASES),
         ("surroundings", surroundings::CASES),

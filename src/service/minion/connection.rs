@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::daemon::Minion;
+use super::place::Place;
 use crate::decide::fingerprint::Fingerprint;
+use crate::machine::command;
 use crate::machine::patience::Patience;
 use crate::machine::process;
 use crate::words::failure::{Failure, Kind};
@@ -31,6 +33,34 @@ pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<
         debug!("salt-minion is connected to port {}", minion.place.publish_port);
     }
     Ok(seen)
+}
+
+/// How long a new connection may take. One that takes longer is not seen, and then the minion is restarted, which makes one: no longer
+/// deadline changes what comes of it.
+const PROOF: Duration = Duration::from_secs(30);
+
+/// Has the master let in a new connection with this minion's key? Made by salt-call, which lies beside the minion's program and shows the
+/// same key (`salt/cli/caller.py`); one that is not accepted waits for ever.
+pub fn prove(program: &str, place: &Place, patience: &Patience) -> Result<bool, Failure> {
+    let beside = command::find(program).map(|path| path.with_file_name("salt-call")).filter(|path| path.exists());
+    let Some(salt_call) = beside else {
+        info!("there is no salt-call beside {program}: restarting the minion shows whether the master still accepts it");
+        return Ok(false);
+    };
+    let (salt_call, config_dir) = (salt_call.to_string_lossy(), place.config_dir.to_string_lossy());
+    let words = [&*salt_call, "--config-dir", &*config_dir, "--out=quiet", "test.ping"];
+    match command::run(&words, &patience.slice(PROOF)) {
+        Ok(finished) if finished.success() => Ok(true),
+        Ok(finished) => {
+            warn!("{}: starting over", finished.failure(Kind::MinionNotConnected).message);
+            Ok(false)
+        }
+        Err(failure) if failure.kind == Kind::OutOfTime => {
+            warn!("the master has not let salt-call in within {:.0} s: starting over", PROOF.as_secs_f64());
+            Ok(false)
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Waits until the minion holds a connection to the publish port, for as long as there is time: its key may be waiting for a person.

@@ -14,7 +14,8 @@ use crate::decide::settings::{Settings, Start};
 use crate::machine::command::{self, Finished, Running};
 use crate::machine::files::{self, Root};
 use crate::machine::patience::Patience;
-use crate::machine::{process, shutdown};
+use crate::machine::process::{self, Moment};
+use crate::machine::shutdown;
 use crate::service::packages::Program;
 use crate::service::store::Store;
 use crate::words::deadline::Deadline;
@@ -39,7 +40,8 @@ pub struct Minion {
     /// Where its files lie.
     pub place: Place,
     starting: Option<Running>,
-    replaced: Option<i32>,
+    /// An older process is another minion, with another configuration.
+    not_before: Option<Moment>,
     absent_since: Option<Instant>,
     log_began: u64,
     log_new: u64,
@@ -153,7 +155,10 @@ pub fn ensure(
     if running.is_none() {
         keypair::mend(&place, patience)?;
     }
-    let commands = commands(manner, program, &place, running.is_some());
+    // A service that is just being started has no pid file yet, and may have read the older configuration.
+    let restart = running.is_some() || (manner == Manner::Systemd && store.owes_restart());
+    let not_before = store.restart_due_since();
+    let commands = commands(manner, program, &place, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {
         let finished = command::run(&borrowed(argv), &patience.slice(Duration::from_secs(60)))?;
@@ -164,7 +169,7 @@ pub fn ensure(
     // What an earlier minion said explains nothing about this one.
     let log_began = files::length(&place.log_file);
     let starting = command::start(&borrowed(last))?;
-    Ok((Minion { place, starting: Some(starting), replaced: running, absent_since: None, log_began, log_new: log_began }, true))
+    Ok((Minion { place, starting: Some(starting), not_before, absent_since: None, log_began, log_new: log_began }, true))
 }
 
 /// Removes what a dead minion has left. Salt takes whatever has its number by now, or what is left of it until somebody has asked how it
@@ -216,12 +221,14 @@ impl Minion {
     /// The minion as it is, for verbs that expect it to run.
     pub fn found(place: Place) -> Minion {
         let log_new = files::length(&place.log_file);
-        Minion { place, starting: None, replaced: None, absent_since: None, log_began: 0, log_new }
+        Minion { place, starting: None, not_before: None, absent_since: None, log_began: 0, log_new }
     }
 
     /// The processes of the minion that was started last; none while it is not up yet.
     pub fn pids(&self) -> Vec<i32> {
-        running(&self.place).filter(|pid| Some(*pid) != self.replaced).map(process::tree).unwrap_or_default()
+        let is_it =
+            |pid: &i32| self.not_before.as_ref().is_none_or(|since| process::began(*pid).is_some_and(|began| began.is_since(since)));
+        running(&self.place).filter(is_it).map(process::tree).unwrap_or_default()
     }
 
     /// Fails if the minion will not come up (any more): the command that starts it has failed, or it is not there for long.

@@ -111,6 +111,12 @@ pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Removes the pair: it is another machine's. The minion, which must not run, makes another.
+pub fn discard(place: &Place) -> Result<(), Failure> {
+    files::remove(&private_of(place))?;
+    files::remove(&place.pki_dir.join("minion.pub"))
+}
+
 /// The pair that lies there; `None` while there is none, or half of one.
 pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
     let Some(public) = place.public_key()? else { return Ok(None) };

@@ -1,0 +1,121 @@
+//! Which machine this is: whether it is the one that a disk was written on, or a copy of it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::files::{self, Root};
+
+/// What QEMU tells its guest by SMBIOS, which Nova sets to the server's id.
+const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
+
+/// What is known of a machine, the best first. Not all of it is known at each moment of a boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// cloud-init's id, which Nova gives out.
+    pub cloud: Option<String>,
+    /// The one of the operating system.
+    pub machine: Option<String>,
+    /// The one that the firmware shows.
+    pub product: Option<String>,
+    /// Of a directory that stands for `/`: its inode.
+    pub directory: Option<String>,
+}
+
+/// How two of them compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// They are one.
+    Same,
+    /// They are two.
+    Other,
+    /// Nothing is known of both.
+    Unknown,
+}
+
+impl Instance {
+    /// This one.
+    pub fn here(root: &Root) -> Instance {
+        let said = |path: PathBuf| {
+            let text = files::read_text(&path, 1024).ok()?;
+            // machine-id(5): so it reads in an image, until the first boot.
+            Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id != "uninitialized")
+        };
+        Instance {
+            cloud: said(root.at("/var/lib/cloud/data/instance-id")),
+            machine: said(root.at("/etc/machine-id")),
+            product: root.is_machine().then(|| said(PRODUCT_UUID.into())).flatten(),
+            directory: (!root.is_machine()).then(|| files::identity(root.dir())).flatten(),
+        }
+    }
+
+    /// The best that is known.
+    pub fn name(&self) -> Option<String> {
+        self.known().into_iter().flatten().next().cloned()
+    }
+
+    /// The first thing that is known of both decides: an id that comes later in a boot makes no other machine of this one.
+    pub fn compare(&self, other: &Instance) -> Kinship {
+        let both = self.known().into_iter().zip(other.known()).find_map(|(one, other)| Some(one? == other?));
+        match both {
+            Some(true) => Kinship::Same,
+            Some(false) => Kinship::Other,
+            None => Kinship::Unknown,
+        }
+    }
+
+    /// With what another says of the same machine where this one says nothing.
+    pub fn completed_by(self, other: Instance) -> Instance {
+        Instance {
+            cloud: self.cloud.or(other.cloud),
+            machine: self.machine.or(other.machine),
+            product: self.product.or(other.product),
+            directory: self.directory.or(other.directory),
+        }
+    }
+
+    fn known(&self) -> [Option<&String>; 4] {
+        [&self.cloud, &self.machine, &self.product, &self.directory].map(Option::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(cloud: &str, machine: &str) -> Instance {
+        let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Instance { cloud: known(cloud), machine: known(machine), ..Instance::default() }
+    }
+
+    #[test]
+    fn what_is_known_of_both_decides() {
+        for (one, other, kinship) in [
+            (("i-1", "m-1"), ("i-1", "m-2"), Kinship::Same),
+            (("i-1", "m-1"), ("i-2", "m-1"), Kinship::Other),
+            // Before cloud-init has begun, and after it.
+            (("", "m-1"), ("i-1", "m-1"), Kinship::Same),
+            (("", "m-1"), ("", "m-2"), Kinship::Other),
+            (("", "m-1"), ("i-1", ""), Kinship::Unknown),
+            (("", ""), ("", ""), Kinship::Unknown),
+        ] {
+            let (one, other) = (instance(one.0, one.1), instance(other.0, other.1));
+            assert_eq!(one.compare(&other), kinship, "{one:?} {other:?}");
+        }
+        assert_eq!(instance("", "m-1").name().as_deref(), Some("m-1"));
+        assert_eq!(instance("", "").name(), None);
+    }
+
+    #[test]
+    fn an_image_has_no_id_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        for text in ["", "uninitialized\n"] {
+            std::fs::write(dir.path().join("etc/machine-id"), text).unwrap();
+            assert_eq!(Instance::here(&root).machine, None);
+        }
+        std::fs::write(dir.path().join("etc/machine-id"), "0123\n").unwrap();
+        assert_eq!(Instance::here(&root).name().as_deref(), Some("0123"));
+    }
+}
