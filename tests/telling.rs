@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -16,6 +16,8 @@ use lab::process::Running;
 use lab::tls::Authority;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal::SIGKILL;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 struct Vm {
@@ -215,6 +217,27 @@ fn a_report_that_is_none_of_heats_business_is_not_told() {
     said("install", "failed");
     vm.agent(&["signal"], 0);
     assert_eq!(heat.signals().len(), 3);
+}
+
+/// A pipe that nobody closes, and a standard input that nobody does: Heat hears of it while it still listens.
+#[test]
+fn a_configuration_that_never_ends_is_told() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    let parts = vm.path("etc/heat-salt-bootstrap/config.d");
+    fs::create_dir(&parts).unwrap();
+    mkfifo(&parts.join("50.json"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let mut piped = vm.command(&["run", "--api-url", "https://h:8000", "--username", "u", "--password-file", "-"]);
+    // It stays open for as long as this test has it.
+    let child = piped.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until(|| !heat.signals().is_empty());
+    let told = &heat.signals()[0];
+    assert_eq!((told.status.as_str(), told.id.as_str()), ("FAILURE", "web-1"));
+    for what in ["50.json: cannot be read: it did not come to its end", "standard input: it did not come to its end"] {
+        assert!(told.reason.contains(what), "{}", told.reason);
+    }
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(10), "{}", String::from_utf8_lossy(&ended.stderr));
 }
 
 /// Waits for what happens, if it ever does.

@@ -25,7 +25,8 @@ fn report(times: usize, all: &[String]) -> Report {
         started: 1,
         seconds: 2.0,
         steps,
-        states: Some(States { total: times, failed: times, changed: 0, failures }),
+        states: Some(States { total: times, failed: times, failures, ..States::default() }),
+        ..Circumstances::default()
     };
     let failure = Failure::new(Kind::StateFailed, text(2)).hint(text(3)).fact(&text(4), text(5));
     Report::failed(of, Some(text(6)), failure)
@@ -58,7 +59,7 @@ fuzz_target!(|data: &[u8]| {
             for status in [200, 201, 302, 400, 403, 404, 429, 500, 503] {
                 match answer(&way, status, rest, None) {
                     Answer::Taken => assert!(status < 300),
-                    Answer::Later(why, _) | Answer::Odd(why) | Answer::Never(why) => sentence(&why, 2_000),
+                    Answer::Later(why, _) | Answer::Odd(why) | Answer::Refused(why) => sentence(&why, 2_000),
                 }
                 probe_answer(&way, status).map_or_else(|why| sentence(&why, 2_000), |_| ());
             }

@@ -1,5 +1,7 @@
 //! Public keys as PEM text, and the fingerprints that Salt makes of them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
 
 use ring::digest;
@@ -38,6 +40,11 @@ impl PublicKey {
             }
             _ => Err("is no public key in PEM form (-----BEGIN PUBLIC KEY----- ...)".into()),
         }
+    }
+
+    /// Is this the key, as PKCS #1 has it? That is what the PEM text ends with in either form (RFC 8017, A.1.1; RFC 5280, 4.1).
+    pub fn holds(&self, pkcs1: &[u8]) -> bool {
+        STANDARD.decode(self.body.concat()).is_ok_and(|der| !pkcs1.is_empty() && der.ends_with(pkcs1))
     }
 
     /// The PEM text, without white space around it.

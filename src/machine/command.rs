@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
@@ -140,14 +140,25 @@ impl Running {
         }))
     }
 
-    /// Waits for its end; at the end of patience its whole process group is killed.
+    /// Waits for its end; at the end of patience its whole process group is killed. Where that was only a part of the time, it is
+    /// the command that took too long.
     pub fn finish(mut self, patience: &Patience) -> Result<Finished, Failure> {
+        let begun = Instant::now();
         match patience.poll(Duration::from_millis(5), || self.poll()) {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 self.kill();
-                Err(Failure::new(Kind::OutOfTime, format!("`{}` did not end in time and was killed", self.command))
-                    .fact("output", end_of(&mut self.stderr)))
+                let spent = begun.elapsed().as_secs_f64();
+                let failure = if patience.all_over() {
+                    Failure::new(
+                        Kind::OutOfTime,
+                        format!("`{}` had not ended after {spent:.0} s, when the time was up, and was killed", self.command),
+                    )
+                } else {
+                    Failure::new(Kind::LocalSystem, format!("`{}` had not ended after {spent:.0} s and was killed", self.command))
+                        .hint("Run the command by hand and see what it waits for.")
+                };
+                Err(failure.fact("output", end_of(&mut self.stderr)))
             }
             Err(failure) => {
                 self.kill();
@@ -217,6 +228,10 @@ mod tests {
     fn at_the_end_of_patience_the_grandchildren_die_too() {
         let failure = run(&["sh", "-c", "sleep 4711 & sleep 4711"], &patience(1)).unwrap_err();
         assert_eq!(failure.kind, Kind::OutOfTime);
+        // There was time, but no command of this kind takes so long.
+        let failure = run(&["sleep", "4711"], &patience(600).slice(Duration::from_millis(100))).unwrap_err();
+        assert_eq!(failure.kind, Kind::LocalSystem);
+        assert!(failure.message.starts_with("`sleep 4711` had not ended after "), "{}", failure.message);
         let left = Command::new("pgrep").args(["-f", "^sleep 4711$"]).output().unwrap();
         assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
     }

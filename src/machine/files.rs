@@ -4,6 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
@@ -53,6 +56,23 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most} bytes")));
     }
     Ok(bytes)
+}
+
+/// Reads what may never answer: a pipe that nobody closes, a file of a mount that is dead. Who reads it is left behind then.
+pub fn read_within(path: &Path, most: u64, span: Duration) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    within(span, move || read(&path, most))
+}
+
+/// Does what may never end, for so long.
+pub fn within<T: Send + 'static>(span: Duration, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let (done, waited) = mpsc::channel();
+    thread::Builder::new().name("read".into()).spawn(move || {
+        // Nobody waits any more.
+        let _ = done.send(work());
+    })?;
+    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not come to its end within {:.0} s", span.as_secs_f64())));
+    waited.recv_timeout(span).unwrap_or_else(late)
 }
 
 /// Reads a text of at most `most` bytes; bytes that are no UTF-8 are replaced.

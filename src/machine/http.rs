@@ -88,6 +88,8 @@ pub enum Distrust {
     NotYetValid,
     /// The certificate is for other names.
     WrongName,
+    /// It is a CA's own certificate, which no server may show.
+    Authority,
     /// What answers there does not speak TLS.
     NotTls,
     /// Something else, in the library's words.
@@ -114,6 +116,7 @@ impl fmt::Display for Distrust {
             Distrust::Expired => f.write_str("its certificate has expired, by this machine's clock"),
             Distrust::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
             Distrust::WrongName => f.write_str("its certificate is for another name"),
+            Distrust::Authority => f.write_str("its certificate is one of a CA (basicConstraints CA:TRUE), and no server's"),
             Distrust::NotTls => f.write_str("it does not speak TLS"),
             Distrust::Other(why) => f.write_str(why),
         }
@@ -305,6 +308,11 @@ fn distrust(error: &rustls::Error) -> Distrust {
             Distrust::WrongName
         }
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Distrust::NotTls,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
+        {
+            Distrust::Authority
+        }
         other => Distrust::Other(other.to_string()),
     }
 }

@@ -16,6 +16,8 @@ use crate::words::failure::{Failure, Kind};
 #[derive(Clone)]
 pub struct Patience {
     deadline: Deadline,
+    /// Of which this one may be a part.
+    whole: Deadline,
     interrupt: Interrupt,
     attempts: Arc<AtomicU32>,
 }
@@ -47,12 +49,12 @@ const LAST_TRY: Duration = Duration::from_secs(1);
 impl Patience {
     /// Until the deadline, or until the interrupt is raised.
     pub fn until(deadline: Deadline, interrupt: Interrupt) -> Patience {
-        Patience { deadline, interrupt, attempts: Arc::default() }
+        Patience { deadline, whole: deadline, interrupt, attempts: Arc::default() }
     }
 
     /// At most `most` of it.
     pub fn slice(&self, most: Duration) -> Patience {
-        Patience { deadline: self.deadline.slice(most), interrupt: self.interrupt.clone(), attempts: Arc::clone(&self.attempts) }
+        Patience { deadline: self.deadline.slice(most), attempts: Arc::clone(&self.attempts), ..self.clone() }
     }
 
     /// The same, counting its tries from one.
@@ -73,6 +75,11 @@ impl Patience {
     /// Is it over?
     pub fn over(&self) -> bool {
         self.deadline.passed()
+    }
+
+    /// Is all of the time over, and not only the part of it that was given to this?
+    pub fn all_over(&self) -> bool {
+        self.whole.passed()
     }
 
     /// Sleeps for `span` or to the end, whichever comes first; an interrupt is a failure.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -126,6 +126,7 @@ fn watched(task: &Task, root: &Root, common: &Common) -> u8 {
 
 /// Works, and reports whatever comes of it: on disk, to Heat, to the person who waits.
 fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
+    let begun = Instant::now();
     logging::keep(root);
     let found = config::find(root, common.config.as_deref(), &common.settings.overrides());
     found.warn_of_open_files();
@@ -147,7 +148,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         }
         Ok(mut settings) => {
             let (signal, place) = (settings.signal.take(), Place::of(root, &settings));
-            let deadline = Deadline::after(settings.deadline);
+            // What it took to find out counts.
+            let deadline = Deadline::after(settings.deadline.saturating_sub(begun.elapsed()));
             logging::until(deadline);
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
             let (play, again, config) = (task.play, task.again, common.config.clone());
@@ -268,9 +270,9 @@ fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Com
         files::read_text(path, MOST_OS_RELEASE)
             .map_err(|error| Failure::new(Kind::Usage, format!("--os-release {}: {error}", path.display())))
     });
-    let plan = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
+    let (plan, failure) = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
     print(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) });
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 fn status(as_json: bool, previous: Option<usize>, root: &Root) -> Result<(), Failure> {

@@ -12,9 +12,11 @@ use crate::service::minion::daemon;
 use crate::service::minion::place::{MAIN_FILE, Place};
 use crate::service::packages::{self, Program};
 use crate::service::store::Store;
+use crate::words::failure::Failure;
 
-/// The plan as JSON: files, commands, requests, in the order in which they would come.
-pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> Value {
+/// The plan as JSON: files, commands, requests, in the order in which they would come; and what `run` would end with, if that is known
+/// already.
+pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> (Value, Option<Failure>) {
     let place = Place::of(root, settings);
     let pinned = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
@@ -29,12 +31,13 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
     let manner = daemon::manner(settings.minion.start, root);
     let program = Program { path: found.clone().unwrap_or_else(|| settings.minion.program.clone().into()) };
     let running = daemon::running(&place);
-    json!({
+    let (install, failure) = packages::plan::plan(&settings.install, &settings.minion.program, root, os_release);
+    let plan = json!({
         "minion_id": settings.minion.id.as_str(),
         "masters": settings.minion.masters,
         "master_finger": pinned.as_ref().map_or(unknown, Fingerprint::as_str),
         "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
-        "install": packages::plan::plan(&settings.install, &settings.minion.program, os_release),
+        "install": install,
         "files": planned_files(root, settings, &place, pinned.as_ref()),
         "start": format!("{manner:?}").to_lowercase(),
         "running": running,
@@ -43,7 +46,8 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
         "report": store.report_path(),
         "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
         "deadline_seconds": settings.deadline.as_secs(),
-    })
+    });
+    (plan, failure)
 }
 
 fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option<&Fingerprint>) -> Value {

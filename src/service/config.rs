@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tracing::{info, warn};
@@ -12,6 +13,7 @@ use crate::decide::fragments::{Fragment, Merged, without_secrets};
 use crate::decide::settings::{Settings, Signal};
 use crate::decide::settings_reader::References;
 use crate::machine::files::{self, Root};
+use crate::words::deadline::Deadline;
 use crate::words::failure::{Failure, Kind};
 use crate::words::secret::Secret;
 
@@ -20,6 +22,12 @@ pub const DEFAULT: &str = "/etc/heat-salt-bootstrap/config.json";
 
 /// No configuration is larger; what is larger is a wrong file.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long all of it may take to be read. A file takes milliseconds; what takes longer is a pipe that nobody closes, or a mount that is
+/// dead, and Heat has to hear of that before it gives the machine up.
+const READING: Duration = Duration::from_secs(30);
+/// What is left for a file that comes after one that took all of it.
+const AT_LEAST: Duration = Duration::from_secs(1);
 
 /// A flag that sets a key: its name, the key's dotted path, the value.
 #[derive(Debug, Clone)]
@@ -44,24 +52,34 @@ pub struct Found {
 pub fn find(root: &Root, file: Option<&Path>, overrides: &[Override]) -> Found {
     // Only what a person names may lie elsewhere: another root does not inherit this machine's defaults.
     let main = file.map_or_else(|| root.at(DEFAULT), |file| root.named(file));
-    let beside = fragments_beside(&main);
+    let reading = Deadline::after(READING);
     let mut unreadable = Vec::new();
-    // The packages bring an empty one, in which nothing is configured.
-    let is_there = std::fs::metadata(&main).is_ok_and(|meta| !meta.is_file() || meta.len() > 0);
+    let (is_there, beside) = {
+        let main = main.clone();
+        // The packages bring an empty one, in which nothing is configured.
+        let look = move || Ok((std::fs::metadata(&main).is_ok_and(|meta| !meta.is_file() || meta.len() > 0), fragments_beside(&main)));
+        // Reading it says what is wrong.
+        files::within(left(reading), look).unwrap_or((true, Vec::new()))
+    };
     if !is_there && (file.is_some() || (beside.is_empty() && overrides.is_empty())) {
         unreadable.push(format!("{}: there is no such file, or it is empty", main.display()));
     }
     let mut sources = Vec::new();
     let mut fragments = Vec::new();
     for path in is_there.then(|| main.clone()).into_iter().chain(beside) {
-        match read_fragment(&path) {
+        match read_fragment(&path, left(reading)) {
             Ok(keys) => fragments.push(Fragment { source: path.display().to_string(), keys }),
             Err(why) => unreadable.push(format!("{}: {why}", path.display())),
         }
         sources.push(path);
     }
     fragments.extend(overrides.iter().map(|set| Fragment { source: set.flag.to_owned(), keys: nested(set.path, &set.value) }));
-    Found { merged: Merged::of(fragments), unreadable, sources, looked_up: Lookup { root: root.clone(), stdin: RefCell::default() } }
+    Found {
+        merged: Merged::of(fragments),
+        unreadable,
+        sources,
+        looked_up: Lookup { root: root.clone(), reading, stdin: RefCell::default() },
+    }
 }
 
 impl Found {
@@ -98,7 +116,11 @@ impl Found {
         use std::os::unix::fs::PermissionsExt;
         for path in &self.sources {
             let open = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
-            if open && files::read_text(path, MOST_BYTES).is_ok_and(|text| text.contains("\"password\"") || text.contains("\"token\"")) {
+            if open
+                && files::read_within(path, MOST_BYTES, AT_LEAST)
+                    .map(|text| String::from_utf8_lossy(&text).into_owned())
+                    .is_ok_and(|text| text.contains("\"password\"") || text.contains("\"token\""))
+            {
                 warn!("{} holds a secret and can be read by everybody: chmod 600 it", path.display());
             }
         }
@@ -111,7 +133,7 @@ pub fn forget_secrets(root: &Root, file: Option<&Path>) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;
     let main = file.map_or_else(|| root.at(DEFAULT), |file| root.named(file));
     for path in std::iter::once(main.clone()).chain(fragments_beside(&main)) {
-        let Some((left, secret_files)) = read_fragment(&path).ok().as_ref().and_then(without_secrets) else { continue };
+        let Some((left, secret_files)) = read_fragment(&path, READING).ok().as_ref().and_then(without_secrets) else { continue };
         let text = format!("{:#}\n", Value::Object(left));
         let mode = std::fs::metadata(&path).map_or(0o600, |meta| meta.permissions().mode() & 0o7777);
         files::write(&path, text.as_bytes(), mode)?;
@@ -136,8 +158,12 @@ fn fragments_beside(main: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn read_fragment(path: &Path) -> Result<Map<String, Value>, String> {
-    let bytes = files::read(path, MOST_BYTES).map_err(|error| format!("cannot be read: {error}"))?;
+fn left(reading: Deadline) -> Duration {
+    reading.remaining().max(AT_LEAST)
+}
+
+fn read_fragment(path: &Path, within: Duration) -> Result<Map<String, Value>, String> {
+    let bytes = files::read_within(path, MOST_BYTES, within).map_err(|error| format!("cannot be read: {error}"))?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(keys)) => Ok(keys),
         Ok(_) => Err("has to hold a mapping: { ... }".into()),
@@ -153,16 +179,17 @@ fn nested(path: &str, value: &Value) -> Map<String, Value> {
 
 struct Lookup {
     root: Root,
+    reading: Deadline,
     // Standard input can be read once, and the settings may be parsed twice.
-    stdin: RefCell<Option<Secret>>,
+    stdin: RefCell<Option<Result<Secret, String>>>,
 }
 
 impl References for Lookup {
     fn file(&self, path: &str) -> Result<Secret, String> {
         if path == "-" {
-            return Ok(self.stdin.borrow_mut().get_or_insert_with(stdin).clone());
+            return self.stdin.borrow_mut().get_or_insert_with(|| stdin(left(self.reading))).clone();
         }
-        files::read(&self.root.named(Path::new(path)), MOST_BYTES)
+        files::read_within(&self.root.named(Path::new(path)), MOST_BYTES, left(self.reading))
             .map_err(|error| error.to_string())
             .and_then(|bytes| String::from_utf8(bytes).map(Secret::new).map_err(|_| "it is no UTF-8 text".into()))
     }
@@ -183,11 +210,12 @@ impl References for Lookup {
     }
 }
 
-fn stdin() -> Secret {
-    let mut text = String::new();
-    // An unreadable standard input reads as empty, and an empty secret is complained about.
-    let _ = std::io::stdin().take(MOST_BYTES).read_to_string(&mut text);
-    Secret::new(text)
+fn stdin(within: Duration) -> Result<Secret, String> {
+    let read = || {
+        let mut text = String::new();
+        std::io::stdin().take(MOST_BYTES).read_to_string(&mut text).map(|_| text)
+    };
+    files::within(within, read).map(Secret::new).map_err(|error| format!("standard input: {error}"))
 }
 
 #[cfg(test)]

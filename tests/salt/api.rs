@@ -5,6 +5,7 @@ use lab::keys::KeyState;
 use lab::listen::ClosedPort;
 use lab::master::{Master, MasterOptions};
 use lab::peer::{Certificate, Scripted};
+use lab::proxy::Proxy;
 use lab::tls::Authority;
 use lab::venv::Line;
 use serde_json::{Value, json};
@@ -21,6 +22,8 @@ pub const CASES: &[OnEachLine] = &[
     ("expired_certificate", |line| bad_certificate(line, Certificate::Expired, "has expired", "clock")),
     ("future_certificate", |line| bad_certificate(line, Certificate::Future, "not valid yet", "clock")),
     ("wrong_name", |line| bad_certificate(line, Certificate::WrongName, "name", "subjectAltName")),
+    ("certificate_of_a_ca", |line| bad_certificate(line, Certificate::Authority, "CA:TRUE", "CA:FALSE")),
+    ("dies_in_between", dies_in_between),
     ("plain_http", |line| bad_certificate(line, Certificate::Plain, "TLS", "disable_ssl")),
     ("port_closed", port_closed),
     ("unknown_name", unknown_name),
@@ -44,6 +47,24 @@ fn next_url(line: Line) {
     let ended = vm.set("api/url", urls).run();
     ended.done().states(2, 0);
     ended.expect(ended.report["steps"][0]["attempts"] == 2, "the second URL at the second try");
+}
+
+/// The first answers the login and no more: whatever has to be asked then is asked of the second.
+fn dies_in_between(line: Line) {
+    for last in ["key.finger_master", "key.print", "key.accept", "POST /hook/states/state"] {
+        let mut vm = Vm::new(line, &format!("dies-at-{}", last.rsplit(['/', '.']).next().unwrap()));
+        let wire = Arc::new(Proxy::start(vm.gate.faults.address()).unwrap());
+        let urls = json!([format!("https://{}", wire.address()), vm.gate.url()]);
+        let cut = Arc::clone(&wire);
+        vm.gate.then(last, move || {
+            cut.refuse(true);
+            cut.drop_connections();
+        });
+        let ended = vm.states(&["append"]).set("api/url", urls).start(&["run"]).finish(&vm);
+        ended.done().states(2, 0);
+        ended.expect(ended.asked("POST /login") == 2, "the second one was logged in to");
+        assert_eq!(vm.runs(), 1, "{last}");
+    }
 }
 
 /// The run ended before anything came to be on the machine.

@@ -1,6 +1,8 @@
 //! Whether this machine is the one that was bootstrapped, and whether its master still knows it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use lab::keys::KeyState;
 use lab::process::until;
@@ -16,6 +18,7 @@ pub const CASES: &[OnEachLine] = &[
     ("api_away_on_the_second_run", api_away_on_the_second_run),
     ("copy_of_a_disk", copy_of_a_disk),
     ("copy_that_keeps_its_key", copy_that_keeps_its_key),
+    ("halves_of_two_pairs", halves_of_two_pairs),
     ("restart_due", restart_due),
 ];
 
@@ -116,6 +119,33 @@ fn copy_that_keeps_its_key(line: Line) {
     ended.expect(ended.changed() == ["states"], "the states run on this instance too");
     assert_eq!(vm.text("etc/salt/pki/minion/minion.pem"), key);
     assert_eq!(vm.runs(), 2);
+}
+
+/// Salt shows the public half and signs with the private one.
+fn halves_of_two_pairs(line: Line) {
+    let vm = Vm::new(line, "two-halves");
+    let pki = vm.path("etc/salt/pki/minion");
+    fs::create_dir_all(&pki).unwrap();
+    let openssl = |arguments: &[&str]| {
+        let made = Command::new("openssl").args(arguments).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        made.stdout
+    };
+    let half = |name: &str| {
+        let private = openssl(&["genrsa", "2048"]);
+        let path = vm.path(name);
+        fs::write(&path, &private).unwrap();
+        (private, openssl(&["rsa", "-in", path.to_str().unwrap(), "-pubout"]))
+    };
+    let ((ours, right), (_, wrong)) = (half("ours.pem"), half("other.pem"));
+    fs::write(pki.join("minion.pem"), &ours).unwrap();
+    fs::set_permissions(pki.join("minion.pem"), fs::Permissions::from_mode(0o400)).unwrap();
+    fs::write(pki.join("minion.pub"), wrong).unwrap();
+    let ended = vm.run();
+    ended.done().states(2, 0);
+    ended.expect(ended.stderr.contains("was not the public half"), "it says so");
+    let [private, public] = ["minion.pem", "minion.pub"].map(|name| fs::read(pki.join(name)).unwrap());
+    assert_eq!((private, public.trim_ascii_end()), (ours, right.trim_ascii_end()));
 }
 
 /// A run was killed between the new configuration and the restart: whoever sees the old process connected has seen nothing yet.

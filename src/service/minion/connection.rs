@@ -55,7 +55,7 @@ pub fn prove(program: &str, place: &Place, patience: &Patience) -> Result<bool, 
             warn!("{}: starting over", finished.failure(Kind::MinionNotConnected).message);
             Ok(false)
         }
-        Err(failure) if failure.kind == Kind::OutOfTime => {
+        Err(failure) if failure.kind == Kind::LocalSystem => {
             warn!("the master has not let salt-call in within {:.0} s: starting over", PROOF.as_secs_f64());
             Ok(false)
         }

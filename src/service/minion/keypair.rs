@@ -1,14 +1,14 @@
 //! The minion's key pair: made before the minion starts, so that its key can be accepted before it first calls; and what it
 //! signs, which only this machine can.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::daemon;
@@ -59,26 +59,58 @@ impl Making {
     /// Waits for the pair and puts it in place. Says whether that worked; if not, the minion makes its own.
     pub fn finish(self, place: &Place, patience: &Patience) -> Result<bool, Failure> {
         let patience = patience.slice(MAKING);
-        let made = self.running.finish(&patience)?;
-        if !made.success() {
-            warn!("openssl made no key pair ({}): the minion makes its own", made.status);
-            return Ok(false);
-        }
+        let made = match self.running.finish(&patience) {
+            Ok(made) if made.success() => made,
+            Ok(made) => {
+                warn!("openssl made no key pair ({}): the minion makes its own", made.status);
+                return Ok(false);
+            }
+            // One that waits for random numbers, say. The minion has another way to get them.
+            Err(failure) if failure.kind == Kind::LocalSystem => {
+                warn!("{}: the minion makes its own key pair", failure.message);
+                return Ok(false);
+            }
+            Err(failure) => return Err(failure),
+        };
         files::ensure_dir(&place.pki_dir, 0o700)?;
         let made = Secret::new(made.stdout);
         // The private half gets its name last: whoever finds it finds both.
         let unnamed = place.pki_dir.join("minion.pem.new");
         files::write(&unnamed, made.expose().as_bytes(), 0o400)?;
-        let half = command::run(&[&self.openssl, "rsa", "-in", &unnamed.display().to_string(), "-pubout"], &patience)?;
-        let Some(text) = half.success().then_some(half.stdout).filter(|text| PublicKey::parse(text).is_ok()) else {
-            warn!("openssl gave no public key ({}): the minion makes its own key pair", half.status);
+        let named = public_half(&self.openssl, &unnamed, &patience)?.filter(|half| is_of(half, &made));
+        // A package that starts the minion, or a person, may have been faster.
+        let other = private_of(place).exists() || daemon::running(place).is_some();
+        let Some(half) = named.filter(|_| !other) else {
+            if other {
+                info!("the minion has made its key pair meanwhile: that one counts");
+            } else {
+                warn!("openssl gave no public key that fits: the minion makes its own key pair");
+            }
             files::remove(&unnamed)?;
             return Ok(false);
         };
-        files::write(&place.pki_dir.join("minion.pub"), text.as_bytes(), 0o644)?;
+        files::write(&place.pki_dir.join("minion.pub"), half.as_bytes(), 0o644)?;
         files::rename(&unnamed, &private_of(place))?;
         Ok(true)
     }
+}
+
+/// The public half of a private key in a file, as openssl writes it; `None` if it does not.
+fn public_half(openssl: &str, private: &Path, patience: &Patience) -> Result<Option<String>, Failure> {
+    match command::run(&[openssl, "rsa", "-in", &private.display().to_string(), "-pubout"], patience) {
+        Ok(half) => Ok(Some(half.stdout).filter(|text| half.status.success() && PublicKey::parse(text).is_ok())),
+        Err(failure) if failure.kind == Kind::LocalSystem => {
+            warn!("{}", failure.message);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Do the two halves belong together?
+fn is_of(public: &str, private: &Secret) -> bool {
+    let Some(Ok(private)) = read_private(private.expose()) else { return false };
+    PublicKey::parse(public).is_ok_and(|public| public.holds(private.public().as_ref()))
 }
 
 fn private_of(place: &Place) -> PathBuf {
@@ -87,7 +119,7 @@ fn private_of(place: &Place) -> PathBuf {
 
 /// Salt ends at half a pair, every time (`salt/crypt.py`, InvalidKeyError), and a machine that loses its power in the minion's first
 /// seconds has one. Half a private key is of no use to anybody: it is set aside, and the minion makes another. A public half that is
-/// missing is made from the private one, if openssl is there.
+/// missing, or another's, is made from the private one, if openssl is there: the minion shows the one and signs with the other.
 pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
     let (private, public) = (private_of(place), place.pki_dir.join("minion.pub"));
     let Ok(Some(bytes)) = files::read_if_there(&private, MOST_BYTES) else { return Ok(()) };
@@ -102,11 +134,17 @@ pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
         files::rename(&private, &aside)?;
         return files::remove(&public);
     }
-    let (false, Some(openssl)) = (public.exists(), command::find("openssl")) else { return Ok(()) };
-    let half = command::run(&[&openssl.display().to_string(), "rsa", "-in", &private.display().to_string(), "-pubout"], patience)?;
-    if half.success() && PublicKey::parse(&half.stdout).is_ok() {
-        warn!("{} was missing: it is made from the private half", public.display());
-        files::write(&public, half.stdout.as_bytes(), 0o644)?;
+    let there = files::read_text(&public, MOST_BYTES).unwrap_or_default();
+    if is_of(&there, &text) || !matches!(read_private(text.expose()), Some(Ok(_))) {
+        return Ok(());
+    }
+    let Some(openssl) = command::find("openssl") else {
+        warn!("{} is not the public half of {}, and there is no openssl to mend it", public.display(), private.display());
+        return Ok(());
+    };
+    if let Some(half) = public_half(&openssl.display().to_string(), &private, &patience.slice(MAKING))? {
+        warn!("{} was not the public half of {}: it is made anew", public.display(), private.display());
+        files::write(&public, half.as_bytes(), 0o644)?;
     }
     Ok(())
 }
@@ -131,6 +169,10 @@ pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
         Failure::new(Kind::LocalSystem, format!("{} cannot be used: {why}", path.display()))
             .hint("It has to be an RSA key of 2,048 to 4,096 bits without a passphrase. Remove minion.pem and minion.pub while the minion is stopped, and run again.")
     })?;
+    if !public.holds(private.public().as_ref()) {
+        return Err(Failure::new(Kind::LocalSystem, format!("minion.pub is not the public half of {}", path.display()))
+            .hint("Remove minion.pub while the minion is stopped, and run again: it is made from the private half."));
+    }
     Ok(Some(KeyPair { public, private }))
 }
 

@@ -141,18 +141,18 @@ fn package_version(patience: &Patience) -> Result<Option<String>, Failure> {
 
 fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, patience: &Patience) -> Failure {
     let preinstalled = install.source == Source::Preinstalled;
-    let Some(path) = there else {
-        let how = if preinstalled { "although install.source says preinstalled" } else { "although its package was" };
-        return Failure::new(Kind::PackageFailed, format!("{program:?} is not installed, {how}")).hint(format!(
-            "Install salt-minion into the image, or give its path in minion.program; it was looked for in {}.",
-            command::PATH
-        ));
-    };
+    let Some(path) = there else { return not_there(program, preinstalled) };
     match version(path, patience) {
         Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
             .fact("found", found),
         Err(failure) => failure,
     }
+}
+
+fn not_there(program: &str, preinstalled: bool) -> Failure {
+    let how = if preinstalled { "although install.source says preinstalled" } else { "although its package was" };
+    Failure::new(Kind::PackageFailed, format!("{program:?} is not installed, {how}"))
+        .hint(format!("Install salt-minion into the image, or give its path in minion.program; it was looked for in {}.", command::PATH))
 }
 
 fn borrowed(words: &[String]) -> Vec<&str> {

@@ -8,17 +8,25 @@ use crate::decide::repository::Repository;
 use crate::decide::settings::{Install, SigningKey, Source};
 use crate::decide::system::{Format, OsRelease, System};
 use crate::machine::command;
+use crate::machine::files::Root;
+use crate::words::failure::Failure;
 
-/// The plan as JSON: the system, the files, the commands. `os_release` is the text of another machine's.
-pub fn plan(install: &Install, program: &str, os_release: Option<&str>) -> Value {
-    if os_release.is_none() && command::find(program).is_some() {
+/// The plan as JSON: the system, the files, the commands; and what the installation would fail of, if that is known already.
+/// `os_release` is the text of another machine's.
+pub fn plan(install: &Install, program: &str, root: &Root, os_release: Option<&str>) -> (Value, Option<Failure>) {
+    let here = os_release.is_none();
+    if here && command::find(program).is_some() {
         let version = install.version.as_ref().map(ToString::to_string);
-        return json!({"program": "is there", "version": version, "note": "installs only if the version is another"});
+        return (json!({"program": "is there", "version": version, "note": "installs only if the version is another"}), None);
     }
-    let system = os_release.map_or_else(system, |text| System::usual(OsRelease::parse(text)));
-    match system {
-        Ok(system) => steps(install, &system),
-        Err(seen) => json!({"problem": format!("salt-minion cannot be installed there: {seen}")}),
+    // Another root is looked at for a machine that is not there yet.
+    let failure = (here && root.is_machine() && install.source == Source::Preinstalled).then(|| super::not_there(program, true));
+    match os_release.map_or_else(system, |text| System::usual(OsRelease::parse(text))) {
+        Ok(system) => (steps(install, &system), failure),
+        Err(seen) => {
+            let problem = json!({"problem": format!("salt-minion cannot be installed there: {seen}")});
+            (problem, Some(failure.unwrap_or_else(|| super::unsupported(seen))))
+        }
     }
 }
 

@@ -20,6 +20,10 @@ use crate::words::secret::Secret;
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// A hook only puts an event on the bus.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so many answers of one kind to a hook a person is told what to do about it.
+const BROKEN: u32 = 3;
+/// Where no salt-api answers, each is asked again after at most this.
+const LONGEST_ROUND: Duration = Duration::from_secs(15);
 /// A logout is a courtesy: the session would die by itself.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -71,7 +75,7 @@ impl<'a> Session<'a> {
                 salt_api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal, reply.retry_after))
             });
             opened.map_err(|miss| {
-                if self.pinned || self.api.urls.len() < 2 {
+                if !self.has_another() {
                     return miss;
                 }
                 self.url = (self.url + 1) % self.api.urls.len();
@@ -131,6 +135,7 @@ impl<'a> Session<'a> {
     ) -> Result<Option<T>, Failure> {
         let (path, body) = (format!("hook/{}", hook.as_str()), body.to_string());
         let mut asked_before = false;
+        let mut broken = 0;
         let fired = self.call(&path, patience, |session, timeout| {
             let seen = if asked_before { came_through() } else { None };
             if seen.is_some() {
@@ -138,6 +143,12 @@ impl<'a> Session<'a> {
             }
             asked_before = true;
             let reply = session.post(&path, &body, true, timeout.min(HOOK_TIMEOUT))?;
+            if reply.status == 500 {
+                broken += 1;
+                if broken == BROKEN {
+                    warn!("salt-api has answered {path} with 500 {BROKEN} times: its event socket is probably broken, as two hooks at the same moment do to Salt 3007 and 3008. On the master restart salt-api, and set thread_pool: 1 below rest_cherrypy. Trying on meanwhile");
+                }
+            }
             salt_api::hook_answer(reply.status, &reply.body)
                 .map_err(|refusal| session.refused_or_lost(&path, refusal, reply.retry_after))?;
             Ok(None)
@@ -145,17 +156,38 @@ impl<'a> Session<'a> {
         fired.or_else(|failure| came_through().map(Some).ok_or(failure))
     }
 
-    /// A call that needs the session: if the session has died, a new one is opened, once.
+    /// A call that needs the session: if the session has died, a new one is opened, once. Where this salt-api does not answer any more and
+    /// there is another, that one is logged in to.
     fn call<T>(
         &mut self,
         what: &str,
         patience: &Patience,
         mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, Miss>,
     ) -> Result<T, Failure> {
-        let mut reopened = false;
+        let (mut reopened, mut moves) = (false, 0);
         loop {
             self.log_in(patience)?;
-            let result = patience.retry(what, |tries| attempt(self, timeout(tries, patience)));
+            let mut dead = false;
+            let result = patience.retry(what, |tries| {
+                let tried = attempt(self, timeout(tries, patience));
+                match tried {
+                    Err(Miss::Passing(failure, _)) if self.has_another() => {
+                        dead = true;
+                        Err(Miss::Final(failure))
+                    }
+                    other => other,
+                }
+            });
+            if let (true, Err(failure)) = (dead && !patience.over(), &result) {
+                self.token = None;
+                self.url = (self.url + 1) % self.api.urls.len();
+                info!("{}; logging in at {}", failure.message, self.base());
+                moves += 1;
+                if moves % self.api.urls.len() == 0 {
+                    patience.pause(LONGEST_ROUND.min(Duration::from_millis(500) * moves as u32))?;
+                }
+                continue;
+            }
             // `refused_or_lost` drops the token of a session that has died.
             if self.token.is_some() || result.is_ok() || reopened {
                 return result;
@@ -173,6 +205,11 @@ impl<'a> Session<'a> {
         }
         let request = Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout };
         self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble))
+    }
+
+    /// Is there another salt-api that may be asked in place of this one?
+    fn has_another(&self) -> bool {
+        !self.pinned && self.api.urls.len() > 1
     }
 
     fn base(&self) -> &str {
@@ -251,9 +288,10 @@ fn unreachable(base: &str, trouble: Trouble) -> Miss {
         Trouble::Tls(distrust @ (Distrust::NotYetValid | Distrust::Expired)) => by_the_clock(base, distrust),
         Trouble::Tls(Distrust::UnknownIssuer) => Miss::Doubtful(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
         Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
+        Trouble::Tls(Distrust::Authority) => Miss::Doubtful(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
         Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
         Trouble::Tls(Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
-        Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; `getent hosts NAME` asks as this program does."), None),
+        Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; programs that ask through nsswitch.conf, as `getent` does, may know names that this one does not: it reads /etc/hosts and asks the servers of resolv.conf."), None),
         Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
         Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
     }

@@ -26,6 +26,8 @@ pub enum Certificate {
     OtherAuthority,
     /// One for another host.
     WrongName,
+    /// The authority's own.
+    Authority,
 }
 
 impl Certificate {
@@ -39,6 +41,7 @@ impl Certificate {
             Certificate::Future => authority.issue(&here, Validity::Future)?,
             Certificate::ValidFrom(moment) => authority.issue(&here, Validity::From(moment))?,
             Certificate::OtherAuthority => Authority::new()?.issue(&here, Validity::Current)?,
+            Certificate::Authority => authority.itself(),
             Certificate::WrongName => authority.issue(&["somewhere-else.example"], Validity::Current)?,
         };
         issued.server_config().map(Some)

@@ -82,6 +82,11 @@ impl Authority {
         Ok(Issued { chain_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
+    /// Its own certificate, shown by a server, as `openssl req -x509` makes one by default.
+    pub fn itself(&self) -> Issued {
+        Issued { chain_pem: self.issuer.pem(), key_pem: self.issuer.key().serialize_pem() }
+    }
+
     /// What a client must trust.
     pub fn ca_pem(&self) -> String {
         self.issuer.pem()
