@@ -106,8 +106,9 @@ impl Vm {
         Vm::on(&shared(line), id)
     }
 
-    /// One on this master.
+    /// One on this master, where nobody of this id has been before. Whose key shall be there already is placed afterwards.
     pub fn on(master: &Arc<Master>, id: &str) -> Vm {
+        master.forget(id).unwrap();
         let root = Root::new(master, id).unwrap();
         let heat = StandIn::start().unwrap();
         let gate = Gate::open(master);

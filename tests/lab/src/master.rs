@@ -108,6 +108,8 @@ pub struct Master {
     ports: Ports,
     daemons: Mutex<Daemons>,
     roots: AtomicUsize,
+    /// How many decisions about an id belong to a machine of before.
+    forgotten: Mutex<BTreeMap<String, usize>>,
     _guard: Guard,
 }
 
@@ -143,6 +145,7 @@ impl Master {
             ports: Ports::pick()?.as_of(options.twin.as_deref()),
             daemons: Mutex::default(),
             roots: AtomicUsize::new(0),
+            forgotten: Mutex::default(),
             _guard: guard,
         };
         master.write_files(options)?;
@@ -379,10 +382,25 @@ impl Master {
         minted.as_str().filter(|token| token.starts_with("hsb1.")).map(str::to_owned).with_context(|| format!("no token: {minted}"))
     }
 
-    /// What the runner of the claims has decided about this id.
+    /// What the runner of the claims has decided about this id, since it was last forgotten.
     pub fn decisions(&self, id: &str) -> Vec<Value> {
+        let before = self.forgotten.lock().unwrap().get(id).copied().unwrap_or_default();
+        self.all_decisions(id).split_off(before)
+    }
+
+    fn all_decisions(&self, id: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.claims_dir().join("audit.log")).unwrap_or_default();
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(|entry: &Value| entry["id"] == id).collect()
+    }
+
+    /// Nobody of this id has been here: a case that is tried once more must not meet what is left of its first try.
+    pub fn forget(&self, id: &str) -> Result<()> {
+        if !self.key_states(id).is_empty() {
+            self.remove_key(id)?;
+        }
+        let decided = self.all_decisions(id).len();
+        self.forgotten.lock().unwrap().insert(id.to_owned(), decided);
+        Ok(())
     }
 
     /// Where the runner of the claims keeps its tokens and its log.
