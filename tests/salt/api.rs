@@ -231,5 +231,6 @@ fn event_socket_broken(line: Line) {
     let ended = vm.states(&["append"]).run();
     ended.done().states(2, 0);
     ended.expect(ended.asked("POST /hook/states/state") > 1, "the first one went out with the second");
+    ended.expect(ended.triggered("states/state") == 1, "and yet it was meant once");
     ended.expect(ended.stderr.contains("did not answer states/state well, but the job is here"), "the log says it");
 }
