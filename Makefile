@@ -191,6 +191,7 @@ release: ## everything that is published, into target/release-VERSION/, or why n
 	@BUILT=$(abspath $(BUILT)) STATIC=$(abspath $(STATIC)) packaging/release.sh $(if $(DRY),--dry)
 
 venvs: venv-3006 venv-3008 venv-heat ## the real Salts and the real Heat that tests and demo run, below CACHE
+	@tests/lab/sweep.sh $(CACHE)
 
 venv-3006 venv-3008 venv-heat: venv-%:
 	@tests/lab/venv.sh $* >/dev/null
