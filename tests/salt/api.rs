@@ -100,7 +100,7 @@ fn port_closed(line: Line) {
     let mut vm = Vm::new(line, "port-closed");
     let closed = ClosedPort::pick().unwrap();
     let url = format!("https://{}", closed.address());
-    let ended = vm.set("api/url", url.as_str()).deadline(6).run();
+    let ended = vm.set("api/url", url.as_str()).deadline(10).run();
     ended.failed(30, "api-unreachable", "login").says(&url);
     let tries = ended.report["facts"]["attempts"].as_str().unwrap().parse::<u32>();
     ended.expect(tries.unwrap() > 1, "it was tried more than once");

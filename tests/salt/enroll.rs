@@ -598,7 +598,7 @@ fn two_masters(line: Line) {
         let token = minted(&vm, json!({}));
         vm.claiming(&token);
         let urls = json!([vm.gate.url(), second.api_url()]);
-        vm.set("minion/master", json!(["127.0.0.1", "127.0.0.2"])).set("api/url", urls).deadline(8);
+        vm.set("minion/master", json!(["127.0.0.1", "127.0.0.2"])).set("api/url", urls).deadline(20);
         vm.run().failed(30, "api-unreachable", "enroll").says(&second.api_url());
     });
 }
