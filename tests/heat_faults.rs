@@ -10,13 +10,13 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::faults::{Fault, Faulty, Lasts, most_tries};
 use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::http::{Answer, Request};
-use lab::process::{Finished, Running, most_memory};
+use lab::process::{Finished, Running, most_memory, until};
 use lab::stall::Stalls;
 use lab::tls::Authority;
 use serde_json::{Value, json};
@@ -73,6 +73,8 @@ struct Cell {
     heat: Arc<StandIn>,
     line: Faulty,
     deadline: u64,
+    /// The line refuses connections until that was met.
+    comes_back: bool,
 }
 
 impl Cell {
@@ -109,7 +111,7 @@ impl Cell {
         fs::write(&file, config.to_string()).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         line.play(fault, lasts, step != Step::Heat, move |request| step.is_at(request));
-        Cell { root, heat, line, deadline }
+        Cell { root, heat, line, deadline, comes_back: fault == Fault::Refused && lasts != Lasts::ForEver }
     }
 
     fn below(&self, path: &str) -> PathBuf {
@@ -121,8 +123,14 @@ impl Cell {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
         let stalls = Stalls::begin();
         let running = Running::start(command.args(arguments).arg("-v").arg("--root").arg(self.root.path())).unwrap();
+        let end = Instant::now() + Duration::from_secs(self.deadline);
         let pid = running.pid();
         let memory = thread::spawn(move || most_memory(pid));
+        if self.comes_back {
+            let so = || running.stderr_so_far().contains("refused").then_some(());
+            until(Duration::from_secs(self.deadline), so).unwrap();
+            self.line.come_back();
+        }
         let finished = running.finish(Duration::from_secs(self.deadline + 120)).unwrap();
         let memory = memory.join().unwrap();
         // It is looked at now and then, and never if the agent ends first.
@@ -133,7 +141,7 @@ impl Cell {
         let limit = self.deadline as f64 + LAST_WORDS + 2.0 * stalls.so_far().as_secs_f64();
         assert!(finished.seconds <= limit, "no end within {limit} s: {finished:?}");
         assert!(self.line.lured().is_empty(), "a redirect was followed");
-        assert!(self.line.is_left_alone(), "Retry-After is not kept to");
+        assert!(self.line.is_left_alone(end, stalls.so_far()), "Retry-After is not kept to");
         for secret in [PASSWORD, self.heat.token()] {
             assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret), "{secret} in {finished:?}");
             assert_eq!(holding(&self.root.path().join("var"), secret), Vec::<PathBuf>::new(), "they hold {secret}");

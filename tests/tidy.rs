@@ -53,31 +53,66 @@ fn modules_stay_small() {
     }
 }
 
+/// Is it `X.Y.Z - YYYY-MM-DD`, and if so, which version?
+fn released(heading: &str) -> Option<&str> {
+    let (version, date) = heading.split_once(" - ")?;
+    let numbers =
+        |text: &str, by: char| text.split(by).map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<_>>>().map(|all| all.len());
+    (numbers(version, '.') == Some(3) && date.len() == 10 && numbers(date, '-') == Some(3)).then_some(version)
+}
+
 #[test]
 fn the_changelog_knows_this_version() {
+    assert_eq!(released("1.2.3 - 2026-01-31"), Some("1.2.3"));
+    assert!(["Unreleased", "1.2 - 2026-01-31", "1.2.3", "1.2.3 - soon"].iter().all(|heading| released(heading).is_none()));
     let text = fs::read_to_string(top().join("CHANGELOG.md")).unwrap();
-    assert!(text.contains(&format!("## {}", env!("CARGO_PKG_VERSION"))) || text.contains("## Unreleased"));
+    let mut sections = text.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap_or((section, "")));
+    let (first, unreleased) = sections.next().unwrap();
+    assert_eq!(first, "Unreleased");
+    let versions: Vec<&str> =
+        sections.map(|(heading, _)| released(heading).unwrap_or_else(|| panic!("{heading:?} is no version with its day"))).collect();
+    // Before the first release there is none.
+    let newest = versions.first().copied().unwrap_or(env!("CARGO_PKG_VERSION"));
+    assert_eq!(newest, env!("CARGO_PKG_VERSION"), "the newest section is that of the version in Cargo.toml");
+    assert!(!versions.is_empty() || unreleased.lines().any(|line| line.starts_with("- ")), "nothing is said of this version");
 }
 
 #[test]
 fn the_map_names_every_module_and_no_other() {
     let map = fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
-    for path in files_below(&top().join("src"), ".rs") {
-        let name = path.strip_prefix(top()).unwrap().to_string_lossy().into_owned();
-        if !name.ends_with("mod.rs") {
-            let short = path.file_stem().unwrap().to_string_lossy().into_owned();
-            assert!(map.contains(&format!("`{short}`")) || map.contains(&name), "ARCHITECTURE.md does not name {name}");
-        }
+    for floor in FLOORS {
+        let dir = top().join("src").join(floor);
+        let row = map.lines().find(|line| line.contains(&format!("| `src/{floor}/` |"))).unwrap_or_else(|| panic!("no row for {floor}"));
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let mut named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        // Others are directories, or no names at all.
+        named.retain(|word| word.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'));
+        let mut modules: Vec<String> =
+            files_below(&dir, ".rs").iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+        modules.retain(|name| name != "mod");
+        named.sort_unstable();
+        modules.sort_unstable();
+        assert!(modules.len() > 5, "{modules:?}");
+        assert_eq!(named, modules, "on the left what ARCHITECTURE.md names of src/{floor}, on the right what is there");
     }
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).args(arguments).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
 fn help_fits_a_terminal_and_names_no_secret() {
-    for verb in ["", "run", "install", "accept", "apply", "signal", "plan", "check", "status", "explain"] {
-        let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
-        let output = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).args(&arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
+    let all = help(&[]);
+    let listed = all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // What goes on a line of its own begins further in.
+    let verbs: Vec<&str> =
+        listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|verb| !verb.is_empty() && *verb != "help").collect();
+    assert!(verbs.len() > 9 && verbs.contains(&"run") && verbs.contains(&"template"), "{verbs:?}");
+    for arguments in verbs.iter().map(|verb| vec![*verb]).chain([vec![]]) {
+        let text = help(&arguments);
         let wide = text.lines().find(|line| line.chars().count() > 110);
         assert_eq!(wide, None, "{arguments:?}");
         for flag in ["--password ", "--token ", "--secret"] {
@@ -106,6 +141,9 @@ fn the_table_of_exit_codes_is_the_programs_own() {
         let row = format!("| {} | {} | {} |", kind.code(), kind.reason(), kind.meaning());
         assert!(page.contains(&row), "docs/exit-codes.md lacks: {row}");
     }
+    let codes: Vec<u8> = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok()).collect();
+    let expected: Vec<u8> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+    assert_eq!(codes, expected, "docs/exit-codes.md has a row for each code, in their order, and no other");
 }
 
 /// What a script is, is read here by other means than there.

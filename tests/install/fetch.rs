@@ -292,8 +292,7 @@ fn nothing_to_fetch_with() {
 fn down() {
     let mut scene = Scene::good();
     scene.server.set_down(true);
-    let finished = scene.give("FETCH_SECONDS", "4").fails("true", 21, "repository-unreachable", "within 4 s");
-    assert!(finished.seconds < 15.0, "{:.1} s", finished.seconds);
+    scene.give("FETCH_SECONDS", "4").fails("true", 21, "repository-unreachable", "within 4 s");
 }
 
 fn down_for_a_while() {

@@ -4,12 +4,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use lab::http::Answer;
+use lab::http::{Answer, Front, Request, Server};
 use lab::island::Island;
-use lab::peer::{Certificate, Scripted};
+use lab::peer::Certificate;
 use lab::venv::Line;
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ fn network_late(line: Line) {
     island.sh("ip address del 127.0.0.1/8 dev lo").unwrap();
     vm.prefix = island.prefix();
     let started = vm.start(&["run"]);
-    thread::sleep(Duration::from_secs(2));
+    started.await_word("trying again");
     assert!(vm.gate.requests().is_empty());
     island.sh("ip address add 127.0.0.1/8 dev lo").unwrap();
     let ended = started.end(&vm);
@@ -87,10 +87,15 @@ fn names_late(line: Line) {
     by_name(&mut vm, "salt.test");
     let island = island(&vm, &["127.0.0.1"]);
     names(&vm, &island, "127.0.0.1 localhost\n");
-    let begun = Instant::now();
-    island.name_server([127, 0, 0, 1], move || begun.elapsed() > Duration::from_secs(3)).unwrap();
+    let known = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&known);
+    island.name_server([127, 0, 0, 1], move || asked.load(Ordering::Relaxed)).unwrap();
     vm.prefix = island.prefix();
-    let ended = vm.run();
+    let started = vm.start(&["run"]);
+    started.await_word("trying again");
+    assert!(vm.gate.requests().is_empty());
+    known.store(true, Ordering::Relaxed);
+    let ended = started.end(&vm);
     ended.done().states(2, 0);
     ended.expect(ended.report["steps"][0]["attempts"].as_u64() > Some(1), "it was tried more than once");
 }
@@ -118,26 +123,31 @@ fn aaaa_refused(line: Line) {
     ended.expect(ended.report["steps"][0]["attempts"] == 1, "the other address is part of the same try");
 }
 
-/// To a machine whose clock is behind a good certificate is one that will be valid some day; then somebody sets the clock.
+/// To a machine whose clock is behind a good certificate is one that will be valid some day; then somebody sets the clock. Here it is
+/// the certificate that moves.
 fn clock_behind(line: Line) {
     let mut vm = Vm::new(line, "clock-behind");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let peer = Scripted::start(vm.master.authority(), Certificate::ValidFrom(now + 4), |_| {
-        Answer::cherrypy_error(401, "Could not authenticate using provided credentials")
-    })
-    .unwrap();
-    let ended = vm.set("api/url", format!("https://{}", peer.address())).deadline(40).run();
+    let [future, good] =
+        [Certificate::Future, Certificate::Good].map(|certificate| certificate.shown(vm.master.authority()).unwrap().unwrap());
+    let is_set = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_set);
+    let shown = move || Front::Tls(Arc::clone(if asked.load(Ordering::Relaxed) { &good } else { &future }));
+    let refused = |_: &Request| Answer::cherrypy_error(401, "Could not authenticate using provided credentials");
+    let peer = Server::behind(shown, refused).unwrap();
+    let started = vm.set("api/url", peer.url()).start(&["run"]);
+    started.await_word("not valid yet");
+    started.await_word("trying again");
+    is_set.store(true, Ordering::Relaxed);
+    let ended = started.end(&vm);
     // That it is refused shows that it was heard.
     ended.failed(32, "login-refused", "login");
-    ended.expect(ended.stderr.contains("not valid yet"), "it is said what it waits for");
-    ended.expect(ended.seconds > 2.0, "it waited");
 }
 
 /// Runs the agent where this piece of shell has changed the mounts; `$ROOT` is the root.
 fn mounted(vm: &mut Vm, change: &str) -> Ended {
     let script = format!("ROOT='{}'\n{change}\nexec \"$@\"", vm.root.path().display());
     vm.prefix = ["unshare", "--mount", "sh", "-ec", &script, "sh"].map(str::to_owned).to_vec();
-    let ended = vm.deadline(30).run();
+    let ended = vm.run();
     vm.prefix.clear();
     ended
 }
@@ -167,7 +177,7 @@ fn disk_full(line: Line) {
     vm.next_stack();
     let ended = mounted(&mut vm, &full("var/lib/heat-salt-bootstrap"));
     told_without_a_report(&ended, "Make room");
-    vm.next_stack().deadline(90).run().done();
+    vm.next_stack().run().done();
 }
 
 fn read_only(line: Line) {
@@ -178,7 +188,7 @@ fn read_only(line: Line) {
     vm.next_stack();
     let ended = mounted(&mut vm, &fixed("var"));
     told_without_a_report(&ended, "read-only");
-    vm.next_stack().deadline(90).run().done();
+    vm.next_stack().run().done();
 }
 
 fn tmp_noexec(line: Line) {

@@ -5,7 +5,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -14,6 +13,9 @@ use rustls::ServerConfig;
 use crate::http::{Answer, At, Front, Request, Server, Then};
 use crate::peer::{Certificate, Scripted};
 use crate::tls::Authority;
+
+/// With so much time left half of it is a second and more, also if the client has used up a second of it before it counts.
+const ENOUGH_FOR_A_PAUSE: Duration = Duration::from_secs(4);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +139,7 @@ impl fmt::Display for Fault {
 pub enum Lasts {
     /// To the end.
     ForEver,
-    /// So many requests or connections; a server that refuses connections is back after a second.
+    /// So many requests or connections; a server that refuses connections is down until [`Faulty::come_back`].
     Times(usize),
 }
 
@@ -161,6 +163,8 @@ struct Play {
     fault: Fault,
     at: Box<dyn Fn(&Request) -> bool + Send>,
     left: Option<usize>,
+    /// How often it was played.
+    played: usize,
     /// Connections meet it already.
     armed: bool,
     seen: Vec<Instant>,
@@ -191,16 +195,21 @@ impl Faulty {
             Lasts::Times(times) => Some(times),
         };
         let armed = at_once && fault.is_of_the_connection();
-        *self.state.play.lock().unwrap() = Some(Play { fault, at: Box::new(at), left, armed, seen: Vec::new() });
+        *self.state.play.lock().unwrap() = Some(Play { fault, at: Box::new(at), left, played: 0, armed, seen: Vec::new() });
         if armed && fault == Fault::Refused {
-            self.state.refuse(left.is_some());
+            self.server.set_down(true);
         }
+    }
+
+    /// A server that refused connections takes them again.
+    pub fn come_back(&self) {
+        self.server.set_down(false);
     }
 
     /// Nothing goes wrong any more.
     pub fn calm(&self) {
         self.state.play.lock().unwrap().take();
-        self.server.set_down(false);
+        self.come_back();
     }
 
     /// How often the fault was met, and its requests seen after it had gone. Connections that are refused nobody sees.
@@ -208,12 +217,17 @@ impl Faulty {
         self.state.play.lock().unwrap().as_ref().map_or(0, |play| play.seen.len())
     }
 
-    /// Was the span kept to that a Retry-After named? All of them are of a second or more; what is left of a deadline may be less
-    /// in the end, so the first two pauses count.
-    pub fn is_left_alone(&self) -> bool {
+    /// Was the span kept to that a Retry-After named, by a client whose time was up at `end`? All of them are of a second or more;
+    /// where there is not so much time, half of what is left is waited. So those pauses count that began while half of it was a second
+    /// and more, whatever this machine `stalled` meanwhile.
+    pub fn is_left_alone(&self, end: Instant, stalled: Duration) -> bool {
         let play = self.state.play.lock().unwrap();
-        let pauses = |play: &Play| play.seen.windows(2).take(2).all(|two| two[1] - two[0] >= Duration::from_secs(1));
-        play.as_ref().is_none_or(|play| !matches!(play.fault, Fault::Status(_, Some(_))) || pauses(play))
+        let enough = ENOUGH_FOR_A_PAUSE + stalled;
+        let kept = |two: &[Instant]| two[1] - two[0] >= Duration::from_secs(1) || end.saturating_duration_since(two[0]) < enough;
+        play.as_ref().is_none_or(|play| {
+            // The request after the last that was spoiled is none too early; those after it nobody has held back.
+            !matches!(play.fault, Fault::Status(_, Some(_))) || play.seen.windows(2).take(play.played).all(kept)
+        })
     }
 
     /// What came to where redirects lead.
@@ -258,30 +272,16 @@ impl State {
             }
             play_here.armed = true;
             play_here.seen.push(Instant::now());
-            let (refused, passes) = (play_here.fault == Fault::Refused, play_here.left.is_some());
+            let refused = play_here.fault == Fault::Refused;
             drop(play);
-            if refused {
-                self.refuse(passes);
+            if let Some(server) = self.server.get().and_then(Weak::upgrade).filter(|_| refused) {
+                server.set_down(true);
             }
             return Answer::Raw(Vec::new());
         }
         let fault = play_here.takes_its_turn();
         drop(play);
         fault.map_or_else(|| honest(request), |fault| self.spoiled(fault, request, || honest(request)))
-    }
-
-    fn refuse(&self, passes: bool) {
-        let Some(server) = self.server.get().and_then(Weak::upgrade) else { return };
-        server.set_down(true);
-        if passes {
-            let server = Arc::downgrade(&server);
-            thread::spawn(move || {
-                thread::sleep(Duration::from_secs(1));
-                if let Some(server) = server.upgrade() {
-                    server.set_down(false);
-                }
-            });
-        }
     }
 
     fn spoiled(&self, fault: Fault, request: &Request, honest: impl Fn() -> Answer) -> Answer {
@@ -335,6 +335,7 @@ impl Play {
             Some(left) => *left -= 1,
             None => {}
         }
+        self.played += 1;
         Some(self.fault)
     }
 }

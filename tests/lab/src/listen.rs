@@ -22,6 +22,16 @@ impl ClosedPort {
         ClosedPort::at(SockaddrIn::new(127, 0, 0, 1, 0))
     }
 
+    /// This very port, which nobody else has or keeps.
+    pub fn take(port: u16) -> Result<ClosedPort> {
+        let bound = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let address = SockaddrIn::new(127, 0, 0, 1, port);
+        // Without SO_REUSEADDR, or another one that is kept in this way would be no hindrance.
+        bind(bound.as_raw_fd(), &address).with_context(|| format!("cannot take {address}"))?;
+        setsockopt(&bound, sockopt::ReuseAddr, &true)?;
+        Ok(ClosedPort { address: SocketAddr::new(address.ip().into(), port), _bound: bound })
+    }
+
     /// Keeps whoever asks for any port from getting this one; whoever asks for this very one gets it, as TcpListener sets
     /// SO_REUSEADDR too and nobody listens here.
     fn at(address: SockaddrIn) -> Result<ClosedPort> {
@@ -136,5 +146,22 @@ fn accept<H: Fn(TcpStream) + Send + Sync + 'static>(gate: &Gate, mut socket: Tcp
                 gate.changed.notify_all();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_free_to_those_who_know_it() {
+        let port = ClosedPort::pick().unwrap().address().port();
+        let taken = ClosedPort::take(port).unwrap();
+        assert!(TcpStream::connect(taken.address()).is_err(), "nobody listens there");
+        assert!(ClosedPort::take(port).is_err(), "it cannot be taken twice");
+        let listening = TcpListener::bind(taken.address()).unwrap();
+        assert!(TcpStream::connect(taken.address()).is_ok());
+        drop(listening);
+        assert!(ClosedPort::take(port).is_err(), "it is kept");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Api, Session};
 use crate::keys::{KeyState, finger};
+use crate::listen::ClosedPort;
 use crate::process::{Guard, end_daemons, run, until};
 use crate::tls::{Authority, Validity};
 use crate::venv::{Line, Venv, salt};
@@ -107,8 +108,11 @@ pub struct Master {
     venv: Venv,
     authority: Authority,
     ports: Ports,
+    _kept: Vec<ClosedPort>,
     daemons: Mutex<Daemons>,
     roots: AtomicUsize,
+    /// How many decisions about an id belong to a machine of before.
+    forgotten: Mutex<BTreeMap<String, usize>>,
     _guard: Guard,
 }
 
@@ -136,14 +140,17 @@ impl Master {
         let venv = salt(options.line)?;
         // Short, because the path of a Unix socket, which lies deep below, may have 107 characters.
         let dir = tempfile::Builder::new().prefix("hsb-").tempdir()?.keep();
+        let (ports, kept) = Ports::pick()?;
         let guard = Guard::new(CLEAN_UP, dir.to_str().context("the temporary directory's name is not UTF-8")?)?;
         let master = Master {
             dir,
             venv,
             authority: Authority::new()?,
-            ports: Ports::pick()?.as_of(options.twin.as_deref()),
+            ports: ports.as_of(options.twin.as_deref()),
+            _kept: kept,
             daemons: Mutex::default(),
             roots: AtomicUsize::new(0),
+            forgotten: Mutex::default(),
             _guard: guard,
         };
         master.write_files(options)?;
@@ -380,10 +387,25 @@ impl Master {
         minted.as_str().filter(|token| token.starts_with("hsb1.")).map(str::to_owned).with_context(|| format!("no token: {minted}"))
     }
 
-    /// What the runner of the claims has decided about this id.
+    /// What the runner of the claims has decided about this id, since it was last forgotten.
     pub fn decisions(&self, id: &str) -> Vec<Value> {
+        let before = self.forgotten.lock().unwrap().get(id).copied().unwrap_or_default();
+        self.all_decisions(id).split_off(before)
+    }
+
+    fn all_decisions(&self, id: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.claims_dir().join("audit.log")).unwrap_or_default();
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(|entry: &Value| entry["id"] == id).collect()
+    }
+
+    /// Nobody of this id has been here: a case that is tried once more must not meet what is left of its first try.
+    pub fn forget(&self, id: &str) -> Result<()> {
+        if !self.key_states(id).is_empty() {
+            self.remove_key(id)?;
+        }
+        let decided = self.all_decisions(id).len();
+        self.forgotten.lock().unwrap().insert(id.to_owned(), decided);
+        Ok(())
     }
 
     /// Where the runner of the claims keeps its tokens and its log.
@@ -548,16 +570,16 @@ impl Ports {
         twin.map_or(self, |twin| Ports { api: self.api, ..twin.ports })
     }
 
-    /// Below the range from which the kernel serves outgoing connections, so that none of those takes a port while
-    /// its daemon is being restarted.
-    fn pick() -> Result<Ports> {
-        let mut held = Vec::new();
+    /// Below the range from which the kernel serves outgoing connections. They are kept as long as the master lives, so that nobody
+    /// takes one before its daemon listens, nor while that is being restarted.
+    fn pick() -> Result<(Ports, Vec<ClosedPort>)> {
+        let mut kept = Vec::new();
         for _ in 0..200 {
             let port = 20_000 + u16::try_from(RandomState::new().hash_one(0) % 12_000)?;
-            held.extend(TcpListener::bind(("127.0.0.1", port)));
-            if let [publish, ret, api] = held.as_slice() {
-                let port = |socket: &TcpListener| socket.local_addr().map(|address| address.port());
-                return Ok(Ports { publish: port(publish)?, ret: port(ret)?, api: port(api)? });
+            kept.extend(ClosedPort::take(port));
+            if let [publish, ret, api] = kept.as_slice() {
+                let port = |kept: &ClosedPort| kept.address().port();
+                return Ok((Ports { publish: port(publish), ret: port(ret), api: port(api) }, kept));
             }
         }
         bail!("no free ports on loopback");

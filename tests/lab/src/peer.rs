@@ -20,8 +20,6 @@ pub enum Certificate {
     Expired,
     /// One that is not valid yet.
     Future,
-    /// One that is valid from this moment on, in seconds since 1970.
-    ValidFrom(u64),
     /// One of a CA that nobody was told of.
     OtherAuthority,
     /// One for another host.
@@ -39,7 +37,6 @@ impl Certificate {
             Certificate::Good => authority.issue(&here, Validity::Current)?,
             Certificate::Expired => authority.issue(&here, Validity::Expired)?,
             Certificate::Future => authority.issue(&here, Validity::Future)?,
-            Certificate::ValidFrom(moment) => authority.issue(&here, Validity::From(moment))?,
             Certificate::OtherAuthority => Authority::new()?.issue(&here, Validity::Current)?,
             Certificate::Authority => authority.itself(),
             Certificate::WrongName => authority.issue(&["somewhere-else.example"], Validity::Current)?,

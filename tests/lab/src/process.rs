@@ -66,11 +66,6 @@ impl Running {
         self.stderr.text()
     }
 
-    /// How long ago it was started.
-    pub fn age(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot send {signal} to {}", self.pid()))

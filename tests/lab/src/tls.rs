@@ -1,7 +1,6 @@
 //! Certificates made for one test: a CA, and what it issues, good and bad.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -21,8 +20,6 @@ pub enum Validity {
     Expired,
     /// Not yet, which is how a good certificate looks to a machine whose clock is behind.
     Future,
-    /// From this moment on, in seconds since 1970.
-    From(u64),
 }
 
 /// A certificate with its chain, and its key.
@@ -75,7 +72,6 @@ impl Authority {
             Validity::Current => (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1)),
             Validity::Expired => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
             Validity::Future => (date_time_ymd(2100, 1, 1), date_time_ymd(2101, 1, 1)),
-            Validity::From(moment) => (date_time_ymd(1970, 1, 1) + Duration::from_secs(moment), date_time_ymd(2100, 1, 1)),
         };
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
