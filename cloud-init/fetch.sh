@@ -162,20 +162,21 @@ fetch() {
     [ -n "$url" ] || fail 10 config 'the program is not here, and there is no URL to fetch it from'
     [ ${#sha256} -eq 64 ] || fail 10 config 'the sha256 of the program is not given, or is not one'
     [ -n "$tool" ] || fail 23 unsupported-system 'none of curl, wget and python3 is here to fetch the program with'
+    shown=$(masked "$url")
     [ -n "$hasher" ] || has "$python" || fail 23 unsupported-system 'none of sha256sum, openssl and python3 is here to verify the program with'
     end=$(($(date +%s) + seconds)) pause=1 wrong=0
     while left=$((end - $(date +%s))) && [ "$left" -gt 0 ]; do
         # Kept in a variable, since a file system may be full.
         if said=$(ask GET "$url" 'Accept: */*' "$work/program" "$left" 2>&1); then
             if is_right "$work/program"; then return; fi
-            why="$url has the sha256 ${sum%% *}, not $sha256"
+            why="$shown has the sha256 ${sum%% *}, not $sha256"
             # A proxy may have called half a file whole; the same three times is another file.
             wrong=$((wrong + 1))
             [ "$wrong" -lt 3 ] || fail 22 package-untrusted "$why"
         else
             why=$(first_line "$said")
             if like 'error:? (http/[0-9.]+ )?(40[0-7]|410)'; then
-                fail 21 repository-unreachable "$url cannot be fetched: $why"
+                fail 21 repository-unreachable "$shown cannot be fetched: $why"
             elif like 'no space|cannot write|curl: .23.'; then
                 fail 24 local-system "the program cannot be written to $work: $why"
             fi
@@ -184,7 +185,7 @@ fetch() {
         sleep "$pause"
         pause=$((pause < 16 ? pause * 2 : 30))
     done
-    fail 21 repository-unreachable "$url could not be fetched within $seconds s: $why"
+    fail 21 repository-unreachable "$shown could not be fetched within $seconds s: $why"
 }
 
 like() {
@@ -192,13 +193,18 @@ like() {
 }
 
 first_line() {
-    printf '%s\n' "$1" | sed -n '/./{p;q;}'
+    masked "$1" | sed -n '/./{p;q;}'
+}
+
+# URLs without who logs in, and without what may be a signature.
+masked() {
+    printf '%s\n' "$1" | sed 's|://[^/@ ]*@|://***@|g; s|\(://[^ ?]*\)?[^ ]*|\1?***|g'
 }
 
 put_in_place() {
     for place in $places; do
         program=$place/heat-salt-bootstrap
-        if why=$({ mkdir -p "$place" && chmod 755 "$place" && cp "$work/program" "$program.new" && chmod 755 "$program.new" &&
+        if why=$({ { [ -d "$place" ] || { mkdir -p "$place" && chmod 755 "$place"; }; } && cp "$work/program" "$program.new" && chmod 755 "$program.new" &&
             "$program.new" --version && mv -f "$program.new" "$program"; } 2>&1); then
             return
         fi

@@ -49,8 +49,10 @@ impl DropIn<'_> {
         }
         // The result of the states is read from the minion's own cache.
         options.insert("cache_jobs".into(), json!(true));
-        // How often the minion asks whether its key has been accepted; by default it sleeps 10 s.
+        // How long the minion sleeps before it asks again whether its key has been accepted: 1, 2, 4, 8 and then 16 s. By default it is
+        // 10 s from the first time on; with 1 s for good a fleet would ask each second for as long as a rebuilt master does not know it.
         options.insert("acceptance_wait_time".into(), json!(1));
+        options.insert("acceptance_wait_time_max".into(), json!(10));
         options.extend(self.config.clone());
         if !self.grains.is_empty() {
             options.insert("grains".into(), Value::Object(self.grains.clone()));
@@ -185,7 +187,7 @@ mod tests {
         let options: Value = serde_json::from_str(json).unwrap();
         assert_eq!(
             options,
-            json!({"id": "web-1", "master": "salt.example.net", "cache_jobs": true, "acceptance_wait_time": 1, "log_level": "info", "grains": {"role": "web"}})
+            json!({"id": "web-1", "master": "salt.example.net", "cache_jobs": true, "acceptance_wait_time": 1, "acceptance_wait_time_max": 10, "log_level": "info", "grains": {"role": "web"}})
         );
     }
 

@@ -55,14 +55,20 @@ impl fmt::Display for Wish {
 /// The upstream part of a package's version: without epoch and revision.
 pub fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
-    version.split(['-', '+', '~']).next().unwrap_or(version)
+    // What follows a tilde comes before the version: 3008.0~rc2 is not 3008.0 yet.
+    version.split(['-', '+']).next().unwrap_or(version)
 }
 
 fn newer(a: &str, b: &str) -> Ordering {
     let numbers = |version: &str| -> Vec<u64> {
         version.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).map(|part| part.parse().unwrap_or(0)).collect()
     };
-    numbers(a).cmp(&numbers(b))
+    let parts = |version| {
+        let (release, before) =
+            upstream(version).split_once('~').map_or((upstream(version), None), |(release, before)| (release, Some(before)));
+        (numbers(release), before.is_none(), numbers(before.unwrap_or_default()))
+    };
+    parts(a).cmp(&parts(b)).then_with(|| numbers(a).cmp(&numbers(b)))
 }
 
 #[cfg(test)]
@@ -92,5 +98,9 @@ mod tests {
         assert_eq!(Wish::choose(Some(&wish("3006.99")), &offered), Err(Some("3006.27-0")));
         assert_eq!(Wish::choose(Some(&wish("3007")), &offered), Err(Some("3008.10-0")));
         assert_eq!(Wish::choose(None, &[]), Err(None));
+        let offered = ["3008.0~rc2-1", "3008.0~rc1-1", "3008.0-1", "3007.9-1"];
+        assert_eq!(Wish::choose(Some(&wish("3008")), &offered), Ok("3008.0-1"));
+        assert_eq!(Wish::choose(Some(&wish("3008")), &offered[..2]), Ok("3008.0~rc2-1"));
+        assert_eq!(Wish::choose(Some(&wish("3008.0")), &offered[..2]), Err(Some("3008.0~rc2-1")));
     }
 }

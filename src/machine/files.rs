@@ -178,6 +178,16 @@ pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), Failure> {
     made.map_err(|error| cannot("make the directory", path, &error))
 }
 
+/// Makes a directory that is root's alone of one that may be there already.
+pub fn ensure_private_dir(path: &Path) -> Result<(), Failure> {
+    ensure_dir(path, 0o700)?;
+    let closed = fs::metadata(path).and_then(|meta| match meta.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(0o700)),
+    });
+    closed.map_err(|error| cannot("close", path, &error))
+}
+
 /// Gives a file that is written another name, for good.
 pub fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
     let renamed = fs::rename(from, to).and_then(|()| File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all());

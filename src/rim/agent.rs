@@ -26,6 +26,7 @@ use crate::story::journal::Journal;
 use crate::story::leave::leave;
 use crate::story::scene::{Links, Scene};
 use crate::words::deadline::Deadline;
+use crate::words::excerpt::without_credentials;
 use crate::words::failure::{Failure, Kind};
 use crate::words::report::{Circumstances, Report, Verdict};
 
@@ -136,7 +137,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     // Held here, and not by the thread that takes it: until the report is kept and told.
     let turn = Arc::new(Mutex::new(Turn::Open));
     let mut forgets = false;
-    let (signal, deadline, place, result) = match allowed(root).and_then(|()| found.settings()) {
+    let mut wanted = None;
+    let (signal, deadline, result) = match allowed(root).and_then(|()| found.settings()) {
         Err(failure) => {
             // A run that is under way is not waited for: what is wrong here is known already.
             let at_once = Patience::until(Deadline::after(Duration::ZERO), Interrupt::default());
@@ -144,10 +146,12 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 take(&turn, Turn::Ours(lock));
                 journal.show_in(&store);
             }
-            (found.signal(), Deadline::after(WITHOUT_SETTINGS), None, Err(failure))
+            (found.signal(), Deadline::after(WITHOUT_SETTINGS), Err(failure))
         }
         Ok(mut settings) => {
-            let (signal, place) = (settings.signal.take(), Place::of(root, &settings));
+            let signal = settings.signal.take();
+            let settings = Arc::new(settings);
+            wanted = Some(Arc::clone(&settings));
             // What it took to find out counts.
             let deadline = Deadline::after(settings.deadline.saturating_sub(begun.elapsed()));
             logging::until(deadline);
@@ -166,7 +170,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                     Play::Leave => leave(&scene),
                 }
             });
-            (signal, deadline, Some(place), result)
+            (signal, deadline, result)
         }
     };
     logging::quiet();
@@ -184,9 +188,11 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
     let of = || journal.circumstances();
     let report = conclude(&of, journal.current_step(), result, signal.as_ref().filter(|_| says), &store, deadline);
-    if let Some(place) = &place {
-        journal.litter().iter().for_each(|jid| jobs::forget(place, jid));
-        jobs::forget_old(place);
+    if let Some(settings) = &wanted {
+        // Looked for now: a package that was installed meanwhile may have brought a configuration.
+        let place = Place::of(root, settings);
+        journal.litter().iter().for_each(|jid| jobs::forget(&place, jid));
+        jobs::forget_old(&place);
     }
     // Not before Heat knows: what could not be told has to be told again, with the same credentials.
     if forgets
@@ -271,7 +277,7 @@ fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Com
             .map_err(|error| Failure::new(Kind::Usage, format!("--os-release {}: {error}", path.display())))
     });
     let (plan, failure) = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
-    print(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) });
+    print(&without_credentials(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) }));
     failure.map_or(Ok(()), Err)
 }
 

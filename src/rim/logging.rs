@@ -20,6 +20,7 @@ use crate::machine::files::Root;
 use crate::machine::log_file::{LONGEST_LINE, LogFile};
 use crate::words::deadline::Deadline;
 use crate::words::excerpt::cut;
+use crate::words::excerpt::without_credentials;
 
 /// For whoever comes a day later; the one before has `.1` after its name.
 pub const FILE: &str = "/var/log/heat-salt-bootstrap.log";
@@ -223,7 +224,7 @@ impl Subscriber for Ear {
         let mut said = Said::default();
         event.record(&mut said);
         if let Some(log) = LOG.get() {
-            log.write(*event.metadata().level(), &said.message);
+            log.write(*event.metadata().level(), &without_credentials(&said.message));
         }
     }
 

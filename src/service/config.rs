@@ -138,7 +138,12 @@ pub fn forget_secrets(root: &Root, file: Option<&Path>) -> Result<(), Failure> {
         let mode = std::fs::metadata(&path).map_or(0o600, |meta| meta.permissions().mode() & 0o7777);
         files::write(&path, text.as_bytes(), mode)?;
         for secret in secret_files.iter().filter(|path| *path != "-") {
-            files::remove(&root.named(Path::new(secret)))?;
+            let file = root.named(Path::new(secret));
+            if file.starts_with(root.dir()) {
+                files::remove(&file)?;
+            } else {
+                warn!("{} is not below {} and stays", file.display(), root.dir().display());
+            }
         }
         info!("wiped the secrets off {}", path.display());
     }

@@ -91,6 +91,11 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         }
     };
     store.restarted(minion.pids().first().copied())?;
+    if settings.minion.trust == Trust::FirstUse && links.accept {
+        let met = minion.place.met_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
+        warn!("trust on first use: the first master that answered was believed; its key has the fingerprint {met}");
+        journal.note_fact("trusted_on_first_use", met);
+    }
     if links.apply && !links.accept && settings.apply.is_none() {
         return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
             .hint("Name the states in apply.states, or give --state."));

@@ -124,6 +124,11 @@ impl Journal {
         self.entries().known.jid = Some(jid.to_string());
     }
 
+    /// Something that whoever reads the report should know, however the run ends.
+    pub fn note_fact(&self, name: &str, fact: String) {
+        self.entries().known.facts.insert(name.to_owned(), fact);
+    }
+
     /// This bootstrap has an id.
     pub fn name_bootstrap(&self, id: &str) {
         self.entries().known.bootstrap_id = Some(id.to_owned());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::excerpt::without_credentials;
 use super::failure::{Failure, Kind};
 use super::version::VERSION;
 
@@ -137,6 +138,9 @@ pub struct Circumstances {
     pub started: u64,
     /// Seconds it took.
     pub seconds: f64,
+    /// What else is worth knowing, by name.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
     /// The steps so far.
     pub steps: Vec<Step>,
     /// The result of the state run, where there is one.
@@ -153,8 +157,9 @@ impl Report {
     pub fn failed(of: Circumstances, step: Option<String>, failure: Failure) -> Report {
         let mut report = Report::new(of, Verdict::Failed, failure.kind, failure.message);
         report.step = step;
-        report.hint = Some(failure.hint.unwrap_or_else(|| failure.kind.advice().to_owned()));
-        report.facts = failure.facts;
+        let masked = |text: String| without_credentials(&text).into_owned();
+        report.hint = Some(masked(failure.hint.unwrap_or_else(|| failure.kind.advice().to_owned())));
+        report.facts.extend(failure.facts.into_iter().map(|(name, text)| (name, masked(text))));
         report
     }
 
@@ -171,9 +176,9 @@ impl Report {
             code: kind.code(),
             reason: kind.reason().to_owned(),
             step: None,
-            message,
+            message: without_credentials(&message).into_owned(),
             hint: None,
-            facts: BTreeMap::new(),
+            facts: of.facts,
             started: of.started,
             seconds: of.seconds,
             steps: of.steps,

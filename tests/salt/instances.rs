@@ -20,6 +20,7 @@ pub const CASES: &[OnEachLine] = &[
     ("copy_that_keeps_its_key", copy_that_keeps_its_key),
     ("halves_of_two_pairs", halves_of_two_pairs),
     ("restart_due", restart_due),
+    ("job_cache_is_private", job_cache_is_private),
 ];
 
 const PRESENT: &str = "nothing had to change";
@@ -146,6 +147,19 @@ fn halves_of_two_pairs(line: Line) {
     ended.expect(ended.stderr.contains("was not the public half"), "it says so");
     let [private, public] = ["minion.pem", "minion.pub"].map(|name| fs::read(pki.join(name)).unwrap());
     assert_eq!((private, public.trim_ascii_end()), (ours, right.trim_ascii_end()));
+}
+
+/// Whatever job comes later is cached with the pillar that it was given.
+fn job_cache_is_private(line: Line) {
+    let vm = Vm::new(line, "private-cache");
+    let cache = vm.path("var/cache/salt/minion/minion_jobs");
+    fs::create_dir_all(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+    vm.run().done();
+    let asked = || Some(vm.master.local(vm.root.id(), "test.ping", &[]).unwrap()).filter(|said| *said == true);
+    until(LONG, asked).unwrap();
+    until(LONG, || fs::read_dir(&cache).ok()?.next().map(|_| ())).expect("the job is cached");
+    assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 /// A run was killed between the new configuration and the restart: whoever sees the old process connected has seen nothing yet.

@@ -134,6 +134,11 @@ pub fn ensure(
         files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
         changed |= files::ensure(path, place.tmpfiles_text().as_bytes(), 0o644)?;
     }
+    if place.as_root {
+        // Each job is cached with the pillar that it was given, in files that everybody could read.
+        files::ensure_dir(&place.cachedir, 0o755)?;
+        files::ensure_private_dir(&place.cachedir.join("minion_jobs"))?;
+    }
     if changed {
         restore_contexts(root, &place, patience)?;
     }

@@ -167,7 +167,7 @@ impl Place {
     /// `cache_jobs` writes a file for every job, and nothing in Salt removes it.
     pub fn tmpfiles_text(&self) -> String {
         format!(
-            "# Written by {PROGRAM}: the minion caches every job, and nothing in Salt removes them.\ne {}/minion_jobs - - - 7d\n",
+            "# Written by {PROGRAM}: the minion caches every job, and nothing in Salt removes them.\ne {}/minion_jobs 0700 - - 7d\n",
             self.cachedir.display()
         )
     }

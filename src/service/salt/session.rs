@@ -20,6 +20,11 @@ use crate::words::secret::Secret;
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// A hook only puts an event on the bus.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// From an event on the bus to its job on an idle master's minion it takes 0.1 to 2 s. One that comes later runs beside another: no more
+/// than that.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+/// How often it is looked for meanwhile.
+const LOCAL: Duration = Duration::from_millis(40);
 /// After so many answers of one kind to a hook a person is told what to do about it.
 const BROKEN: u32 = 3;
 /// Where no salt-api answers, each is asked again after at most this.
@@ -121,7 +126,7 @@ impl<'a> Session<'a> {
     }
 
     /// Fires a hook. A try that was not answered well may have put its event on the bus all the same: `came_through` is
-    /// asked before the next one, and what it finds is returned.
+    /// asked before the next one, for as long as the event may be on its way, and what it finds is returned.
     ///
     /// The event socket of a salt-api 3008 (`MasterEvent.fire_event` below `SyncWrapper`) breaks for good when two of its
     /// threads use it at the same moment: from then on each hook is answered with 500, and its event goes out with the
@@ -134,15 +139,23 @@ impl<'a> Session<'a> {
         mut came_through: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, Failure> {
         let (path, body) = (format!("hook/{}", hook.as_str()), body.to_string());
-        let mut asked_before = false;
+        let (mut asked_before, mut may_be_fired) = (false, false);
         let mut broken = 0;
         let fired = self.call(&path, patience, |session, timeout| {
-            let seen = if asked_before { came_through() } else { None };
+            let span = if may_be_fired { ON_ITS_WAY } else { Duration::ZERO };
+            let seen = if asked_before { patience.slice(span).poll(LOCAL, || Ok(came_through())).map_err(Miss::Final)? } else { None };
             if seen.is_some() {
                 return Ok(seen);
             }
             asked_before = true;
-            let reply = session.post(&path, &body, true, timeout.min(HOOK_TIMEOUT))?;
+            let sent = session.send(&path, &body, true, timeout.min(HOOK_TIMEOUT));
+            may_be_fired = match &sent {
+                Ok(reply) => reply.status >= 500,
+                Err(Trouble::TimedOut(_) | Trouble::Broken(_)) => true,
+                // It was never heard, or by somebody else.
+                Err(Trouble::Name(_) | Trouble::Connect(_) | Trouble::Tls(_) | Trouble::Nonsense(_)) => false,
+            };
+            let reply = sent.map_err(|trouble| unreachable(session.base(), trouble))?;
             if reply.status == 500 {
                 broken += 1;
                 if broken == BROKEN {
@@ -198,13 +211,16 @@ impl<'a> Session<'a> {
     }
 
     fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Miss> {
+        self.send(path, body, with_token, timeout).map_err(|trouble| unreachable(self.base(), trouble))
+    }
+
+    fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Trouble> {
         let url = format!("{}/{path}", self.base());
         let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/json")];
         if let Some(token) = self.token.as_ref().filter(|_| with_token) {
             headers.push(("X-Auth-Token", token.expose()));
         }
-        let request = Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout };
-        self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble))
+        self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout })
     }
 
     /// Is there another salt-api that may be asked in place of this one?
