@@ -4,9 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
@@ -61,18 +60,27 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// Reads what may never answer: a pipe that nobody closes, a file of a mount that is dead. Who reads it is left behind then.
 pub fn read_within(path: &Path, most: u64, span: Duration) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
-    within(span, move || read(&path, most))
+    within(span, Box::new(move || read(&path, most)))
 }
 
-/// Does what may never end, for so long.
-pub fn within<T: Send + 'static>(span: Duration, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let (done, waited) = mpsc::channel();
-    thread::Builder::new().name("read".into()).spawn(move || {
-        // Nobody waits any more.
-        let _ = done.send(work());
-    })?;
-    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not come to its end within {:.0} s", span.as_secs_f64())));
-    waited.recv_timeout(span).unwrap_or_else(late)
+/// After so long it is looked whether it was read.
+const SOON: Duration = Duration::from_micros(100);
+/// What somebody reads and does not wait for.
+type Reading = Box<dyn FnOnce() -> io::Result<Vec<u8>> + Send>;
+
+/// Reads what may never end, for so long.
+pub fn within(span: Duration, work: Reading) -> io::Result<Vec<u8>> {
+    let reader = thread::Builder::new().name("read".into()).spawn(work)?;
+    let begun = Instant::now();
+    while !reader.is_finished() {
+        if begun.elapsed() >= span {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not come to its end within {} s", span.as_secs())));
+        }
+        // As a rule it takes less than the first of these.
+        thread::sleep((begun.elapsed() / 4).clamp(SOON, SOON * 100));
+    }
+    // A panic is told by the thread in which it happens.
+    reader.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
 /// Reads a text of at most `most` bytes; bytes that are no UTF-8 are replaced.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::CStr;
+use std::fmt;
 use std::fs;
 use std::time::Duration;
 
@@ -11,8 +12,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{self, WaitPidFlag};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{self, Pid};
-
-use serde::{Deserialize, Serialize};
 
 use super::sockets;
 
@@ -37,31 +36,43 @@ pub fn with_words(words: &str) -> Vec<i32> {
 }
 
 /// A moment on this machine's own clock since it was booted, which nobody sets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// Which boot.
     boot: String,
-    /// Seconds since then, of sleep too.
-    seconds: f64,
+    /// Milliseconds since then, of sleep too.
+    milliseconds: u64,
 }
 
-/// The kernel tells the start of a process in ticks of this many a second (proc(5), `sysconf(_SC_CLK_TCK)`; 100 on every Linux).
-const TICKS: f64 = 100.0;
+/// The kernel tells the start of a process in ticks of so many milliseconds (proc(5), `sysconf(_SC_CLK_TCK)`; 100 a second on every Linux).
+const TICK: u64 = 10;
 
 impl Moment {
     /// This one.
     pub fn now() -> Moment {
-        Moment::at(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0.0, |time| Duration::from(time).as_secs_f64()))
+        Moment::at(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_millis() as u64))
     }
 
-    fn at(seconds: f64) -> Moment {
+    fn at(milliseconds: u64) -> Moment {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Moment { boot: boot.trim().to_owned(), seconds }
+        Moment { boot: boot.trim().to_owned(), milliseconds }
+    }
+
+    /// Reads what [`Moment`]'s Display has written.
+    pub fn parse(text: &str) -> Option<Moment> {
+        let (boot, milliseconds) = text.trim().split_once(' ')?;
+        Some(Moment { boot: boot.to_owned(), milliseconds: milliseconds.parse().ok()? })
     }
 
     /// Is it the other one, or later? What is of another boot than the present one is earlier than all of this one.
     pub fn is_since(&self, other: &Moment) -> bool {
-        self.boot != other.boot || self.seconds >= other.seconds
+        self.boot != other.boot || self.milliseconds >= other.milliseconds
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.boot, self.milliseconds)
     }
 }
 
@@ -69,8 +80,8 @@ impl Moment {
 pub fn began(pid: i32) -> Option<Moment> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // starttime is the 22nd field; the second one stands in parentheses and may hold anything.
-    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    Some(Moment::at((ticks + 1.0) / TICKS))
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(Moment::at((ticks + 1) * TICK))
 }
 
 /// The process that started this one.
@@ -180,8 +191,9 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(!began.is_since(&Moment::now()));
         assert!(super::began(i32::MAX).is_none());
+        assert_eq!(Moment::parse(&before.to_string()), Some(before));
         // Whatever was noted before this boot is older.
-        assert!(began.is_since(&Moment { boot: "another".into(), seconds: 1e9 }));
+        assert!(began.is_since(&Moment { boot: "another".into(), milliseconds: u64::MAX }));
     }
     use std::net::{TcpListener, TcpStream};
 

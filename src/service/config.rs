@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -54,13 +55,16 @@ pub fn find(root: &Root, file: Option<&Path>, overrides: &[Override]) -> Found {
     let main = file.map_or_else(|| root.at(DEFAULT), |file| root.named(file));
     let reading = Deadline::after(READING);
     let mut unreadable = Vec::new();
-    let (is_there, beside) = {
-        let main = main.clone();
-        // The packages bring an empty one, in which nothing is configured.
-        let look = move || Ok((std::fs::metadata(&main).is_ok_and(|meta| !meta.is_file() || meta.len() > 0), fragments_beside(&main)));
-        // Reading it says what is wrong.
-        files::within(left(reading), look).unwrap_or((true, Vec::new()))
+    // The packages bring an empty one, in which nothing is configured. On a mount that is dead nothing is known of it, and reading it says so.
+    let (dir, beside) = (main.clone(), Arc::new(Mutex::new(Vec::new())));
+    let found = Arc::clone(&beside);
+    let look = move || {
+        *found.lock().unwrap_or_else(PoisonError::into_inner) = fragments_beside(&dir);
+        let is_there = std::fs::metadata(&dir).is_ok_and(|meta| !meta.is_file() || meta.len() > 0);
+        Ok(if is_there { vec![1] } else { Vec::new() })
     };
+    let is_there = files::within(left(reading), Box::new(look)).map_or(true, |said| !said.is_empty());
+    let beside = std::mem::take(&mut *beside.lock().unwrap_or_else(PoisonError::into_inner));
     if !is_there && (file.is_some() || (beside.is_empty() && overrides.is_empty())) {
         unreadable.push(format!("{}: there is no such file, or it is empty", main.display()));
     }
@@ -217,10 +221,11 @@ impl References for Lookup {
 
 fn stdin(within: Duration) -> Result<Secret, String> {
     let read = || {
-        let mut text = String::new();
-        std::io::stdin().take(MOST_BYTES).read_to_string(&mut text).map(|_| text)
+        let mut bytes = Vec::new();
+        std::io::stdin().take(MOST_BYTES).read_to_end(&mut bytes).map(|_| bytes)
     };
-    files::within(within, read).map(Secret::new).map_err(|error| format!("standard input: {error}"))
+    let bytes = files::within(within, Box::new(read)).map_err(|error| format!("standard input: {error}"))?;
+    String::from_utf8(bytes).map(Secret::new).map_err(|_| "standard input is no UTF-8 text".into())
 }
 
 #[cfg(test)]

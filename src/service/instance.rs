@@ -1,16 +1,18 @@
 //! Which machine this is: whether it is the one that a disk was written on, or a copy of it.
 
+use std::fmt;
 use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
 
 use crate::machine::files::{self, Root};
 
 /// What QEMU tells its guest by SMBIOS, which Nova sets to the server's id.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 
+/// What the ids are called, in the order of the fields.
+const NAMES: [&str; 4] = ["cloud", "machine", "product", "directory"];
+
 /// What is known of a machine, the best first. Not all of it is known at each moment of a boot.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Instance {
     /// cloud-init's id, which Nova gives out.
     pub cloud: Option<String>,
@@ -49,6 +51,13 @@ impl Instance {
         }
     }
 
+    /// Reads what [`Instance`]'s Display has written; what it does not know is left out.
+    pub fn parse(text: &str) -> Instance {
+        let said = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned);
+        let [cloud, machine, product, directory] = NAMES.map(said);
+        Instance { cloud, machine, product, directory }
+    }
+
     /// The best that is known.
     pub fn name(&self) -> Option<String> {
         self.known().into_iter().flatten().next().cloned()
@@ -79,6 +88,13 @@ impl Instance {
     }
 }
 
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = NAMES.into_iter().zip(self.known());
+        known.into_iter().try_for_each(|(name, id)| id.map_or(Ok(()), |id| writeln!(f, "{name}: {id}")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +119,9 @@ mod tests {
             assert_eq!(one.compare(&other), kinship, "{one:?} {other:?}");
         }
         assert_eq!(instance("", "m-1").name().as_deref(), Some("m-1"));
+        for one in [instance("i-1", "m-1"), instance("", "m-1"), instance("", "")] {
+            assert_eq!(Instance::parse(&one.to_string()), one);
+        }
         assert_eq!(instance("", "").name(), None);
     }
 

@@ -21,7 +21,7 @@ const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// That the minion has to be restarted, and since when.
 const RESTART_DUE: &str = "restart-due";
 /// Which instance has worked here.
-const INSTANCE: &str = "instance.json";
+const INSTANCE: &str = "instance";
 /// Where the reports of earlier runs lie, and how many of them.
 const EARLIER: &str = "reports";
 const MOST_EARLIER: usize = 5;
@@ -208,7 +208,7 @@ impl Store {
     /// The minion runs with an older configuration than the one that is about to be written.
     pub fn owe_restart(&self) -> Result<(), Failure> {
         self.prepare()?;
-        self.save(RESTART_DUE, &Moment::now())
+        files::write(&self.dir.join(RESTART_DUE), Moment::now().to_string().as_bytes(), 0o600)
     }
 
     /// Does it still?
@@ -218,7 +218,8 @@ impl Store {
 
     /// Since when it does, if it does.
     pub fn restart_due_since(&self) -> Option<Moment> {
-        self.owes_restart().then(|| self.load(RESTART_DUE).unwrap_or_else(Moment::now))
+        let said = || files::read_text(&self.dir.join(RESTART_DUE), 1024).ok().as_deref().and_then(Moment::parse);
+        self.owes_restart().then(|| said().unwrap_or_else(Moment::now))
     }
 
     /// Not any more, if this is the process of a minion that has begun since.
@@ -243,20 +244,27 @@ impl Store {
 
     /// Is this another machine than the one that worked here before? That is what a copy of its disk is.
     pub fn is_a_copy(&self) -> Option<String> {
-        let noted: Instance = self.load(INSTANCE)?;
+        let noted = self.noted_instance()?;
         (noted.compare(&Instance::here(&self.root)) == Kinship::Other).then(|| noted.name().unwrap_or_default())
     }
 
     /// From now on this instance works here.
     pub fn note_instance(&self) -> Result<(), Failure> {
-        let noted: Option<Instance> = self.load(INSTANCE);
+        let noted = self.noted_instance();
         let here = Instance::here(&self.root);
         // Before cloud-init has begun less is known than was at the last boot.
         let here = match &noted {
             Some(noted) if noted.compare(&here) != Kinship::Other => here.completed_by(noted.clone()),
             _ => here,
         };
-        if noted.as_ref() == Some(&here) { Ok(()) } else { self.save(INSTANCE, &here) }
+        if noted.as_ref() == Some(&here) {
+            return Ok(());
+        }
+        files::write(&self.dir.join(INSTANCE), here.to_string().as_bytes(), 0o600)
+    }
+
+    fn noted_instance(&self) -> Option<Instance> {
+        files::read_text(&self.dir.join(INSTANCE), 4096).ok().map(|text| Instance::parse(&text))
     }
 
     /// Forgets what the original of this copy was about, but for its reports, which bear its name.

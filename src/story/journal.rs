@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tracing::span::EnteredSpan;
 use tracing::{info, info_span, warn};
 
 use crate::machine::patience::Patience;
@@ -29,6 +30,13 @@ struct Entries {
 pub struct Did<T> {
     value: T,
     changed: bool,
+}
+
+/// A step that is under way.
+struct Open {
+    begun: Instant,
+    patience: Patience,
+    span: EnteredSpan,
 }
 
 impl<T> Did<T> {
@@ -59,34 +67,39 @@ impl Journal {
     /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
     /// fails stays the current one, so that the report can name it.
     pub fn step<T>(&self, name: &str, patience: &Patience, work: impl FnOnce(&Patience) -> Result<Did<T>, Failure>) -> Result<T, Failure> {
+        let open = self.open(name, patience);
+        let result = work(&open.patience);
+        self.close(name, open, result.as_ref().ok().map(|did| did.changed));
+        result.map(|did| did.value)
+    }
+
+    // Apart from `step`, of which there is one for each kind of result.
+    fn open(&self, name: &str, patience: &Patience) -> Open {
         let begun = Instant::now();
-        let patience = patience.counting();
         // The log names the step beside whatever is said meanwhile.
         let span = info_span!("step", name).entered();
         let mut entries = self.entries();
         entries.current = Some((name.to_owned(), begun));
         entries.show(None);
-        drop(entries);
-        let result = work(&patience);
-        drop(span);
-        let seconds = begun.elapsed().as_secs_f64();
-        let changed = result.as_ref().is_ok_and(|did| did.changed);
+        Open { begun, patience: patience.counting(), span }
+    }
+
+    /// `changed` says whether it did, of a step that did not fail.
+    fn close(&self, name: &str, open: Open, changed: Option<bool>) {
+        drop(open.span);
+        let seconds = open.begun.elapsed().as_secs_f64();
+        let (ended_well, changed) = (changed.is_some(), changed.unwrap_or(false));
         let mut entries = self.entries();
-        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: patience.attempts() });
-        if result.is_ok() {
+        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: open.patience.attempts() });
+        if ended_well {
             entries.current = None;
             entries.show(None);
         }
         drop(entries);
-        match result {
-            Ok(did) => {
-                info!("{name}: {} ({seconds:.2} s)", if changed { "changed" } else { "ok" });
-                Ok(did.value)
-            }
-            Err(failure) => {
-                warn!("{name}: failed after {seconds:.2} s");
-                Err(failure)
-            }
+        match (ended_well, changed) {
+            (true, true) => info!("{name}: changed ({seconds:.2} s)"),
+            (true, false) => info!("{name}: ok ({seconds:.2} s)"),
+            (false, _) => warn!("{name}: failed after {seconds:.2} s"),
         }
     }
 

@@ -50,7 +50,9 @@ fn slot<T>(slots: &'static [Mutex<T>; 2], line: Line) -> MutexGuard<'static, T> 
 /// The master that most cases share.
 pub fn shared(line: Line) -> Arc<Master> {
     let mut slot = slot(&SHARED, line);
-    Arc::clone(slot.get_or_insert_with(|| Arc::new(Master::start(line).unwrap())))
+    let master = Arc::clone(slot.get_or_insert_with(|| Arc::new(Master::start(line).unwrap())));
+    master.end_broken_workers();
+    master
 }
 
 /// Does something with the master that no other case uses meanwhile: it may be stopped, its API too.
@@ -65,6 +67,7 @@ pub fn alone(line: Line, case: impl FnOnce(&Private)) {
     });
     // A case before may have failed with one of them stopped.
     private.master.start_master().unwrap();
+    private.master.end_broken_workers();
     if private.master.api_pid().is_none() {
         private.master.restart_api().unwrap();
     }

@@ -171,7 +171,7 @@ fn restart_due(line: Line) {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let uptime: f64 = fs::read_to_string("/proc/uptime").unwrap().split_whitespace().next().unwrap().parse().unwrap();
     let debt = vm.path("var/lib/heat-salt-bootstrap/restart-due");
-    fs::write(&debt, json!({"boot": boot.trim(), "seconds": uptime}).to_string()).unwrap();
+    fs::write(&debt, format!("{} {:.0}", boot.trim(), uptime * 1000.0)).unwrap();
     for verb in ["accept", "apply"] {
         let ended = vm.agent(&[verb]);
         ended.expect(ended.code == 0 && ended.stderr.contains("older configuration"), "it says so");

@@ -20,6 +20,8 @@ use crate::words::secret::Secret;
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// A hook only puts an event on the bus.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// What to do about them.
+const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
 /// From an event on the bus to its job on an idle master's minion it takes 0.1 to 2 s. One that comes later runs beside another: no more
 /// than that.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
@@ -156,11 +158,9 @@ impl<'a> Session<'a> {
                 Err(Trouble::Name(_) | Trouble::Connect(_) | Trouble::Tls(_) | Trouble::Nonsense(_)) => false,
             };
             let reply = sent.map_err(|trouble| unreachable(session.base(), trouble))?;
-            if reply.status == 500 {
-                broken += 1;
-                if broken == BROKEN {
-                    warn!("salt-api has answered {path} with 500 {BROKEN} times: its event socket is probably broken, as two hooks at the same moment do to Salt 3007 and 3008. On the master restart salt-api, and set thread_pool: 1 below rest_cherrypy. Trying on meanwhile");
-                }
+            broken += u32::from(reply.status == 500);
+            if reply.status == 500 && broken == BROKEN {
+                warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Trying on meanwhile");
             }
             salt_api::hook_answer(reply.status, &reply.body)
                 .map_err(|refusal| session.refused_or_lost(&path, refusal, reply.retry_after))?;
@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
             Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
             // Something in front of salt-api may have said it.
             Refusal::Nonsense(said) => return Miss::Doubtful(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
-            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint("Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to a 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy."), retry_after),
+            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
             Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
         })
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use ring::digest::{SHA512, digest};
 use serde_json::{Map, Value, json};
@@ -268,6 +268,23 @@ impl Master {
         let has_api = daemons.api.is_some();
         drop(daemons);
         if has_api { self.wait_until_ready() } else { Ok(()) }
+    }
+
+    /// A worker of Salt 3008 that is asked for something while it still loads its modules may fail at that, says that it "will be
+    /// non-functional", and is one for as long as it lives: every third login is refused then, and every third event lost (3008.5,
+    /// `salt/master.py`, `_load_modules`). The master starts another in its place.
+    pub fn end_broken_workers(&self) {
+        let log = fs::read_to_string(self.log("master")).unwrap_or_default();
+        for line in log.lines().filter(|line| line.contains("worker will be non-functional")) {
+            let pid = line.split_once("] MWorker").and_then(|(before, _)| before.rsplit_once('[')?.1.parse().ok());
+            let alive =
+                pid.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.contains("salt-master")));
+            if let Some(pid) = alive {
+                eprintln!("salt-master: a worker ({pid}) could not load its modules, and is ended");
+                // It may have ended by itself.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 
     /// salt-master and salt-api make the same directories, and one that loses the race for them ends with an error: the
