@@ -1,15 +1,17 @@
 //! Which machine this is: whether it is the one that a disk was written on, or a copy of it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::machine::files::{self, Root};
 
+/// Where the kernel lists the network's interfaces.
+const NETWORK: &str = "/sys/class/net";
 /// What QEMU tells its guest by SMBIOS, which Nova sets to the server's id.
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 
 /// What the ids are called, in the order of the fields.
-const NAMES: [&str; 4] = ["cloud", "machine", "product", "directory"];
+const NAMES: [&str; 5] = ["cloud", "machine", "product", "card", "directory"];
 
 /// What is known of a machine, the best first. Not all of it is known at each moment of a boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Instance {
     pub machine: Option<String>,
     /// The one that the firmware shows.
     pub product: Option<String>,
+    /// The address of its first network card, which Neutron gives out.
+    pub card: Option<String>,
     /// Of a directory that stands for `/`: its inode.
     pub directory: Option<String>,
 }
@@ -47,6 +51,7 @@ impl Instance {
             cloud: said(root.at("/var/lib/cloud/data/instance-id")),
             machine: said(root.at("/etc/machine-id")),
             product: root.is_machine().then(|| said(PRODUCT_UUID.into())).flatten(),
+            card: root.is_machine().then(|| card(Path::new(NETWORK))).flatten(),
             directory: (!root.is_machine()).then(|| files::identity(root.dir())).flatten(),
         }
     }
@@ -54,8 +59,8 @@ impl Instance {
     /// Reads what [`Instance`]'s Display has written; what it does not know is left out.
     pub fn parse(text: &str) -> Instance {
         let said = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned);
-        let [cloud, machine, product, directory] = NAMES.map(said);
-        Instance { cloud, machine, product, directory }
+        let [cloud, machine, product, card, directory] = NAMES.map(said);
+        Instance { cloud, machine, product, card, directory }
     }
 
     /// The best that is known.
@@ -79,13 +84,25 @@ impl Instance {
             cloud: self.cloud.or(other.cloud),
             machine: self.machine.or(other.machine),
             product: self.product.or(other.product),
+            card: self.card.or(other.card),
             directory: self.directory.or(other.directory),
         }
     }
 
-    fn known(&self) -> [Option<&String>; 4] {
-        [&self.cloud, &self.machine, &self.product, &self.directory].map(Option::as_ref)
+    fn known(&self) -> [Option<&String>; 5] {
+        [&self.cloud, &self.machine, &self.product, &self.card, &self.directory].map(Option::as_ref)
     }
+}
+
+/// The address of the first card of which there is a device, in the order of their names. Bridges and the like come and go, and make their
+/// addresses up (Linux, Documentation/ABI/testing/sysfs-class-net).
+fn card(network: &Path) -> Option<String> {
+    let address = |name: &String| {
+        let text = files::read_text(&network.join(name).join("address"), 64).ok()?;
+        Some(text.trim().to_owned()).filter(|address| address.contains(|c| c != '0' && c != ':'))
+    };
+    let names = files::names(network);
+    names.iter().filter(|name| network.join(name).join("device").exists()).find_map(address)
 }
 
 impl fmt::Display for Instance {
@@ -123,6 +140,22 @@ mod tests {
             assert_eq!(Instance::parse(&one.to_string()), one);
         }
         assert_eq!(instance("", "").name(), None);
+    }
+
+    #[test]
+    fn the_first_card_with_a_device_names_a_machine_that_nothing_else_names() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(card(dir.path()), None);
+        for (name, address, device) in
+            [("docker0", "02:42:00:00:00:01", false), ("eth1", "fa:16:3e:00:00:02", true), ("eth0", "fa:16:3e:00:00:01", true)]
+        {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("address"), format!("{address}\n")).unwrap();
+            if device {
+                std::fs::create_dir(dir.path().join(name).join("device")).unwrap();
+            }
+        }
+        assert_eq!(card(dir.path()).as_deref(), Some("fa:16:3e:00:00:01"));
     }
 
     #[test]

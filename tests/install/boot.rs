@@ -154,6 +154,8 @@ fn unit_of_the_rpm() {
     let mut config = told(&master, &heat, &install);
     config["apply"] = json!({"hook": "states/shipped", "states": ["slow"], "pillar": {"sleep": 5}});
     config["deadline"] = json!("60s");
+    // The other instance has the same name, and the master would take no other key for it.
+    config["minion"]["keep_key"] = json!(true);
     vm.write_config(&config);
     let seen = |console: &str| {
         format!("{}{}{}{console}", vm.text("opt/unit"), vm.text("opt/signal-unit"), vm.text("var/log/heat-salt-bootstrap.log"))
@@ -217,10 +219,12 @@ fn unit_beside_cloud_init() {
     let key = String::from_utf8(file("key.asc")).unwrap();
     let install = json!({"version": "3006.27", "repository": {"url": mirror.url("deb/good"), "gpg_key": key}});
     let vm = carrying("cloud", "deb");
+    let mut config = told(&master, &heat, &install);
+    config["minion"]["keep_key"] = json!(true);
     let write = json!([{
         "path": "/etc/heat-salt-bootstrap/config.d/10-heat.json",
         "permissions": "0600",
-        "content": told(&master, &heat, &install).to_string(),
+        "content": config.to_string(),
     }]);
     let script = "systemctl show -p ActiveState --value heat-salt-bootstrap >/opt/met; systemctl start heat-salt-bootstrap; \
         systemctl show -p ActiveState --value heat-salt-bootstrap >/opt/left";

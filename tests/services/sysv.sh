@@ -36,6 +36,9 @@ finish() { service salt-minion stop; }
 EOT
 # sd_booted(3): without this directory there is no systemd.
 rm -rf "$tree/run/systemd"
+# Nothing else names this machine: it has no firmware and no network card of its own.
+mkdir -p "$tree/var/lib/cloud/data"
+echo i-sysv >"$tree/var/lib/cloud/data/instance-id"
 environment=$(dirname "$(dirname "$minion")")
 mkdir -p "$tree$environment"
 mount --bind "$environment" "$tree$environment"
