@@ -28,7 +28,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: build-tests test-noisy test-faults roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: build-tests test-noisy test-faults roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,9 @@ test: ## everything (root; some 30 minutes, and once five more for Salts, Heat a
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
+
+test-all: export HSB_ALL := 1
+test-all: test ## the same with every case of test-salt on both lines (some five minutes more)
 
 test-noisy: ## the same, while one core is busy with something else all the time
 	@while kill -0 $$$$ 2>/dev/null; do :; done & eater=$$!; trap 'kill "$$eater"; wait "$$eater"' EXIT; trap 'exit 130' INT TERM; \

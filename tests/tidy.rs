@@ -146,6 +146,25 @@ fn the_table_of_exit_codes_is_the_programs_own() {
     assert_eq!(codes, expected, "docs/exit-codes.md has a row for each code, in their order, and no other");
 }
 
+#[test]
+fn goals_are_what_pages_say() {
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
+    let listed: Vec<&str> =
+        makefile.lines().filter_map(|line| line.split_once(":")).filter(|(_, rest)| rest.contains("## ")).map(|(goal, _)| goal).collect();
+    let page = fs::read_to_string(top().join("CONTRIBUTING.md")).unwrap();
+    for goal in page.split("`make ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next()) {
+        assert!(
+            listed.iter().any(|names| names.split(' ').any(|name| name == goal)),
+            "CONTRIBUTING.md names `make {goal}`, which `make help` does not list"
+        );
+    }
+    // The table has every goal of tests, but the one that it is about.
+    for goal in listed.iter().filter(|goal| goal.starts_with("test-")) {
+        assert!(page.contains(&format!("\n| `make {goal}` |")), "CONTRIBUTING.md has no row for `make {goal}`");
+    }
+    assert!(listed.contains(&"test-all") && makefile.contains("\ntest-all: export HSB_ALL := 1\n"));
+}
+
 /// What a script is, is read here by other means than there.
 #[test]
 fn no_script_escapes_its_check() {

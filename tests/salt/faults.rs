@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use lab::faults::{Fault, Lasts, most_tries};
 use lab::harness::Case;
-use lab::http::{At, Request, Then};
+use lab::http::Request;
 use lab::keys::KeyState;
 use lab::process::most_memory;
 use lab::stall::Stalls;
@@ -120,27 +120,28 @@ fn taken(fault: Fault, step: Step) -> Taken {
     }
 }
 
-/// Of the second line, these rows.
-const FEW: [Fault; 3] = [Fault::Status(503, Some(1)), Fault::Cut(At::HalfOfTheBody, Then::Reset), Fault::Page];
+/// The line with the whole table. On the other one the whole matrix has all of it, and a shorter run each fault at one step.
+const WHOLE: Line = Line::Lts3006;
 
 /// A test for each cell, and for each way in which it ends.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for line in Line::ALL {
-        let rows = match line {
-            Line::Lts3006 => Fault::ALL.to_vec(),
-            Line::Lts3008 => FEW.to_vec(),
-        };
-        for step in Step::ALL {
-            for &fault in &rows {
-                cases.push(one(line, step, fault, "for_ever", for_ever));
+        for (column, step) in Step::ALL.into_iter().enumerate() {
+            for (row, fault) in Fault::ALL.into_iter().enumerate() {
+                // The steps take turns, and each of them has many faults.
+                let repeats = line != WHOLE && row % Step::ALL.len() != column;
+                let mut add = |case: Case| cases.push(if repeats { case.repeats() } else { case });
+                add(one(line, step, fault, "for_ever", for_ever));
                 // A logout is tried once.
                 if step != Step::Logout {
-                    cases.push(one(line, step, fault, "goes_away", goes_away));
+                    add(one(line, step, fault, "goes_away", goes_away));
                 }
             }
         }
     }
+    // These take several times as long as the others.
+    cases.sort_by_key(|case| !["stall", "drips"].iter().any(|slow| case.name().contains(slow)));
     cases
 }
 

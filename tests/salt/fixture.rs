@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use lab::heat::{Signal, StandIn};
@@ -19,6 +20,7 @@ use lab::venv::Line;
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
+use crate::matrix;
 
 /// After its deadline the agent gives a logout a second; the rest is for two processes to start and end.
 const LAST_WORDS: f64 = 3.0;
@@ -57,6 +59,9 @@ pub fn shared(line: Line) -> Arc<Master> {
 
 /// Does something with the master that no other case uses meanwhile: it may be stopped, its API too.
 pub fn alone(line: Line, case: impl FnOnce(&Private)) {
+    // Who waits here has a slot in which another case could run.
+    let own = thread::current().name().is_some_and(|name| matrix::has_the_master_for_itself(matrix::without_line(name)));
+    assert!(own, "matrix.rs does not say that this case has the master for itself");
     let mut slot = slot(&PRIVATE, line);
     let private = slot.get_or_insert_with(|| {
         let user = SystemUser::create().unwrap();

@@ -3,17 +3,19 @@
 //! The command line is that of `cargo test`. What this adds to it: heavy cases (which start minions or machines) and light ones
 //! (which mostly wait) have slots of their own; a case that hangs is given up, with the tails of its logs; what failed is
 //! tried once more, alone, when everything else is over, and if it passes then it is called FLAKY and shown with its first
-//! output. More than [`MOST_FLAKY`] of those fail the run. Times go to standard output and, as JUnit, to `$HSB_JUNIT`.
+//! output. More than [`MOST_FLAKY`] of those fail the run. Times go to standard output and, as JUnit, to `$HSB_JUNIT`. Cases that
+//! repeat what others show run only with [`WHOLE`] in the environment, and a run without them says how many it left out.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ pub const MOST_FLAKY: usize = 3;
 const MOST_AGAIN: usize = 10;
 /// No case takes so long; what does hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(600);
+/// With this in the environment everything runs; `make test-all` puts it there.
+pub const WHOLE: &str = "HSB_ALL";
 /// Lines of a log that are shown.
 const TAIL: usize = 40;
 
@@ -37,13 +41,15 @@ pub struct Case {
     run: Box<dyn Fn() -> Result<()> + Send + Sync>,
     light: bool,
     by_hand: bool,
+    repeats: bool,
+    sharing: Option<String>,
     limit: Duration,
 }
 
 impl Case {
     /// A case that keeps a core busy, as the start of a minion does.
     pub fn new(name: impl Into<String>, run: impl Fn() -> Result<()> + Send + Sync + 'static) -> Case {
-        Case { name: name.into(), run: Box::new(run), light: false, by_hand: false, limit: HANGS_AFTER }
+        Case { name: name.into(), run: Box::new(run), light: false, by_hand: false, repeats: false, sharing: None, limit: HANGS_AFTER }
     }
 
     /// Its name.
@@ -62,6 +68,20 @@ impl Case {
     #[must_use]
     pub fn by_hand(mut self) -> Case {
         self.by_hand = true;
+        self
+    }
+
+    /// One that shows once more what another one shows elsewhere: it runs only in the whole matrix.
+    #[must_use]
+    pub fn repeats(mut self) -> Case {
+        self.repeats = true;
+        self
+    }
+
+    /// One that uses this, of which there is one: those that do run one after the other, and none of them waits in a slot.
+    #[must_use]
+    pub fn sharing(mut self, what: impl Into<String>) -> Case {
+        self.sharing = Some(what.into());
         self
     }
 
@@ -86,6 +106,7 @@ pub struct Slots {
 pub fn run(suite: &str, slots: Slots, cases: Vec<Case>, before: impl FnOnce(), after: impl FnOnce()) -> ExitCode {
     let arguments = Arguments::from_args();
     let all = cases.len();
+    let matrix = cases.iter().any(|case| case.repeats);
     let chosen: Vec<Case> = cases.into_iter().filter(|case| is_chosen(&arguments, &case.name)).collect();
     let filtered = all - chosen.len();
     if arguments.list {
@@ -99,6 +120,8 @@ pub fn run(suite: &str, slots: Slots, cases: Vec<Case>, before: impl FnOnce(), a
     for case in &ignored {
         println!("ignored          {} (by hand: --ignored)", case.name);
     }
+    let whole = env::var_os(WHOLE).is_some_and(|asked| !asked.is_empty());
+    let (chosen, left): (Vec<Case>, Vec<Case>) = chosen.into_iter().partition(|case| whole || !case.repeats);
     let slots = match arguments.test_threads {
         // A small number is meant to make it quiet, a large one to hurry.
         Some(threads) => Slots { heavy: threads, light: threads },
@@ -112,7 +135,19 @@ pub fn run(suite: &str, slots: Slots, cases: Vec<Case>, before: impl FnOnce(), a
         results = run_all(suite, slots, chosen.into_iter().map(Arc::new).collect());
         after();
     }
-    conclude(suite, &results, ignored.len(), filtered, begun.elapsed())
+    if matrix {
+        println!("\n{suite}: {}", which_matrix(results.len(), left.len(), whole));
+    }
+    conclude(suite, &results, ignored.len() + left.len(), filtered, begun.elapsed())
+}
+
+/// What was run of all there is: nothing is left out in silence.
+fn which_matrix(run: usize, left: usize, whole: bool) -> String {
+    if whole {
+        format!("{run} run, of the whole matrix")
+    } else {
+        format!("{run} run; {left} that show once more what others show are left to the whole matrix: make test-all")
+    }
 }
 
 fn is_chosen(arguments: &Arguments, name: &str) -> bool {
@@ -140,19 +175,57 @@ impl Outcome {
     }
 }
 
+/// Cases that wait for a slot, in their order.
+struct Queue {
+    waiting: Mutex<Waiting>,
+    returned: Condvar,
+}
+
+struct Waiting {
+    cases: VecDeque<Arc<Case>>,
+    /// What the running ones share.
+    taken: Vec<String>,
+}
+
+impl Queue {
+    fn of(cases: VecDeque<Arc<Case>>) -> Queue {
+        Queue { waiting: Mutex::new(Waiting { cases, taken: Vec::new() }), returned: Condvar::new() }
+    }
+
+    /// The first that need not wait for another one.
+    fn next(&self) -> Option<Arc<Case>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while !waiting.cases.is_empty() {
+            let free = |case: &Arc<Case>| case.sharing.as_ref().is_none_or(|what| !waiting.taken.contains(what));
+            if let Some(case) = waiting.cases.iter().position(free).and_then(|at| waiting.cases.remove(at)) {
+                waiting.taken.extend(case.sharing.clone());
+                return Some(case);
+            }
+            waiting = self.returned.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    /// What this one shared is free again.
+    fn give_back(&self, case: &Case) {
+        let Some(what) = &case.sharing else { return };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).taken.retain(|taken| taken != what);
+        self.returned.notify_all();
+    }
+}
+
 fn run_all(suite: &str, slots: Slots, cases: Vec<Arc<Case>>) -> Vec<Outcome> {
     let (light, heavy): (VecDeque<_>, VecDeque<_>) = cases.into_iter().partition(|case| case.light);
     let outcomes = Mutex::new(Vec::new());
-    let (light, heavy) = (Mutex::new(light), Mutex::new(heavy));
+    let (light, heavy) = (Queue::of(light), Queue::of(heavy));
     thread::scope(|scope| {
         for (queue, threads) in [(&heavy, slots.heavy), (&light, slots.light)] {
             for _ in 0..threads.max(1) {
                 let outcomes = &outcomes;
                 scope.spawn(move || {
-                    loop {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let Some(case) = next else { break };
+                    while let Some(case) = queue.next() {
                         let (seconds, failure) = attempt(&case);
+                        queue.give_back(&case);
                         say(suite, if failure.is_none() { "ok" } else { "failed" }, seconds, &case.name);
                         if let Some(failure) = &failure {
                             println!("{}", indented(failure));
@@ -422,6 +495,39 @@ mod tests {
         assert!(conclude("own", &three, 0, 0, Duration::ZERO) == ExitCode::SUCCESS);
         let four = outcomes((0..=MOST_FLAKY).map(shaky).collect());
         assert!(conclude("own", &four, 0, 0, Duration::ZERO) != ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn those_that_share_something_run_one_after_the_other() {
+        static INSIDE: AtomicUsize = AtomicUsize::new(0);
+        static OTHERS: AtomicUsize = AtomicUsize::new(0);
+        let sharing = |number: usize| {
+            Case::new(format!("sharing {number}"), move || {
+                assert_eq!(INSIDE.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+                // Those that share nothing go by, though they come later.
+                while number == 0 && OTHERS.load(Ordering::SeqCst) < 2 {
+                    thread::yield_now();
+                }
+                INSIDE.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .sharing("the only one")
+        };
+        let other = |number: usize| {
+            Case::new(format!("other {number}"), || {
+                OTHERS.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        let outcomes = outcomes((0..3).map(sharing).chain((0..2).map(other)).collect());
+        assert!(outcomes.len() == 5 && outcomes.iter().all(|outcome| outcome.failure.is_none()));
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        assert!(which_matrix(7, 3, false).starts_with("7 run; 3 that show"));
+        assert!(which_matrix(7, 3, false).ends_with("left to the whole matrix: make test-all"));
+        assert_eq!(which_matrix(10, 0, true), "10 run, of the whole matrix");
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! What runs on which line, and in which order.
+//!
+//! A case runs on both lines if anything that Salt does has a part in what it shows. What shows the agent alone runs on one, and on
+//! the other in the whole matrix (`HSB_ALL=1`, `make test-all`).
+
+use lab::harness::Case;
+use lab::venv::Line;
+
+/// The line on which everything runs that runs on one only; the table of faults does so on the other.
+const ONE: Line = Line::Lts3008;
+
+/// No minion is started for these, and what is asked of salt-api, if anything, has no part in what they show.
+const OF_THE_AGENT_ALONE: &[&str] = &[
+    "api::wrong_ca",
+    "api::expired_certificate",
+    "api::future_certificate",
+    "api::wrong_name",
+    "api::certificate_of_a_ca",
+    "api::plain_http",
+    "api::port_closed",
+    "api::unknown_name",
+    "keys::program_missing",
+    "keys::start_fails",
+    "keys::id_as_pattern",
+    "ends::bad_configuration",
+    "ends::broken_configuration",
+    "ends::plan",
+    "ends::status_without_a_run",
+    "ends::explain",
+    "ends::heat_hangs_and_the_run_fails",
+    "ends::signal_by_hand",
+    "ends::not_root",
+    "check::api_closed",
+    "check::next_url",
+    "check::each_master",
+    "check::unknown_names",
+    "check::expired_certificate",
+    "check::future_certificate",
+    "check::clock",
+    "check::ports_closed",
+    "check::program_missing",
+    "check::login_hangs",
+    "check::api_hangs",
+    "secrets::in_no_core_file",
+    "surroundings::clock_behind",
+    "surroundings::without_a_name",
+];
+
+/// These take long, and what they show is of the agent, of Heat and of this machine; real Salt does what it does in all cases.
+const LONG_AND_ALIKE: &[&str] =
+    &["good::two_at_once", "ends::deadline_passed", "ends::heat_down", "surroundings::disk_full", "surroundings::read_only"];
+
+/// They have the master for themselves (`fixture::alone`), one after the other.
+const MASTER_FOR_ITSELF: &[&str] = &[
+    "api::master_away_while_states_run",
+    "api::master_away_while_accepting",
+    "api::api_restarted",
+    "api::pam",
+    "check::master_away",
+    "enroll::hostile_claims",
+    "enroll::many_claims",
+    "enroll::two_masters",
+    "enroll::nobody_decides",
+    "enroll::runner_fails",
+    "enroll::master_restarted",
+    "good::few_requests",
+];
+
+/// What takes longest beside those: no run shall end with one of them.
+const LONGEST: &[&str] = &[
+    "enroll::worthless_tokens",
+    "api::dies_in_between",
+    "enroll::deregistered",
+    "good::two_at_once",
+    "enroll::one_token_two_machines",
+    "api::master_given",
+    "good::second_run",
+];
+
+/// A case of a theme on a line.
+pub fn case(line: Line, theme: &str, name: &str, run: fn(Line)) -> Case {
+    let full = format!("{theme}::{name}");
+    let run = move || {
+        run(line);
+        Ok(())
+    };
+    let mut case = Case::new(format!("{line}::{full}"), run);
+    // They mostly wait.
+    if OF_THE_AGENT_ALONE.contains(&full.as_str()) {
+        case = case.light();
+    }
+    if line != ONE && is_in(&[OF_THE_AGENT_ALONE, LONG_AND_ALIKE], &full) {
+        case = case.repeats();
+    }
+    if has_the_master_for_itself(&full) {
+        case = case.sharing(format!("the master of {line} that cases have for themselves"));
+    }
+    case
+}
+
+/// Does it stand in the list?
+pub fn has_the_master_for_itself(full: &str) -> bool {
+    is_in(&[MASTER_FOR_ITSELF], full)
+}
+
+/// Those that wait for each other first, then those that take longest.
+pub fn in_order(cases: &mut [Case]) {
+    for listed in [OF_THE_AGENT_ALONE, LONG_AND_ALIKE, MASTER_FOR_ITSELF, LONGEST].concat() {
+        assert!(cases.iter().any(|case| without_line(case.name()) == listed), "{listed} is listed, and there is no such case");
+    }
+    let place = |case: &Case| {
+        let (name, first) = (without_line(case.name()), [MASTER_FOR_ITSELF, LONGEST].concat());
+        first.iter().position(|listed| *listed == name).unwrap_or(first.len())
+    };
+    cases.sort_by_key(place);
+}
+
+/// `theme::name`, of a case of whichever line.
+pub fn without_line(name: &str) -> &str {
+    name.split_once("::").map_or(name, |(_, full)| full)
+}
+
+fn is_in(lists: &[&[&str]], full: &str) -> bool {
+    lists.iter().any(|list| list.contains(&full))
+}
