@@ -120,7 +120,7 @@ fn taken(fault: Fault, step: Step) -> Taken {
     }
 }
 
-/// The line with the whole table. On the other one the whole matrix has all of it, and a shorter run each fault at one step.
+/// The line with the whole table. On the other one the whole matrix has all of it, and a shorter run each fault once.
 const WHOLE: Line = Line::Lts3006;
 
 /// A test for each cell, and for each way in which it ends.
@@ -130,12 +130,15 @@ pub fn cases() -> Vec<Case> {
         for (column, step) in Step::ALL.into_iter().enumerate() {
             for (row, fault) in Fault::ALL.into_iter().enumerate() {
                 // The steps take turns, and each of them has many faults.
-                let repeats = line != WHOLE && row % Step::ALL.len() != column;
-                let mut add = |case: Case| cases.push(if repeats { case.repeats() } else { case });
-                add(one(line, step, fault, "for_ever", for_ever));
+                let elsewhere = line != WHOLE && row % Step::ALL.len() != column;
+                let mut add = |case: Case, repeats| cases.push(if repeats { case.repeats() } else { case });
                 // A logout is tried once.
-                if step != Step::Logout {
-                    add(one(line, step, fault, "goes_away", goes_away));
+                let both = step != Step::Logout;
+                // The ends take turns too.
+                let first = (row / Step::ALL.len()).is_multiple_of(2);
+                add(one(line, step, fault, "for_ever", for_ever), elsewhere || (line != WHOLE && both && !first));
+                if both {
+                    add(one(line, step, fault, "goes_away", goes_away), elsewhere || (line != WHOLE && first));
                 }
             }
         }
@@ -232,7 +235,8 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
         }
         Taken::Doubtful(code, reason) => {
             ended.failed(code, reason, step.reported());
-            (DOUBTS + besides, DOUBTS + besides)
+            // On a machine that stalls the connection of a logout before this cell, which is not waited for, may be met here.
+            (DOUBTS + besides, DOUBTS + besides + 1)
         }
     };
     ended.expect((least..=most).contains(&seen), &format!("from {least} to {most} tries, and it was {seen}"));

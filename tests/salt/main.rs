@@ -29,7 +29,7 @@ type OnEachLine = (&'static str, fn(Line));
 
 /// A minion that starts takes a core for two seconds. Cells of the table of faults have theirs already, and wait; so do, for the most
 /// part, the two cases that have a master for themselves.
-const SLOTS: Slots = Slots { heavy: 4, light: 8 };
+const SLOTS: Slots = Slots { heavy: 3, light: 8 };
 
 fn main() -> ExitCode {
     let themes: [(&str, &[OnEachLine]); 10] = [

@@ -18,6 +18,8 @@ use crate::words::secret::Secret;
 /// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login
 /// after a start has been seen to take 27 s. So each try gets more than the one before.
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
+/// With less time the last try could not even be refused.
+const AT_LEAST: Duration = Duration::from_millis(100);
 /// A hook only puts an event on the bus.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What to do about them.
@@ -150,7 +152,9 @@ impl<'a> Session<'a> {
                 return Ok(seen);
             }
             asked_before = true;
-            let sent = session.send(&path, &body, true, timeout.min(HOOK_TIMEOUT));
+            // Of what is left now, and not before the job was looked for.
+            let most = patience.remaining().max(AT_LEAST);
+            let sent = session.send(&path, &body, true, timeout.min(HOOK_TIMEOUT).min(most));
             may_be_fired = match &sent {
                 Ok(reply) => reply.status >= 500,
                 Err(Trouble::TimedOut(_) | Trouble::Broken(_)) => true,
@@ -279,8 +283,7 @@ impl Drop for Session<'_> {
 
 fn timeout(tries: u32, patience: &Patience) -> Duration {
     let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
-    // Not less than a moment, or the last try could not even be refused.
-    most.min(patience.remaining()).max(Duration::from_millis(100))
+    most.min(patience.remaining()).max(AT_LEAST)
 }
 
 /// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
