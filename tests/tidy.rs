@@ -44,6 +44,24 @@ fn every_module_uses_only_its_own_floor_and_lower_ones() {
     assert!(uses > 50, "only {uses} uses were found: does this test still read them?");
 }
 
+/// What is built goes into every source package if git knows of it.
+#[test]
+fn nothing_that_is_built_is_kept() {
+    let listed = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(top())
+        .output();
+    // A source package is no checkout, and holds what one of them was made of.
+    let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else { return };
+    let names = String::from_utf8(listed.stdout).unwrap();
+    let names: Vec<&str> = names.split('\0').filter(|name| !name.is_empty()).collect();
+    assert!(names.contains(&"Cargo.toml"), "{names:?}");
+    for name in names {
+        let large = fs::metadata(top().join(name)).is_ok_and(|meta| meta.len() > 512 * 1024);
+        assert!(!large && !name.split('/').any(|part| part == "target"), "{name} is built, or too large to be kept");
+    }
+}
+
 #[test]
 fn modules_stay_small() {
     for path in files_below(&top().join("src"), ".rs") {
