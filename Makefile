@@ -123,7 +123,7 @@ test-install: rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away
 test-packages: static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
 	@$(PREFLIGHT) packages
 	@$(TIMED) pages tests/again.sh --test pages
-	@$(TIMED) packages env STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
+	@$(TIMED) packages env $(DATED) STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
 
 test-heat: static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
 	@$(PREFLIGHT) heat
@@ -154,17 +154,18 @@ bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, L
 	@tests/bench/size.sh $(TARGET) $(STATIC)
 	@$(LAB) bench $(STATIC) --rounds $(ROUNDS) --line $(or $(LINE),3008)
 
-# Dated by the commit, so that the same source gives the same bytes.
-DATED := pages rpm srpm deb test-packages
-$(DATED): export SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --format=%ct)
+# Dated by the commit, so that the same source gives the same bytes. Cargo does not get to see it: it would compile ring, and all that
+# rests on it, anew.
+DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git -c safe.directory='*' log -1 --format=%ct)}
 pages: ## manual pages, completions, and the licences of what is linked, into target/pages
-	cargo run --quiet --locked --package pages -- $(BUILT)/pages
+	cargo build --quiet --locked --workspace --bin pages
+	$(DATED) $(BUILT)/debug/pages $(BUILT)/pages
 	@ls -l $(BUILT)/pages
 
 rpm deb: ## the packages of the program that ships, into target/packages
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
-	STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
+	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
 	@ls -l $(BUILT)/packages
 
 demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
@@ -173,7 +174,7 @@ demo-rpm: rpm ## an image that carries the RPM, booted five times under a real s
 
 srpm: ## what an RPM can be built from without a network, into target/packages
 	@$(PREFLIGHT) rpm
-	packaging/build.sh srpm $(BUILT)/packages
+	$(DATED) packaging/build.sh srpm $(BUILT)/packages
 	@ls -l $(BUILT)/packages
 
 advisories: ## known holes in what is linked; wants cargo-deny and the advisory database, so a network

@@ -14,7 +14,7 @@ use lab::vm::{Mirror, Vm, agent, file};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::fixture::{assert_complete, assert_failed, shared};
+use crate::fixture::{assert_complete, assert_failed, named, shared};
 use crate::templates::{beside, booted, parameters, shipped};
 
 pub const CASES: &[(&str, fn())] = &[
@@ -120,9 +120,10 @@ fn complete(template: &str, name: &str, line: Line, by: By) {
     let heat = heat.as_ref().unwrap();
     let text = shipped(template);
     let parameters = world.parameters(&text, "ok", by);
-    let stack = heat.stack_of(name, &text, &beside(), parameters.clone()).unwrap();
+    let name = named(name);
+    let stack = heat.stack_of(&name, &text, &beside(), parameters.clone()).unwrap();
     // The program is fetched.
-    let (vm, seen) = boot(&booted(heat, name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
+    let (vm, seen) = boot(&booted(heat, &name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
     assert!(vm.path("usr/local/bin/heat-salt-bootstrap").exists(), "{seen}");
     assert_eq!(vm.text("opt/minion"), "enabled\nactive\n", "{seen}");
     assert!(vm.text("opt/cloud-init").contains("status: done"), "{seen}");
@@ -130,7 +131,7 @@ fn complete(template: &str, name: &str, line: Line, by: By) {
     assert_ne!(status, "CREATE_FAILED", "{reason}\n{seen}");
     assert_complete(&stack);
     let report: Value = serde_json::from_str(stack.output("report").unwrap().as_str().unwrap()).unwrap();
-    let report = &report[name];
+    let report = &report[&name];
     assert_eq!((&report["verdict"], &report["states"]["total"], &report["minion_id"]), (&json!("done"), &json!(2), &json!(name)), "{seen}");
     // What was secret in user_data is shown nowhere.
     for secret in ["salt_api_password", "salt_token"] {
@@ -145,8 +146,9 @@ fn image_failed() {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
     let text = shipped("image.yaml");
-    let stack = heat.stack_of("boot-image", &text, &[], world.parameters(&text, "fail", By::Token)).unwrap();
-    let (_vm, seen) = boot(&booted(heat, "boot-image", 1)[0], |_| ());
+    let name = named("boot-image");
+    let stack = heat.stack_of(&name, &text, &[], world.parameters(&text, "fail", By::Token)).unwrap();
+    let (_vm, seen) = boot(&booted(heat, &name, 1)[0], |_| ());
     let reason = assert_failed(&stack);
     assert!(reason.contains("bad (fail): the database is not there"), "{reason}\n{seen}");
     assert!(reason.contains("resources.condition: state-failed: "), "{reason}");
@@ -160,8 +162,9 @@ fn nothing_to_fetch() {
     let text = shipped("server.yaml");
     let mut parameters = world.parameters(&text, "ok", By::Token);
     parameters["agent_url"] = format!("{}/gone", world.program.url()).into();
-    let stack = heat.stack_of("boot-nothing", &text, &beside(), parameters).unwrap();
-    let (_vm, seen) = boot(&booted(heat, "boot-nothing", 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
+    let name = named("boot-nothing");
+    let stack = heat.stack_of(&name, &text, &beside(), parameters).unwrap();
+    let (_vm, seen) = boot(&booted(heat, &name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
     let reason = assert_failed(&stack);
     assert!(
         reason.contains("repository-unreachable: ") && reason.contains("404") && reason.ends_with("(step fetch, code 21)"),
@@ -176,16 +179,17 @@ fn emulated() {
     let text = shipped("server.yaml");
     let mut parameters = world.parameters(&text, "ok", By::Token);
     parameters["timeout"] = 1800.into();
-    let stack = heat.stack_of("vm-server", &text, &beside(), parameters).unwrap();
+    let name = named("vm-server");
+    let stack = heat.stack_of(&name, &text, &beside(), parameters).unwrap();
     let vm = Vm::new("qemu", &json!({}));
     fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
     fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
     // Of this machine the emulated one reaches 127.0.0.1 only.
     let wire = Proxy::start(heat.api_url().trim_start_matches("http://").parse().unwrap()).unwrap();
-    let user_data = fs::read_to_string(booted(heat, "vm-server", 1)[0].join("user_data")).unwrap();
+    let user_data = fs::read_to_string(booted(heat, &name, 1)[0].join("user_data")).unwrap();
     let user_data = user_data.replace(heat.api_url(), &format!("http://{}", wire.address()));
     let console = vm.emulate(
-        "vm-server",
+        &name,
         &user_data,
         "/usr/local/bin/heat-salt-bootstrap status >/dev/console; cloud-init status --long >/dev/console",
     );
@@ -194,13 +198,13 @@ fn emulated() {
     let (status, reason) = stack.status().unwrap();
     let tail = console.lines().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
     assert_ne!(status, "CREATE_FAILED", "{reason}\n{tail}");
-    assert!(console.contains("Linux version") && console.contains("DONE  vm-server"), "{tail}");
+    assert!(console.contains("Linux version") && console.contains(&format!("DONE  {name}")), "{tail}");
     assert_complete(&stack);
     let report: Value = serde_json::from_str(stack.output("report").unwrap().as_str().unwrap()).unwrap();
-    assert_eq!(report["vm-server"]["states"]["total"], 2);
+    assert_eq!(report[&name]["states"]["total"], 2);
     eprintln!(
         "the machine took {:.0} s from its start of the program to the end; its console is in {}",
-        report["vm-server"]["seconds"].as_f64().unwrap(),
+        report[&name]["seconds"].as_f64().unwrap(),
         kept.display()
     );
 }

@@ -1,6 +1,5 @@
 //! The cases: each makes a stack, lets the agent signal, and looks at the stack.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lab::http::{Answer, Request, Server};
@@ -10,7 +9,7 @@ use lab::proxy::Proxy;
 use lab::tls::{Authority, Validity};
 use serde_json::{Value, json};
 
-use crate::fixture::{LONG, Vm, alone, assert_complete, assert_failed, attribute, shared, token_handle};
+use crate::fixture::{LONG, Vm, alone, assert_complete, assert_failed, attribute, named, shared, token_handle};
 
 /// By name.
 pub const CASES: &[(&str, fn())] = &[
@@ -42,8 +41,6 @@ pub const CASES: &[(&str, fn())] = &[
     ("token::states_with_odd_names", states_with_odd_names),
 ];
 
-/// Numbers for names.
-static NEXT: AtomicUsize = AtomicUsize::new(1);
 /// Keystone takes what was signed less than 15 minutes ago.
 const LONG_AGO: &str = "2020-02-02T02:02:02Z";
 const LONG_HENCE: &str = "2100-01-01T00:00:00Z";
@@ -52,15 +49,14 @@ const FAILED: &str = "Resource CREATE failed: WaitConditionFailure: resources.w:
 /// Creates a stack, and does something with it while it waits.
 fn with_stack(name: &str, template: &Value, parameters: Value, case: impl FnOnce(&Stack)) {
     let heat = shared();
-    case(&heat.as_ref().unwrap().stack_create(name, template, parameters).unwrap());
+    case(&heat.as_ref().unwrap().stack_create(&named(name), template, parameters).unwrap());
 }
 
 /// A whole other stack of this Heat is made, signalled and complete: its engine, which looks at all of them by turns, has looked at this
 /// one as well.
 fn overtaken(stack: &Stack) {
-    for name in ["overtakes-1", "overtakes-2"] {
-        let name = format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let other = stack.heat().stack_create(&name, &condition("TOKEN_SIGNAL"), json!({})).unwrap();
+    for _ in 0..2 {
+        let other = stack.heat().stack_create(&named("overtakes"), &condition("TOKEN_SIGNAL"), json!({})).unwrap();
         Vm::new("vm-1", token_handle(&other)).succeed("sooner");
         assert_complete(&other);
     }
@@ -240,7 +236,7 @@ fn assert_in_vain(agent: &Running, times: usize) {
 fn heat_away_for_longer() {
     let heat = alone();
     let heat = heat.as_ref().unwrap();
-    let stack = heat.stack_create("heat-away-long", &condition("TOKEN_SIGNAL"), json!({"timeout": 3000})).unwrap();
+    let stack = heat.stack_create(&named("heat-away-long"), &condition("TOKEN_SIGNAL"), json!({"timeout": 3000})).unwrap();
     let finger = vec!["ab"; 32].join(":");
     let deadline = Duration::from_secs(30 * 60);
     let vm = Vm::with(&json!({
@@ -262,7 +258,7 @@ fn heat_away_for_longer() {
 fn only_heat_signal_lives_on() {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
-    let create = |name: &str, template: &Value| heat.stack_create(name, template, json!({"timeout": 600})).unwrap();
+    let create = |name: &str, template: &Value| heat.stack_create(&named(name), template, json!({"timeout": 600})).unwrap();
     let token = create("old-token", &condition("TOKEN_SIGNAL"));
     let cfn = create("old-cfn", &condition("CFN_SIGNAL"));
     let aws = create("old-aws", &aws_condition());

@@ -1,10 +1,11 @@
 //! What the cases share: one Heat, and VMs that run the agent.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use lab::openstack::{Heat, Stack};
@@ -49,6 +50,14 @@ pub fn alone() -> RwLockWriteGuard<'static, Option<Heat>> {
         heat.restart().unwrap_or_else(|error| panic!("Heat does not come back: {error:#}"));
     }
     heat
+}
+
+/// A name for a stack: this one, and another when the case is tried again, since the stack of its first try is still there.
+pub fn named(name: &str) -> String {
+    static GIVEN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = given.entry(name.to_owned()).and_modify(|times| *times += 1).or_insert(1);
+    if *times == 1 { name.to_owned() } else { format!("{name}-{times}") }
 }
 
 /// A VM that the agent runs on, with nothing of Salt.

@@ -10,7 +10,7 @@ use lab::openstack::Heat;
 use lab::process::until;
 use serde_json::{Map, Value, json};
 
-use crate::fixture::{LONG, Vm, assert_complete, assert_failed, shared};
+use crate::fixture::{LONG, Vm, assert_complete, assert_failed, named, shared};
 
 pub const CASES: &[(&str, fn())] = &[
     ("templates::are_valid", are_valid),
@@ -98,7 +98,7 @@ fn constraints() {
     ] {
         let mut parameters = parameters(&template);
         parameters.insert(key.to_owned(), value.clone());
-        let refused = heat.stack_of("tpl-refused", &template, &beside(), parameters.into()).map(drop);
+        let refused = heat.stack_of(&named("tpl-refused"), &template, &beside(), parameters.into()).map(drop);
         let why = format!("{:#}", refused.unwrap_err());
         assert!(why.contains(key), "{key} {value}: {why}");
     }
@@ -142,8 +142,9 @@ fn server(template: &str, name: &str, success: bool) {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
     let text = shipped(template);
-    let stack = heat.stack_of(name, &text, &beside(), parameters(&text).into()).unwrap();
-    let dir = booted(heat, name, 1).remove(0);
+    let name = named(name);
+    let stack = heat.stack_of(&name, &text, &beside(), parameters(&text).into()).unwrap();
+    let dir = booted(heat, &name, 1).remove(0);
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
     assert_eq!((&asked["name"], &asked["request"]["config_drive"]), (&json!(name), &json!(true)));
     let user_data = user_data(&dir);
@@ -180,8 +181,9 @@ fn multipart_parts() {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
     let text = shipped("multipart.yaml");
-    let _stack = heat.stack_of("tpl-parts", &text, &beside(), parameters(&text).into()).unwrap();
-    let user_data = user_data(&booted(heat, "tpl-parts", 1)[0]);
+    let name = named("tpl-parts");
+    let _stack = heat.stack_of(&name, &text, &beside(), parameters(&text).into()).unwrap();
+    let user_data = user_data(&booted(heat, &name, 1)[0]);
     let places: Vec<usize> = ["1-fetch", "heat-salt-bootstrap install\n", "heat-salt-bootstrap accept\n", "heat-salt-bootstrap apply\n"]
         .map(|part| user_data.find(part).unwrap_or_else(|| panic!("{part}: {user_data}")))
         .to_vec();
@@ -197,9 +199,10 @@ fn autoscaling() {
     let text = shipped("autoscaling.yaml");
     let mut given = parameters(&text);
     given.insert("least".to_owned(), json!(2));
-    let stack = heat.stack_of("tpl-group", &text, &beside(), given.into()).unwrap();
+    let name = named("tpl-group");
+    let stack = heat.stack_of(&name, &text, &beside(), given.into()).unwrap();
     let tell = |count: usize| {
-        for dir in booted(heat, "tpl-group", count) {
+        for dir in booted(heat, &name, count) {
             let config = configuration(&user_data(&dir));
             assert_eq!(config["deregister"], "at-shutdown");
             assert_eq!(config["minion"]["id"], *dir.file_name().unwrap().to_string_lossy());
@@ -225,8 +228,9 @@ fn deployment(name: &str, transport: &str, code: i32) {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
     let text = shipped("deployment.yaml").replace("signal_transport: HEAT_SIGNAL", &format!("signal_transport: {transport}"));
-    let stack = heat.stack_of(name, &text, &[], parameters(&text).into()).unwrap();
-    let dir = booted(heat, name, 1).remove(0);
+    let name = named(name);
+    let stack = heat.stack_of(&name, &text, &[], parameters(&text).into()).unwrap();
+    let dir = booted(heat, &name, 1).remove(0);
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
     let inputs = until(LONG, || heat.deployment_inputs(asked["id"].as_str().unwrap()).ok()?.pop()).unwrap();
     let config = &inputs["config"];
@@ -249,7 +253,7 @@ fn deployment(name: &str, transport: &str, code: i32) {
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(at("etc/config.json")).unwrap()).unwrap(), *config);
     assert_eq!(fs::read_to_string(at("out.report")).unwrap(), format!("{{\"code\": {code}}}\n"));
 
-    let vm = Vm::new(name, json!({"deployment": inputs}));
+    let vm = Vm::new(&name, json!({"deployment": inputs}));
     if code == 0 {
         vm.succeed("seven states hold");
         assert_complete(&stack);

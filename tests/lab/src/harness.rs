@@ -32,6 +32,8 @@ const MOST_AGAIN: usize = 10;
 const HANGS_AFTER: Duration = Duration::from_secs(600);
 /// With this in the environment everything runs; `make test-all` puts it there.
 pub const WHOLE: &str = "HSB_ALL";
+/// Characters of what a case said, in the lines that say what is red.
+const BRIEF: usize = 240;
 /// Lines of a log that are shown.
 const TAIL: usize = 40;
 
@@ -372,11 +374,14 @@ fn conclude(suite: &str, outcomes: &[Outcome], ignored: usize, filtered: usize, 
     for outcome in outcomes {
         if outcome.is_flaky() {
             flaky += 1;
-            println!("FLAKY {suite} {}", outcome.case.name);
+            println!("FLAKY {suite} {}: {}", outcome.case.name, brief(outcome.failure.as_deref()));
         } else if outcome.failed() {
             failed += 1;
-            let not_again = if outcome.again.is_none() { " (not tried again)" } else { "" };
-            println!("FAILED {suite} {}{not_again}", outcome.case.name);
+            let again = match &outcome.again {
+                None => "not tried again".to_owned(),
+                Some(second) => format!("then: {}", brief(second.as_deref())),
+            };
+            println!("FAILED {suite} {}: {} ({again})", outcome.case.name, brief(outcome.failure.as_deref()));
         }
     }
     let passed = outcomes.len() - failed;
@@ -391,6 +396,13 @@ fn conclude(suite: &str, outcomes: &[Outcome], ignored: usize, filtered: usize, 
     );
     // A case that was given up still runs on its thread, and the process ends all the same.
     if good { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
+
+/// The beginning of what a case said when it failed, on one line: what stands further up may have been cut out.
+fn brief(failure: Option<&str>) -> String {
+    let failure = failure.unwrap_or_default();
+    let said = failure.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect::<Vec<_>>().join(" ");
+    if said.chars().count() > BRIEF { said.chars().take(BRIEF).chain(['…']).collect() } else { said }
 }
 
 fn junit(suite: &str, outcomes: &[Outcome], took: Duration) -> String {
@@ -481,6 +493,15 @@ mod tests {
         let xml = junit("own", &outcomes, Duration::from_secs(1));
         assert!(xml.contains("failures=\"1\"") && xml.contains("<flakyFailure message=") && xml.contains("<rerunFailure>"), "{xml}");
         assert!(conclude("own", &outcomes, 0, 0, Duration::ZERO) != ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn the_last_lines_say_what_it_was() {
+        let said = "panicked at tests/a.rs:1:2:\nassertion failed\n\n  left: 1\n  right: 2\n  and so on\n";
+        assert_eq!(brief(Some(said)), "panicked at tests/a.rs:1:2: assertion failed left: 1 right: 2");
+        let long = brief(Some(&"ä".repeat(1000)));
+        assert!(long.chars().count() == BRIEF + 1 && long.ends_with('…'), "{long}");
+        assert_eq!(brief(None), "");
     }
 
     #[test]
