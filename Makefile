@@ -28,7 +28,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: build-tests test-noisy test-faults roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: together build-tests test-noisy test-faults roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -67,12 +67,17 @@ build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
 # Goes on with the other parts after one is red, and so says all that is wrong at once.
-PARTS := check-static test-quick test-faults test-fuzz test-salt test-services test-install test-packages test-heat
+# The first of them mostly waits, and the other mostly compiles.
+TOGETHER := test-faults test-fuzz
+PARTS := check-static test-quick together test-salt test-services test-install test-packages test-heat
 test: ## everything (root; some 30 minutes, and once five more for Salts, Heat and roots)
 	@$(PREFLIGHT) quick fuzz salt services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
+
+together:
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target $(TOGETHER)
 
 test-all: export HSB_ALL := 1
 test-all: test ## the same with every case of test-salt on both lines (some five minutes more)

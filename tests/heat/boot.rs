@@ -188,11 +188,8 @@ fn emulated() {
     let wire = Proxy::start(heat.api_url().trim_start_matches("http://").parse().unwrap()).unwrap();
     let user_data = fs::read_to_string(booted(heat, &name, 1)[0].join("user_data")).unwrap();
     let user_data = user_data.replace(heat.api_url(), &format!("http://{}", wire.address()));
-    let console = vm.emulate(
-        &name,
-        &user_data,
-        "/usr/local/bin/heat-salt-bootstrap status >/dev/console; cloud-init status --long >/dev/console",
-    );
+    let console =
+        vm.emulate(&name, &user_data, "/usr/local/bin/heat-salt-bootstrap status >/dev/console; cloud-init status --long >/dev/console");
     let kept = std::env::var_os("HSB_CONSOLE").map_or_else(|| "console.log".into(), std::path::PathBuf::from);
     fs::write(&kept, &console).unwrap();
     let (status, reason) = stack.status().unwrap();

@@ -56,7 +56,7 @@ pub fn prove(program: &str, place: &Place, patience: &Patience) -> Result<bool, 
             Ok(false)
         }
         Err(failure) if failure.kind == Kind::LocalSystem => {
-            warn!("the master has not let salt-call in within {:.0} s: starting over", PROOF.as_secs_f64());
+            warn!("the master has not let salt-call in: {}: starting over", failure.message);
             Ok(false)
         }
         Err(failure) => Err(failure),

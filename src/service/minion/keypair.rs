@@ -113,6 +113,14 @@ fn is_of(public: &str, private: &Secret) -> bool {
     PublicKey::parse(public).is_ok_and(|public| public.holds(private.public().as_ref()))
 }
 
+/// Can they belong together, as far as it can be told? A private key of a size that is not read here may be that of any public one.
+fn may_be_of(public: &str, private: &Secret) -> bool {
+    match read_private(private.expose()) {
+        Some(Err(_)) => PublicKey::parse(public).is_ok(),
+        _ => is_of(public, private),
+    }
+}
+
 fn private_of(place: &Place) -> PathBuf {
     place.pki_dir.join("minion.pem")
 }
@@ -135,7 +143,7 @@ pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
         return files::remove(&public);
     }
     let there = files::read_text(&public, MOST_BYTES).unwrap_or_default();
-    if is_of(&there, &text) || !matches!(read_private(text.expose()), Some(Ok(_))) {
+    if may_be_of(&there, &text) {
         return Ok(());
     }
     let Some(openssl) = command::find("openssl") else {
@@ -203,5 +211,32 @@ impl KeyPair {
             .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), document, &mut signature)
             .map_err(|_| Failure::new(Kind::LocalSystem, "the minion's private key does not sign"))?;
         Ok(signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::interrupt::Interrupt;
+    use crate::words::deadline::Deadline;
+
+    /// A pair of this size, as openssl makes it.
+    fn pair(bits: &str) -> (String, Secret) {
+        let patience = Patience::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("minion.pem");
+        let made = command::run(&["openssl", "genrsa", bits], &patience).unwrap();
+        std::fs::write(&private, &made.stdout).unwrap();
+        (public_half("openssl", &private, &patience).unwrap().unwrap(), Secret::new(made.stdout))
+    }
+
+    #[test]
+    fn halves_that_belong_together() {
+        let ((public, private), (other, _)) = (pair("2048"), pair("2048"));
+        assert!(may_be_of(&public, &private) && !may_be_of(&other, &private) && !may_be_of("", &private));
+        // Smaller than what is read here: any public half may be its own, but there has to be one.
+        let (public, private) = pair("1024");
+        assert!(may_be_of(&public, &private) && may_be_of(&other, &private));
+        assert!(!may_be_of("", &private) && !may_be_of("half a te", &private));
     }
 }

@@ -22,6 +22,10 @@ pub struct Root {
     base: Value,
 }
 
+/// Seconds after which a minion that got no answer asks its master once more. Salt's own 60 are more than most cases have in all, and now
+/// and then a master on a busy machine loses a request.
+const ASKS_AGAIN: u64 = 10;
+
 impl Root {
     /// An empty root for a minion of this id. Two roots may have the same id: they are two machines then.
     pub fn new(master: &Master, id: &str) -> Result<Root> {
@@ -29,12 +33,14 @@ impl Root {
         show_on_failure(&path.join("var/log/salt/minion"));
         let program = master.venv().program("salt-minion");
         let (username, password) = master.credentials("boot");
+        let mut options = master.minion_ports();
+        options["request_channel_timeout"] = ASKS_AGAIN.into();
         let base = json!({
             "minion": {
                 "id": id,
                 "master": "127.0.0.1",
                 "program": program,
-                "config": master.minion_ports(),
+                "config": options,
                 "start": "direct",
             },
             "install": {"source": "preinstalled"},

@@ -36,8 +36,11 @@ class Server(server.Server):
         with open(os.path.join(directory, "user_data"), "wb") as file:
             file.write(userdata.encode() if isinstance(userdata, str) else userdata or b"")
         made = {"id": str(uuid.uuid4()), "name": name, "request": request}
-        with open(os.path.join(directory, "server.json"), "w") as file:
+        # It has its name when it is whole: whoever waits for it reads it at once.
+        unnamed = os.path.join(directory, "server.json.new")
+        with open(unnamed, "w") as file:
             json.dump(made, file, default=str)
+        os.replace(unnamed, os.path.join(directory, "server.json"))
         return types.SimpleNamespace(id=made["id"])
 
     def check_create_complete(self, server_id):
