@@ -402,6 +402,20 @@ fn refusals(master: &Master) -> usize {
     entries.filter(|entry| entry["granted"] == false && entry.get("id").is_none()).count()
 }
 
+/// What is posted is refused; if nothing comes of it, it is posted again, as the agent does: a busy master of 3008 loses a hook now and
+/// then, and more of them the more come at once.
+#[track_caller]
+fn refused(master: &Master, post: impl Fn() -> Result<Value, String>) {
+    let told = refusals(master);
+    for _ in 0..5 {
+        post().unwrap();
+        if until(Duration::from_secs(20), || (refusals(master) > told).then_some(())).is_ok() {
+            return;
+        }
+    }
+    panic!("it is not refused\n{}", master.log_tail());
+}
+
 /// Nothing leaves the key directory, and nothing that is no RSA key gets into it.
 fn hostile_claims(line: Line) {
     alone(line, |private| {
@@ -420,7 +434,7 @@ fn hostile_claims(line: Line) {
             all.sort();
             all
         };
-        let (before, told) = (listed(), refusals(master));
+        let before = listed();
         let long = "x".repeat(300);
         let ids = [
             json!("../evil"),
@@ -441,29 +455,23 @@ fn hostile_claims(line: Line) {
             json!(["a"]),
             json!("a\u{0}b"),
         ];
-        let mut sent = 0;
         for id in &ids {
-            forger.post(&session, "enroll", &forger.claim("enroll", id.clone(), json!({"token": name})), &token);
-            sent += 1;
+            let claim = forger.claim("enroll", id.clone(), json!({"token": name}));
+            refused(master, || forger.try_post(&session, "enroll", &claim, &token));
         }
         let short = "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAK\n-----END PUBLIC KEY-----";
         let elliptic = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQ5g1yq4wR6FJxJ6pYb4kYtN9cG1O\nQ9M6H2Y7QkIqKq4wR6FJxJ6pYb4kYtN9cG1OQ9M6H2Y7QkIqKq4wR6FJxA==\n-----END PUBLIC KEY-----";
-        let keys =
-            [json!("no key"), json!(short), json!(elliptic), json!(null), json!({}), json!("A".repeat(1024 * 1024)), json!("{{ 7 * 7 }}")];
+        let keys = [json!("no key"), json!(short), json!(elliptic), json!(null), json!({}), json!("{{ 7 * 7 }}")];
         for key in keys {
             let claim = forger.claim("enroll", json!("hostile"), json!({"token": name, "key": key}));
-            let large = claim.to_string().len() > 1_000_000;
-            match forger.try_post(&session, "enroll", &claim, &token) {
-                Ok(_) => sent += 1,
-                Err(error) => assert!(large, "{error}"),
-            }
+            refused(master, || forger.try_post(&session, "enroll", &claim, &token));
         }
         for body in [json!({}), json!([1]), json!({"claim": 3}), json!({"claim": "%%%"}), json!({"claim": "e30="}), json!("text")] {
-            session.hook("heat-salt-bootstrap/enroll", &body).unwrap();
-            sent += 1;
+            refused(master, || session.hook("heat-salt-bootstrap/enroll", &body).map_err(|error| format!("{error:#}")));
         }
-        until(LONG, || (refusals(master) - told >= sent).then_some(()))
-            .unwrap_or_else(|_| panic!("{} of {sent} refused\n{}", refusals(master) - told, master.log_tail()));
+        // Of what is too large for its event bus a busy salt-api says 500; what it takes all the same is decided before what comes next.
+        let large = forger.claim("enroll", json!("hostile"), json!({"token": name, "key": "A".repeat(1024 * 1024)}));
+        let _ = forger.try_post(&session, "enroll", &large, &token);
         assert_eq!(listed(), before, "a key was placed");
         for evil in ["evil", "../evil"] {
             assert!(!master.pki_dir().join(evil).exists());
@@ -472,6 +480,7 @@ fn hostile_claims(line: Line) {
         forger.enroll(&session, "hostile-good", &token);
         decided(master, "hostile-good", true, "accepted");
         assert_eq!(master.key_states("hostile-good").len(), 1);
+        assert_eq!(listed().len(), before.len() + 1, "a key was placed");
     });
 }
 

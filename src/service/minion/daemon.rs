@@ -229,11 +229,16 @@ impl Minion {
         Minion { place, starting: None, not_before: None, absent_since: None, log_began: 0, log_new }
     }
 
-    /// The processes of the minion that was started last; none while it is not up yet.
-    pub fn pids(&self) -> Vec<i32> {
+    /// The process of the minion that was started last; `None` while it is not up yet.
+    fn pid(&self) -> Option<i32> {
         let is_it =
             |pid: &i32| self.not_before.as_ref().is_none_or(|since| process::began(*pid).is_some_and(|began| began.is_since(since)));
-        running(&self.place).filter(is_it).map(process::tree).unwrap_or_default()
+        running(&self.place).filter(is_it)
+    }
+
+    /// That process and all that came of it.
+    pub fn pids(&self) -> Vec<i32> {
+        self.pid().map(process::tree).unwrap_or_default()
     }
 
     /// Fails if the minion will not come up (any more): the command that starts it has failed, or it is not there for long.
@@ -245,7 +250,7 @@ impl Minion {
                 return Err(did_not_start(&finished, &self.place));
             }
         }
-        if !self.pids().is_empty() {
+        if self.pid().is_some() {
             self.absent_since = None;
             return Ok(());
         }
