@@ -66,11 +66,11 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-# Goes on with the other parts after one is red, and so says all that is wrong at once.
 # The first of them mostly waits, and the other mostly compiles.
 TOGETHER := test-faults test-fuzz
+# Goes on with the other parts after one is red, and so says all that is wrong at once.
 PARTS := check-static test-quick together test-salt test-services test-install test-packages test-heat
-test: ## everything (root; some 30 minutes, and once five more for Salts, Heat and roots)
+test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
 	@$(PREFLIGHT) quick fuzz salt services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots

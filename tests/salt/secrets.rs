@@ -76,13 +76,13 @@ fn look(secrets: &[String], given: &[String], found: &mut BTreeSet<String>) {
         }
         // A process may end at any moment.
         let text = |name: &str| String::from_utf8_lossy(&fs::read(path.join(name)).unwrap_or_default()).into_owned();
-        let is_agent = || fs::read_link(path.join("exe")).map(|exe| exe == agent);
-        let before = is_agent().is_ok_and(|is| is);
+        let is_agent = || fs::read_link(path.join("exe")).is_ok_and(|exe| exe == agent);
+        let before = is_agent();
         let (line, environment) = (text("cmdline"), text("environ"));
         // Meanwhile it may have become the agent. So may what waits to become it, whose arguments tell what it will be; and of one that is
         // gone by now nobody can say what it was.
         let will_be = || text("cmdline").split('\0').any(|word| fs::canonicalize(word).is_ok_and(|word| word == agent));
-        let may_have_them = || before || is_agent().is_ok_and(|is| is) || will_be() || !path.join("exe").exists();
+        let may_have_them = || before || is_agent() || will_be() || !path.join("exe").exists();
         for secret in secrets {
             let mut note = |place: &str| found.extend([format!("{secret} in the {place} of {}", line.replace('\0', " "))]);
             if line.contains(secret.as_str()) {

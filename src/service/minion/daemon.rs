@@ -229,14 +229,14 @@ impl Minion {
         Minion { place, starting: None, not_before: None, absent_since: None, log_began: 0, log_new }
     }
 
-    /// The process of the minion that was started last; `None` while it is not up yet.
+    /// The first of them, of which the others came.
     fn pid(&self) -> Option<i32> {
         let is_it =
             |pid: &i32| self.not_before.as_ref().is_none_or(|since| process::began(*pid).is_some_and(|began| began.is_since(since)));
         running(&self.place).filter(is_it)
     }
 
-    /// That process and all that came of it.
+    /// The processes of the minion that was started last; none while it is not up yet.
     pub fn pids(&self) -> Vec<i32> {
         self.pid().map(process::tree).unwrap_or_default()
     }

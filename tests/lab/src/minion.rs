@@ -14,6 +14,10 @@ use crate::heat::StandIn;
 use crate::master::Master;
 use crate::process::{daemons, end_daemons, run};
 
+/// Seconds after which a minion that got no answer asks its master once more. Salt's own 60 are more than most cases have in all, and now
+/// and then a master on a busy machine loses a request.
+const ASKS_AGAIN: u64 = 10;
+
 /// A directory to be given to the agent as `--root`, and what runs from it.
 pub struct Root {
     path: PathBuf,
@@ -21,10 +25,6 @@ pub struct Root {
     program: PathBuf,
     base: Value,
 }
-
-/// Seconds after which a minion that got no answer asks its master once more. Salt's own 60 are more than most cases have in all, and now
-/// and then a master on a busy machine loses a request.
-const ASKS_AGAIN: u64 = 10;
 
 impl Root {
     /// An empty root for a minion of this id. Two roots may have the same id: they are two machines then.
