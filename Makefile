@@ -28,7 +28,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: together build-tests test-noisy test-faults roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -52,7 +52,7 @@ static-debian: ## the same without rustup, by the compiler that Debian's securit
 	@$(PREFLIGHT) static-debian
 	@tests/static-debian.sh $(CACHE)
 
-demo: ## one bootstrap against a real Salt, start to end
+demo: ## two bootstraps against a real Salt, start to end: the classic chain, then by a token
 	@$(PREFLIGHT) salt
 	@$(MAKE) --no-print-directory --jobs 2 build-quick venv-3008
 	@$(LAB) demo $(QUICK)
@@ -66,12 +66,12 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-# The first of them mostly waits, and the other mostly compiles.
-TOGETHER := test-faults test-fuzz
+# The first of them mostly waits, and the second mostly compiles.
+TOGETHER := test-faults test-fuzz test-extension
 # Goes on with the other parts after one is red, and so says all that is wrong at once.
 PARTS := check-static test-quick together test-salt test-services test-install test-packages test-heat
 test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
-	@$(PREFLIGHT) quick fuzz salt services install packages heat
+	@$(PREFLIGHT) quick fuzz salt extension services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
@@ -116,6 +116,10 @@ fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=
 test-fuzz: ## the inputs that are kept, once each
 	@$(PREFLIGHT) fuzz
 	@$(TIMED) fuzz fuzz/run.sh 0
+
+test-extension: ## the Salt extension: its sources by ruff and mypy, its own tests in Salt of both lines
+	@$(PREFLIGHT) extension
+	@$(TIMED) extension tests/extension.sh
 
 test-services: ## under a real systemd and a real init script
 	@$(PREFLIGHT) services
@@ -199,10 +203,10 @@ release: ## everything that is published, into target/release-VERSION/, or why n
 	@$(PREFLIGHT) release
 	@BUILT=$(abspath $(BUILT)) STATIC=$(abspath $(STATIC)) packaging/release.sh $(if $(DRY),--dry)
 
-venvs: venv-3006 venv-3008 venv-heat ## the real Salts and the real Heat that tests and demo run, below CACHE
+venvs: venv-3006 venv-3008 venv-heat venv-tools ## the real Salts and the real Heat that tests and demo run, below CACHE
 	@tests/lab/sweep.sh $(CACHE)
 
-venv-3006 venv-3008 venv-heat: venv-%:
+venv-3006 venv-3008 venv-heat venv-tools: venv-%:
 	@tests/lab/venv.sh $* >/dev/null
 
 roots: $(ROOTS) ## the roots of machines that tests install on, below CACHE

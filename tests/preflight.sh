@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
-# usage: preflight.sh [--ci] PART...   the parts: build, static, static-debian, quick, fuzz, salt, services, install, rpm, deb, packages, heat, vm,
+# usage: preflight.sh [--ci] PART...   the parts: build, static, static-debian, quick, fuzz, salt, extension, services, install, rpm, deb, packages, heat, vm,
 #        bench, advisories, release
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
@@ -107,6 +107,18 @@ packages() {
 }
 
 # Heat itself and Keystone come from PyPI.
+# The Salt extension's own tests.
+extension() {
+    salt
+    if ! command -v mariadbd >/dev/null; then
+        if [ "$ci" = yes ]; then
+            lack "mariadbd, the database that several masters share [mariadb-server]"
+        else
+            echo "preflight: no mariadbd here: the extension is tested with SQLite alone [mariadb-server]" >&2
+        fi
+    fi
+}
+
 heat() {
     install
     need mariadbd "the program of Heat's database [mariadb-server]; its service is not needed"
@@ -171,9 +183,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | fuzz | salt | services | install | rpm | deb | packages | heat | vm | bench | static | static-debian | advisories | release) "$part" ;;
+    build | quick | fuzz | salt | extension | services | install | rpm | deb | packages | heat | vm | bench | static | static-debian | advisories | release) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|services|install|rpm|deb|packages|heat|vm|bench|advisories|release..." >&2
+        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|packages|heat|vm|bench|advisories|release..." >&2
         exit 2
         ;;
     esac
