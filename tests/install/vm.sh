@@ -42,6 +42,7 @@ After=cloud-final.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh /opt/story
+ExecStopPost=/bin/sh -c 'systemctl list-jobs >/opt/story-ended'
 ExecStopPost=/bin/systemctl --no-block poweroff
 TimeoutStartSec=240
 EOT
@@ -103,9 +104,28 @@ EOT
             -netdev user,id=net -device virtio-net-pci,netdev=net </dev/null
         exit
     fi
+    rm -f "$tree/opt/story-ended"
     timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine="hsb-$$" "${@/#/--bind-ro=}" \
-        --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1 ||
-        true # it is the status with which the machine ended; what counts is what the story wrote
+        --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1 &
+    machine=$! ended=
+    # Now and then one does not power off, whatever keeps it: what counts is what the story wrote.
+    while kill -0 $machine 2>/dev/null; do
+        sleep 0.2
+        if [ -z "$ended" ] && [ -e "$tree/opt/story-ended" ]; then ended=$SECONDS; fi
+        if [ -n "$ended" ] && [ $((SECONDS - ended)) -gt 60 ]; then
+            echo "vm.sh: not powered off a minute after its story had ended: killed. Jobs were:" | tee -a "$dir/console" >&2
+            tee -a "$dir/console" <"$tree/opt/story-ended" >&2
+            tail -n 30 "$dir/console" >&2
+            kill -KILL $machine 2>/dev/null || :
+            pkill -KILL --parent $machine || :
+        fi
+    done
+    # It is the status with which the machine ended.
+    wait $machine || :
+    if [ $SECONDS -gt 150 ]; then
+        echo "vm.sh: booting, the story and powering off took $SECONDS s; the story ended after ${ended:-more} s. The console's end:" >&2
+        tail -n 40 "$dir/console" >&2
+    fi
     ;;
 down)
     for mounted in "$dir/tree/dev" "$dir/tree" "$dir"; do

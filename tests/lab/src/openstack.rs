@@ -205,7 +205,10 @@ impl Heat {
             other => other,
         };
         if !(200..300).contains(&status) {
-            bail!("{method} {url}: {status}: {text}");
+            // What it is about comes last, after sentences that are always the same.
+            let said: Value = serde_json::from_str(&text).unwrap_or_default();
+            let about = said["error"]["message"].as_str().map(|message| format!("{message}: ")).unwrap_or_default();
+            bail!("{status}: {about}{method} {url}: {text}");
         }
         if text.is_empty() {
             return Ok(Value::Null);
