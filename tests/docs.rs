@@ -254,7 +254,7 @@ fn what_is_wrong_with_a_page_is_found() {
 
 /// The keys that the program reads, by its own complaints about one that it does not know.
 fn keys_of_the_program() -> BTreeSet<String> {
-    let odd = json!({"zzz": 0, "accept": "hook", "minion": {"zzz": 0}, "install": {"zzz": 0, "repository": {"zzz": 0}}, "api": {"zzz": 0},
+    let odd = json!({"zzz": 0, "accept": "enroll", "minion": {"zzz": 0}, "install": {"zzz": 0, "repository": {"zzz": 0}}, "api": {"zzz": 0},
         "enroll": {"zzz": 0}, "apply": {"zzz": 0}});
     let said = accepted(&odd, None).unwrap_err();
     let mut keys = BTreeSet::new();

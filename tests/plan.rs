@@ -56,17 +56,21 @@ fn the_password_comes_from_a_file_a_credential_or_standard_input() {
 }
 
 #[test]
-fn claims_are_planned_and_their_token_is_not_shown() {
+fn enrolment_is_planned_and_its_token_is_not_shown() {
     let mut config = config();
-    config["accept"] = json!("hook");
-    config["api"]["password"] = json!(SECRET);
-    config["enroll"] = json!({"token_file": "-"});
+    config.as_object_mut().unwrap().remove("api");
+    config["enroll"] = json!({"url": "https://salt.example:8010", "token_file": "-"});
     let root = root(&config);
-    let token = format!("hsb1.00ff.{SECRET}");
+    let token = format!("hsb2.0123456789abcdef.{SECRET:A<43}.s{:A<43}", "");
     let output = plan(root.path(), &[], None, &token);
     let text = text(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for line in ["/hook/heat-salt-bootstrap/enroll for web-1", "/hook/heat-salt-bootstrap/apply for web-1, signed by its key: web"] {
+    for line in [
+        "https://salt.example:8010/v1/enroll for web-1, signed by its key and proved by the token ***",
+        "known by the public key that the token pins",
+        "/v1/apply for web-1, signed by its key: web",
+        "/v1/report",
+    ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
     assert!(!text.contains(SECRET) && !text.contains("key.accept"), "{text}");

@@ -19,7 +19,7 @@ impl References for Files {
     }
 
     fn credential(&self, name: &str) -> Option<Secret> {
-        (name == "enroll.token").then(|| Secret::new(format!("hsb1.name.{SECRET}")))
+        (name == "enroll.token").then(|| Secret::new(format!("hsb2.0123456789abcdef.{SECRET:A<43}")))
     }
 
     fn host_name(&self) -> String {

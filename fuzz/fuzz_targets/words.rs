@@ -4,7 +4,7 @@
 
 use fuzz::{sentence, within_memory};
 use heat_salt_bootstrap::decide::address::{Address, shown};
-use heat_salt_bootstrap::decide::claim::Token;
+use heat_salt_bootstrap::decide::enrolment::{Pin, Token};
 use heat_salt_bootstrap::decide::package_command::{Reason, refresh_fault, trouble_with_source, versions};
 use heat_salt_bootstrap::decide::wish::Wish;
 use heat_salt_bootstrap::decide::{calendar, span};
@@ -33,6 +33,9 @@ fuzz_target!(|data: &[u8]| {
         refused(span::parse(&text));
         refused(Wish::parse(&text));
         refused(Token::parse(&text));
+        if let Some(pin) = Pin::parse(&text) {
+            assert_eq!(pin.to_string(), text.as_ref());
+        }
         for moment in [calendar::http_date(&text), calendar::timestamp(&text)].into_iter().flatten() {
             let again = calendar::written(moment).replace(" UTC", "Z").replace(' ', "T");
             assert_eq!(calendar::timestamp(&again), Some(moment), "{text}");

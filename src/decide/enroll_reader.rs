@@ -1,32 +1,34 @@
 //! Reading how the key gets accepted, and what for that is in the `enroll` section.
 
-use super::claim::Token;
+use super::enrolment::Token;
 use super::section::Section;
-use super::settings::Accept;
-use super::settings_reader::{References, secret};
+use super::settings::{Accept, Enroll};
+use super::settings_reader::{References, certificate, secret, urls};
 
-/// Reads `accept`.
+/// Reads `accept`. Whoever names the enrolment service wants it.
 pub fn accept(top: &Section) -> Accept {
-    top.choice("accept", &[("wheel", Accept::Wheel), ("hook", Accept::Hook), ("none", Accept::Nobody)]).unwrap_or(Accept::Wheel)
+    let ways = [("enroll", Accept::Enroll), ("wheel", Accept::Wheel), ("none", Accept::Nobody)];
+    let service = top.section("enroll").value("url").is_some();
+    top.choice("accept", &ways).unwrap_or(if service { Accept::Enroll } else { Accept::Wheel })
 }
 
-/// Reads `enroll`. Without a token there is nothing to claim, unless it was wiped after use.
-pub fn token(top: &Section, refs: &dyn References, accept: Accept, wiped: bool) -> Option<Token> {
+/// Reads `enroll`. Without a token nobody is let in, unless it was wiped after use.
+pub fn enroll(top: &Section, refs: &dyn References, accept: Accept, wiped: bool) -> Option<Enroll> {
     let section = top.section("enroll");
-    if accept != Accept::Hook {
+    if accept != Accept::Enroll {
         if section.is_present() {
-            top.complain("enroll", "belongs to accept \"hook\", which is not set");
+            top.complain("enroll", "belongs to accept \"enroll\", which is not set");
         }
         return None;
     }
     let given = secret(&section, "token", "token_file", refs);
     if given.is_none() && section.value("token").is_none() && section.value("token_file").is_none() && !wiped {
-        top.complain(
-            "enroll.token",
-            "is missing: give token, token_file, or the systemd credential enroll.token; `salt-run heat_salt_bootstrap.mint` on the master makes one",
-        );
+        let missing = "is missing: give token, token_file, or the systemd credential enroll.token";
+        section.complain("token", format!("{missing}; `heat-bootstrap token create` on the master makes one"));
     }
     let token = given.and_then(|given| Token::parse(given.expose()).map_err(|why| section.complain("token", why)).ok());
+    let urls = urls(&section, "https://salt.example.net:8010");
+    let ca = certificate(&section, refs);
     section.finish();
-    token
+    Some(Enroll { urls, token, ca })
 }

@@ -3,9 +3,9 @@
 
 pub mod address;
 pub mod calendar;
-pub mod claim;
 pub mod curl_cli;
 pub mod enroll_reader;
+pub mod enrolment;
 pub mod fingerprint;
 pub mod fragments;
 pub mod handle;

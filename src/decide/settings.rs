@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::claim::{Token, takes_claims};
+use super::enrolment::Token;
 use super::fingerprint::Fingerprint;
 use super::handle::Handle;
 use super::system::Format;
@@ -24,9 +24,8 @@ pub struct Settings {
     pub api: Option<Api>,
     /// How the key gets accepted.
     pub accept: Accept,
-    /// What proves to the master that this machine may be enrolled; absent where nothing needs it, and where it was wiped after
-    /// use.
-    pub token: Option<Token>,
+    /// The service that lets machines in; absent where another way is taken.
+    pub enroll: Option<Enroll>,
     /// What to trigger; absent where the master does that by itself.
     pub apply: Option<Apply>,
     /// How to tell Heat; absent where there is no Heat.
@@ -69,6 +68,8 @@ pub enum Trust {
     Given(Fingerprint),
     /// By the fingerprint that salt-api states over verified TLS.
     AskApi,
+    /// By the key that the enrolment service states, proved by the token.
+    AskService,
     /// Whoever answers first is believed: said in so many words by the configuration.
     FirstUse,
 }
@@ -142,13 +143,24 @@ pub struct Api {
     pub ca: Option<String>,
 }
 
+/// The `enroll` section, for the enrolment service.
+#[derive(Debug)]
+pub struct Enroll {
+    /// Base URLs without a slash at the end.
+    pub urls: Vec<String>,
+    /// What proves that this machine may be let in; absent where it was wiped after use.
+    pub token: Option<Token>,
+    /// The CA that signed the service's certificate, as PEM, where the token pins no key; the system's if absent.
+    pub ca: Option<String>,
+}
+
 /// The `accept` key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
+    /// By the enrolment service on the master, which answers.
+    Enroll,
     /// By `wheel key.accept` with the API user's own permissions.
     Wheel,
-    /// By a claim to a hook, which the master decides about. The API user needs no permission.
-    Hook,
     /// Not by this program: somebody or something else accepts it.
     Nobody,
 }
@@ -173,14 +185,15 @@ impl Settings {
         let masters = self.minion.masters.len();
         masters > 1 && self.api.as_ref().is_some_and(|api| api.urls.len() == masters)
     }
+
+    /// The same of the enrolment service's URLs.
+    pub fn one_service_for_each_master(&self) -> bool {
+        let masters = self.minion.masters.len();
+        masters > 1 && self.enroll.as_ref().is_some_and(|enroll| enroll.urls.len() == masters)
+    }
 }
 
 impl Apply {
-    /// Is the hook the one that takes signed claims, and no classic reactor?
-    pub fn is_guarded(&self) -> bool {
-        takes_claims(&self.hook)
-    }
-
     /// The states as the hook's `args` carries them.
     pub fn argument(&self) -> String {
         self.states.iter().map(StateName::as_str).collect::<Vec<_>>().join(",")

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::address::shown;
-use super::claim::{HOOKS, takes_claims};
-use super::enroll_reader::{accept, token};
+use super::enroll_reader::{accept, enroll};
 use super::fingerprint::{Fingerprint, PublicKey};
 use super::fragments::Merged;
 use super::handle;
@@ -45,16 +44,21 @@ impl Settings {
             let forget_secrets = top.truth("forget_secrets").unwrap_or(false);
             let apply = apply(&top, accept);
             let api = api(&top, refs, forget_secrets);
-            let token = token(&top, refs, accept, forget_secrets);
-            let minion = minion(&top, refs, api.is_some());
+            let enroll = enroll(&top, refs, accept, forget_secrets);
+            let minion = minion(&top, refs, accept);
             let install = install(&top, refs);
             let signal = signal(&top, refs, &complaints);
             let deadline = deadline(&top);
             let splay = splay(&top, deadline);
-            if !top.section("api").is_present() && (accept != Accept::Nobody || apply.is_some()) {
+            let needs_api = match accept {
+                Accept::Enroll => false,
+                Accept::Wheel => true,
+                Accept::Nobody => apply.is_some(),
+            };
+            if needs_api && !top.section("api").is_present() {
                 top.complain("api", "is missing: accepting the key and triggering states need url, username and password");
             }
-            if deregister_at_shutdown && forget_secrets {
+            if deregister_at_shutdown && forget_secrets && accept != Accept::Enroll {
                 top.complain("forget_secrets", "would wipe the password with which deregister \"at-shutdown\" logs in: choose one of them");
             }
             top.finish();
@@ -63,7 +67,7 @@ impl Settings {
                 install,
                 api,
                 accept,
-                token,
+                enroll,
                 apply,
                 signal,
                 deregister_at_shutdown,
@@ -86,7 +90,7 @@ impl Settings {
     }
 }
 
-fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion> {
+fn minion(top: &Section, refs: &dyn References, accept: Accept) -> Option<Minion> {
     let section = top.section("minion");
     let id = match section.value("id") {
         Some(_) => section.parsed("id", MinionId::parse),
@@ -111,8 +115,9 @@ fn minion(top: &Section, refs: &dyn References, has_api: bool) -> Option<Minion>
         }
         (Some(known), _) | (None, Some(known)) => Trust::Given(known),
         (None, None) if first_use == Some(true) => Trust::FirstUse,
+        (None, None) if accept == Accept::Enroll => Trust::AskService,
         (None, None) => {
-            if !has_api && !top.section("api").is_present() {
+            if !top.section("api").is_present() {
                 section.complain("master_finger", "is missing: without an api section nothing else says which master is the right one");
             }
             Trust::AskApi
@@ -158,15 +163,7 @@ fn api(top: &Section, refs: &dyn References, wiped: bool) -> Option<Api> {
     if !section.is_present() {
         return None;
     }
-    let urls: Vec<String> = section.texts("url").into_iter().flatten().map(|url| url.trim_end_matches('/').to_owned()).collect();
-    if section.value("url").is_none() {
-        section.complain("url", "is missing: such as https://salt.example.net:8000");
-    }
-    for url in &urls {
-        if let Err(why) = check_url(url) {
-            section.complain("url", format!("{:?} {why}", shown(url)));
-        }
-    }
+    let urls = urls(&section, "https://salt.example.net:8000");
     let username = section.text("username");
     if section.value("username").is_none() {
         section.complain("username", "is missing");
@@ -181,15 +178,29 @@ fn api(top: &Section, refs: &dyn References, wiped: bool) -> Option<Api> {
     Some(Api { urls, username: username?.to_owned(), password, eauth, ca })
 }
 
+/// The base URLs of a section, without a slash at the end.
+pub fn urls(section: &Section, such_as: &str) -> Vec<String> {
+    let urls: Vec<String> = section.texts("url").into_iter().flatten().map(|url| url.trim_end_matches('/').to_owned()).collect();
+    if section.value("url").is_none() {
+        section.complain("url", format!("is missing: such as {such_as}"));
+    }
+    for url in &urls {
+        if let Err(why) = check_url(url) {
+            section.complain("url", format!("{:?} {why}", shown(url)));
+        }
+    }
+    urls
+}
+
 fn check_url(url: &str) -> Result<(), String> {
     let parsed: ureq::http::Uri = url.parse().map_err(|_| "is no URL".to_owned())?;
     match parsed.scheme_str() {
         Some("https") => {}
-        Some("http") => return Err("is not encrypted: salt-api gets a password, so it has to be https://".into()),
+        Some("http") => return Err("is not encrypted: it has to be https://".into()),
         _ => return Err("is no https:// URL".into()),
     }
     if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err("holds a user name: use username and password".into());
+        return Err("holds a user name: give the base URL only".into());
     }
     if parsed.query().is_some() || url.contains('#') {
         return Err("holds a query or a fragment: give the base URL only".into());
@@ -220,7 +231,8 @@ pub fn secret(section: &Section, key: &'static str, file_key: &'static str, refs
     }
 }
 
-fn certificate(section: &Section, refs: &dyn References) -> Option<String> {
+/// A CA that stands in the configuration, or in a file that it names.
+pub fn certificate(section: &Section, refs: &dyn References) -> Option<String> {
     let pem = match (section.text("ca"), section.text("ca_file")) {
         (Some(_), Some(_)) => {
             section.complain("ca_file", "stands beside ca: give one of them");
@@ -258,12 +270,10 @@ fn apply(top: &Section, accept: Accept) -> Option<Apply> {
     }
     let hook = match section.value("hook") {
         Some(_) => section.parsed("hook", HookPath::parse),
-        None if accept == Accept::Hook => Some(HookPath::below(HOOKS, "apply")),
         None => HookPath::parse("states/state").ok(),
     };
-    let ours = HookPath::below(HOOKS, "apply");
-    if hook.as_ref().is_some_and(takes_claims) && (accept != Accept::Hook || hook.as_ref() != Some(&ours)) {
-        section.complain("hook", format!("only {} takes claims, and only of minions enrolled with accept \"hook\"", ours.as_str()));
+    if accept == Accept::Enroll && section.value("hook").is_some() {
+        section.complain("hook", "is not used with accept \"enroll\": the enrolment service publishes the job itself");
     }
     let names: Vec<&str> = section.texts("states").into_iter().flatten().collect();
     if section.value("states").is_none() {
@@ -397,7 +407,7 @@ mod tests {
             "config.json: apply.states: \"a,b\"",
             "config.json: apply.hook:",
             "config.json: apply.matcher: \"compound\" is none of list, glob",
-            "config.json: accept: \"maybe\" is none of wheel, hook, none",
+            "config.json: accept: \"maybe\" is none of enroll, wheel, none",
             "config.json: deadline: \"soon\"",
             "config.json: signal: holds no handle",
             "config.json: extra: unknown key",
@@ -443,31 +453,40 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_wants_a_token_and_takes_claims() {
-        let mut config = smallest();
-        config["accept"] = json!("hook");
-        config["apply"] = json!({"states": ["a"]});
-        assert!(parse(config.clone()).unwrap_err()[0].contains("enroll.token: is missing"));
-        config["enroll"] = json!({"token": "hsb1.name.secret"});
+    fn whoever_names_the_service_enrolls_by_it() {
+        let token = format!("hsb2.0123456789abcdef.{}", "A".repeat(43));
+        let config = json!({"minion": {"master": "salt"}, "enroll": {"url": "https://salt:8010/", "token": token},
+            "apply": {"states": ["a"]}});
         let settings = parse(config.clone()).unwrap();
-        assert_eq!(settings.token.unwrap().name(), "name");
-        assert!(settings.apply.unwrap().is_guarded());
-        // A master with a reactor of its own keeps it.
-        config["apply"]["hook"] = json!("states/state");
-        assert!(!parse(config.clone()).unwrap().apply.unwrap().is_guarded());
-        config["accept"] = json!("wheel");
-        assert!(parse(config.clone()).unwrap_err()[0].contains("enroll: belongs to accept"));
-        config["enroll"] = Value::Null;
-        config["apply"]["hook"] = json!("heat-salt-bootstrap/apply");
-        assert!(parse(config).unwrap_err()[0].contains("apply.hook"));
+        assert_eq!((settings.accept, settings.minion.trust), (Accept::Enroll, Trust::AskService));
+        let enroll = settings.enroll.unwrap();
+        assert_eq!((enroll.urls, enroll.token.unwrap().name()), (vec!["https://salt:8010".to_owned()], "0123456789abcdef"));
+        let complain = |section: &str, key: &str, value: Value| {
+            let mut config = config.clone();
+            config[section][key] = value;
+            parse(config).unwrap_err().join("; ")
+        };
+        for (section, key, value, expected) in [
+            ("enroll", "token", json!("hsb1.a.b"), "enroll.token: is no token"),
+            ("enroll", "token", Value::Null, "enroll.token: is missing"),
+            ("enroll", "url", json!("http://salt:8010"), "enroll.url: \"http://salt:8010\" is not encrypted"),
+            ("enroll", "pin", json!("x"), "enroll.pin: unknown key"),
+            ("apply", "hook", json!("states/state"), "apply.hook: is not used"),
+            ("minion", "id", json!("a*"), "minion.id"),
+        ] {
+            let said = complain(section, key, value);
+            assert!(said.contains(expected), "{said}");
+        }
     }
 
     #[test]
     fn secrets_that_were_to_be_wiped_may_be_missing() {
-        let config = json!({"minion": {"master": "salt", "id": "x"}, "accept": "hook", "forget_secrets": true,
-            "api": {"url": "https://salt:8000/", "username": "boot", "password": null}});
+        let config = json!({"minion": {"master": "salt", "id": "x"}, "forget_secrets": true, "enroll": {"url": "https://salt:8010"}});
         let settings = parse(config).unwrap();
-        assert!(settings.token.is_none() && settings.forget_secrets);
+        assert!(settings.enroll.unwrap().token.is_none() && settings.forget_secrets);
+        let config = json!({"minion": {"master": "salt", "id": "x"}, "forget_secrets": true,
+            "api": {"url": "https://salt:8000/", "username": "boot", "password": null}});
+        assert!(parse(config).is_ok());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl fmt::Display for Skew {
 }
 
 /// Seconds since 1970, before it too.
-fn now() -> i64 {
+pub fn now() -> i64 {
     use std::time::{SystemTime, UNIX_EPOCH};
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_secs() as i64,

@@ -12,9 +12,14 @@ use tracing::debug;
 use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Proxy, http};
 
+use super::pinned::PinnedTls;
+use super::tls::provider;
 use crate::decide::calendar::http_date;
+use crate::decide::enrolment::Pin;
 use crate::words::version::{PROGRAM, VERSION};
 
 /// No answer that this program wants is larger.
@@ -90,6 +95,8 @@ pub enum Distrust {
     WrongName,
     /// It is a CA's own certificate, which no server may show.
     Authority,
+    /// It has another public key than the one that is pinned.
+    WrongKey,
     /// What answers there does not speak TLS.
     NotTls,
     /// Something else, in the library's words.
@@ -117,6 +124,7 @@ impl fmt::Display for Distrust {
             Distrust::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
             Distrust::WrongName => f.write_str("its certificate is for another name"),
             Distrust::Authority => f.write_str("its certificate is one of a CA (basicConstraints CA:TRUE), and no server's"),
+            Distrust::WrongKey => f.write_str("its public key is not the one that the token pins"),
             Distrust::NotTls => f.write_str("it does not speak TLS"),
             Distrust::Other(why) => f.write_str(why),
         }
@@ -173,6 +181,13 @@ impl Client {
         Ok(Client { agent })
     }
 
+    /// A client that trusts whoever has the key of this pin, and nobody else. The error is a sentence.
+    pub fn pinned(pin: &Pin) -> Result<Client, String> {
+        let config = configured(Vec::new()).proxy(None).max_redirects(0).max_redirects_will_error(false).build();
+        let connector = TcpConnector::default().chain(PinnedTls::new(pin.clone())?);
+        Ok(Client { agent: Agent::with_parts(config, connector, DefaultResolver::default()) })
+    }
+
     /// Sends a request and reads the whole answer.
     pub fn send(&self, request: &Request) -> Result<Reply, Trouble> {
         let begun = Instant::now();
@@ -205,10 +220,7 @@ impl Client {
 
 /// What a server that cannot be trusted says the time is (the Date header). It is sent nothing but a path.
 pub fn date_unverified(url: &str, within: Duration) -> Option<String> {
-    let blind = TlsConfig::builder()
-        .disable_verification(true)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+    let blind = TlsConfig::builder().disable_verification(true).unversioned_rustls_crypto_provider(provider()).build();
     let config = Agent::config_builder().tls_config(blind).http_status_as_error(false).proxy(None).max_redirects(0);
     let agent = config.max_redirects_will_error(false).timeout_global(Some(within)).build().new_agent();
     let response = agent.get(url.split('?').next()?).call().inspect_err(|error| debug!("asking {url} for the time: {error}")).ok()?;
@@ -216,10 +228,7 @@ pub fn date_unverified(url: &str, within: Duration) -> Option<String> {
 }
 
 fn configured(roots: Vec<Certificate<'static>>) -> ConfigBuilder<AgentScope> {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+    let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).unversioned_rustls_crypto_provider(provider()).build();
     Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)
@@ -307,6 +316,7 @@ fn distrust(error: &rustls::Error) -> Distrust {
         rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
             Distrust::WrongName
         }
+        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => Distrust::WrongKey,
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Distrust::NotTls,
         rustls::Error::InvalidCertificate(CertificateError::Other(other))
             if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>

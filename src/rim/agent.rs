@@ -6,22 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::cli::{Cli, Common, Verb, Work};
 use super::guardian::{self, Role};
 use super::{check, logging, plan, show, supervisor, telling, templates};
-use crate::decide::settings::Signal;
+use crate::decide::settings::{Settings, Signal};
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::interrupt::Interrupt;
 use crate::machine::patience::Patience;
 use crate::machine::{process, shutdown};
 use crate::service::config;
-use crate::service::minion::jobs;
 use crate::service::minion::place::Place;
+use crate::service::minion::{jobs, keypair};
 use crate::service::progress::Progress;
+use crate::service::salt::enrolment::Asking;
 use crate::service::store::Store;
 use crate::story::bootstrap::bootstrap;
+use crate::story::join;
 use crate::story::journal::Journal;
 use crate::story::leave::leave;
 use crate::story::scene::{Links, Scene};
@@ -36,6 +38,8 @@ const MOST_OS_RELEASE: u64 = 64 * 1024;
 pub const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
 /// After a signal the service manager waits 90 s by default; Heat gets a part of that.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
+/// How long the enrolment service is told how it ended: nobody waits for that.
+const MOST_NOTING: Duration = Duration::from_secs(10);
 /// What to do about a run that a reboot has stopped.
 const RESUMES: &str = "Nothing: this machine is being rebooted, and the run goes on at the next boot. Heat was told nothing.";
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
@@ -187,7 +191,12 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     let says = task.play.tells(&result) && !resumes;
     let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
     let of = || journal.circumstances();
-    let report = conclude(&of, journal.current_step(), result, signal.as_ref().filter(|_| says), &store, deadline);
+    let note = |report: &Report| {
+        if let (Play::Links(_), Some(settings)) = (task.play, &wanted) {
+            note_with_service(report, settings, root, &store, deadline);
+        }
+    };
+    let report = conclude(&of, journal.current_step(), result, &note, signal.as_ref().filter(|_| says), &store, deadline);
     if let Some(settings) = &wanted {
         // Looked for now: a package that was installed meanwhile may have brought a configuration.
         let place = Place::of(root, settings);
@@ -232,11 +241,30 @@ fn is_others(slot: &Mutex<Turn>) -> bool {
     matches!(*slot.lock().unwrap_or_else(PoisonError::into_inner), Turn::Others)
 }
 
-/// Makes the report of a run, keeps it, tells Heat, keeps how that went.
+/// Tells the enrolment service how a run ended that it has let in or has published a job for. Heat is told whatever comes of this.
+fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &Store, deadline: Deadline) {
+    let came_to = |name: &str| report.steps.iter().any(|step| step.name == name) && report.step.as_deref() != Some(name);
+    let concerns = came_to("enroll") || report.steps.iter().any(|step| step.name == "states");
+    let (Some(bootstrap_id), true) = (&report.bootstrap_id, concerns) else { return };
+    let span = MOST_NOTING.min(deadline.remaining() / 3);
+    let patience = Patience::until(Deadline::after(span), Interrupt::default());
+    let noted = join::service(settings, store).and_then(|service| {
+        let (Some(mut service), Some(keys)) = (service, keypair::load(&Place::of(root, settings))?) else { return Ok(()) };
+        let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id };
+        service.report(&asking, report, &patience)
+    });
+    match noted {
+        Ok(()) => debug!("the enrolment service knows how it ended"),
+        Err(failure) => warn!("the enrolment service was not told how it ended: {}", failure.message),
+    }
+}
+
+/// Makes the report of a run, keeps it, hands it to `note`, tells Heat, keeps how that went.
 pub fn conclude(
     of: &dyn Fn() -> Circumstances,
     step: Option<String>,
     result: Result<String, Failure>,
+    note: &dyn Fn(&Report),
     signal: Option<&Signal>,
     store: &Store,
     deadline: Deadline,
@@ -252,6 +280,7 @@ pub fn conclude(
             report = Report::failed(of(), None, failure);
         }
     }
+    note(&report);
     if let Some(signal) = signal {
         telling::tell(signal, &mut report, store, deadline);
         if let Err(failure) = store.keep_report(&report) {

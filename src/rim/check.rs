@@ -7,6 +7,7 @@ mod api;
 mod board;
 mod here;
 mod net;
+mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use super::agent::print;
 use super::cli::Common;
 use super::show;
 use crate::decide::handle_age;
-use crate::decide::settings::{Accept, Settings, Signal};
+use crate::decide::settings::{Settings, Signal};
 use crate::machine::files::Root;
 use crate::machine::patience::Patience;
 use crate::service::minion::place::Place;
+use crate::service::store::Store;
 use crate::service::{config, heat};
 use crate::words::failure::Failure;
 use crate::words::finding::{Finding, State, exit_code};
@@ -62,7 +64,13 @@ fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
         let whats = ["program", "package source", "package locks"].map(str::to_owned).to_vec();
         board.look(whats, move |chain, patience| here::packages(chain, &settings, &root, patience));
     }
-    let spare = salt_api(&settings, &place, board);
+    let spare = match &settings.enroll {
+        Some(enroll) => {
+            enrolment(&settings, &enroll.urls, &place, root, board);
+            enroll.urls.len() > 1 && !settings.one_service_for_each_master()
+        }
+        None => salt_api(&settings, &place, board),
+    };
     let several = settings.minion.masters.len() > 1;
     for (number, master) in settings.minion.masters.iter().enumerate() {
         let suffix = suffix(several, master);
@@ -78,7 +86,7 @@ fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
 fn salt_api(settings: &Arc<Settings>, place: &Arc<Place>, board: &mut Board) -> bool {
     let urls = settings.api.as_ref().map_or(0, |api| api.urls.len());
     let each = settings.one_api_for_each_master();
-    let hooks = settings.apply.is_some() || settings.accept == Accept::Hook;
+    let hooks = settings.apply.is_some();
     let way = |suffix: &str| ["salt-api name", "salt-api port", "certificate", "clock"].map(|what| format!("{what}{suffix}"));
     let inside = |suffix: &str| {
         let whats = ["login", "permissions", "master's key", "own key"].into_iter().chain(hooks.then_some("hook"));
@@ -102,13 +110,25 @@ fn salt_api(settings: &Arc<Settings>, place: &Arc<Place>, board: &mut Board) -> 
     spare
 }
 
-/// Of several URLs one is enough: where a login succeeds, the others that are wrong fail no run.
+fn enrolment(settings: &Arc<Settings>, urls: &[String], place: &Arc<Place>, root: &Root, board: &mut Board) {
+    for (number, url) in urls.iter().enumerate() {
+        let suffix = suffix(urls.len() > 1, url);
+        let whats = ["service name", "service port", "certificate", "clock", "token"].map(|what| format!("{what}{suffix}"));
+        let (settings, place, store) = (Arc::clone(settings), Arc::clone(place), Store::below(root));
+        board.look(whats.to_vec(), move |chain, patience| service::look(chain, &settings, number, &place, &store, patience));
+    }
+}
+
+/// Of several URLs one is enough: where a login succeeds, or a token is good, the others that are wrong fail no run.
 fn excuse(findings: &mut [Finding]) {
-    if !findings.iter().any(|one| one.what == "login" && matches!(one.state, State::Fine(_))) {
+    let is_in = |one: &Finding| one.what == "login" || one.what.starts_with("token ");
+    if !findings.iter().any(|one| is_in(one) && matches!(one.state, State::Fine(_))) {
         return;
     }
     for one in findings {
-        let of_a_url = ["salt-api name ", "salt-api port ", "certificate "].iter().any(|what| one.what.starts_with(what));
+        let of_a_url = ["salt-api name ", "salt-api port ", "service name ", "service port ", "certificate "]
+            .iter()
+            .any(|what| one.what.starts_with(what));
         if let (true, State::Wrong(failure)) = (of_a_url, &one.state) {
             one.state = State::Unknown(format!("{failure}; another URL is taken meanwhile"));
         }

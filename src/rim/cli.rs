@@ -11,7 +11,7 @@ use crate::service::config::Override;
 #[derive(Debug, Parser)]
 #[command(name = "heat-salt-bootstrap", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 10-12 configuration and usage; 20-25 this machine; 30-34 salt-api; 40-44 key and\nconnection; 50-53 states; 60-61 time; 70 Heat was not told; 90 bug. `explain CODE` tells more."
+    after_help = "Exit codes: 0 done; 10-12 configuration and usage; 20-25 this machine; 30-34 salt-api or the\nenrolment service; 40-44 key and connection; 50-54 states; 60-61 time; 70 Heat was not told; 90 bug. `explain CODE` tells more."
 )]
 pub struct Cli {
     /// What to do
@@ -92,7 +92,10 @@ pub struct Flags {
     /// Believe the first master that answers: minion.trust_on_first_use
     #[arg(long, global = true)]
     pub trust_on_first_use: bool,
-    /// accept: wheel, hook or none
+    /// enroll.url of the enrolment service; several times for several
+    #[arg(long, global = true, value_name = "URL")]
+    pub enroll_url: Vec<String>,
+    /// accept: enroll, wheel or none
     #[arg(long, global = true, value_name = "WAY")]
     pub accept: Option<String>,
     /// enroll.token_file: a file that holds the token, or - for standard input
@@ -137,6 +140,7 @@ impl Flags {
             // A token in a file would contradict the one that the flag names.
             one("--token-file", "enroll.token_file", &self.token_file),
             self.token_file.as_ref().map(|_| Override { flag: "--token-file", path: "enroll.token", value: Value::Null }),
+            many("--enroll-url", "enroll.url", &self.enroll_url),
             one("--accept", "accept", &self.accept),
             one("--hook", "apply.hook", &self.hook),
             many("--state", "apply.states", &self.state),
@@ -162,7 +166,7 @@ pub enum Verb {
     },
     /// One link: program, configuration and service of the minion
     Install(Work),
-    /// One link: log in, get this minion's own key accepted, see it connected
+    /// One link: get this minion's own key accepted, see it connected
     Accept(Work),
     /// One link: trigger the states and wait for their real result
     Apply(Work),

@@ -173,7 +173,7 @@ fn speak_for(of: Circumstances, step: Option<String>, failure: Failure, root: &R
             }
             report
         }
-        None => agent::conclude(&|| of.clone(), step, Err(failure), signal.as_ref(), store, deadline),
+        None => agent::conclude(&|| of.clone(), step, Err(failure), &|_| (), signal.as_ref(), store, deadline),
     };
     Progress::forget(store).unwrap_or_else(|failure| warn!("{failure}"));
     report

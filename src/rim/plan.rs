@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::decide::claim::HOOKS;
+use crate::decide::enrolment::{Pinned, Token};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::minion_config::DropIn;
-use crate::decide::settings::{Accept, Settings, Trust};
+use crate::decide::settings::{Accept, Apply, Enroll, Settings, Trust};
 use crate::machine::command;
 use crate::machine::files::{self, Root};
 use crate::service::minion::daemon;
@@ -20,11 +20,12 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
     let place = Place::of(root, settings);
     let pinned = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
-        Trust::AskApi => place.pinned_master(),
+        Trust::AskApi | Trust::AskService => place.pinned_master(),
         Trust::FirstUse => None,
     };
     let unknown = match settings.minion.trust {
         Trust::FirstUse => "of whoever answers first",
+        Trust::AskService => "to be told by the enrolment service, proved by the token",
         Trust::Given(_) | Trust::AskApi => "to be asked of salt-api over verified TLS",
     };
     let found = command::find(&settings.minion.program);
@@ -71,6 +72,9 @@ fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option
 }
 
 fn requests(settings: &Settings) -> Vec<String> {
+    if let Some(enroll) = &settings.enroll {
+        return requests_to_service(settings, enroll);
+    }
     let Some(api) = &settings.api else { return Vec::new() };
     let base = &api.urls[0];
     let id = &settings.minion.id;
@@ -78,29 +82,47 @@ fn requests(settings: &Settings) -> Vec<String> {
     if settings.minion.trust == Trust::AskApi {
         requests.push(format!("POST {base}/ wheel key.finger_master"));
     }
-    let hook = |name: &str| format!("POST {base}/hook/{HOOKS}/{name}");
-    if settings.accept == Accept::Hook {
-        requests.push(format!("{} for {id}, signed by its key and proved by the token ***, before the minion starts", hook("enroll")));
-    }
     if settings.accept == Accept::Wheel {
         requests.push(format!("POST {base}/ wheel key.print match={id} (key.finger without the permission)"));
         requests.push(format!("POST {base}/ wheel key.accept match={id}, if the pending key is this minion's own"));
         requests.push(format!("POST {base}/ wheel key.print match={id}, to make sure"));
     }
     if let Some(apply) = &settings.apply {
-        let pillar = if apply.pillar.is_empty() {
-            String::new()
-        } else {
-            format!(", pillar {} ***", apply.pillar.keys().cloned().collect::<Vec<_>>().join(", "))
-        };
-        requests.push(if apply.is_guarded() {
-            format!("{} for {id}, signed by its key: {}{pillar}", hook("apply"), apply.argument())
-        } else {
-            format!("POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}", apply.hook.as_str(), apply.matcher, apply.argument())
-        });
+        let pillar = shown_pillar(apply);
+        requests.push(format!(
+            "POST {base}/hook/{} tgt={id} matcher={} args={}{pillar}",
+            apply.hook.as_str(),
+            apply.matcher,
+            apply.argument()
+        ));
     }
     requests.push(format!("POST {base}/logout"));
     requests
+}
+
+fn requests_to_service(settings: &Settings, enroll: &Enroll) -> Vec<String> {
+    let (base, id) = (&enroll.urls[0], &settings.minion.id);
+    let known = match enroll.token.as_ref().and_then(Token::pin).map(|pin| pin.of) {
+        Some(Pinned::Server) => "the public key that the token pins",
+        Some(Pinned::Authority) => "the CA that the token pins",
+        None if enroll.ca.is_some() => "enroll.ca",
+        None => "the system's CAs",
+    };
+    let mut requests = vec![format!(
+        "POST {base}/v1/enroll for {id}, signed by its key and proved by the token ***, before the minion starts; known by {known}"
+    )];
+    if let Some(apply) = &settings.apply {
+        requests.push(format!("POST {base}/v1/apply for {id}, signed by its key: {}{}", apply.argument(), shown_pillar(apply)));
+    }
+    requests.push(format!("POST {base}/v1/report: how it ended"));
+    requests
+}
+
+fn shown_pillar(apply: &Apply) -> String {
+    if apply.pillar.is_empty() {
+        return String::new();
+    }
+    format!(", pillar {} ***", apply.pillar.keys().cloned().collect::<Vec<_>>().join(", "))
 }
 
 /// The value with everything hidden that its key says to be a secret.
@@ -148,7 +170,7 @@ pub fn shown(plan: &Value) -> String {
     let needed = if plan["running"].is_null() { "salt-minion does not run" } else { "salt-minion runs; only if its configuration changes" };
     out.push(format!("\nCommands ({}; {needed}):", text("start")));
     out.extend(lines(&plan["commands"]));
-    out.push("\nRequests to salt-api:".into());
+    out.push("\nRequests to the master:".into());
     out.extend(lines(&plan["requests"]));
     out.push(match &plan["signal"] {
         Value::Null => "\nHeat: not configured".to_owned(),

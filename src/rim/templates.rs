@@ -21,8 +21,6 @@ const ALL: &[Template] = templates![
     "cloud-config.yaml" from "cloud-config.yaml": "user_data without Heat",
     "fetch.sh" from "fetch.sh": "user_data that fetches the program, verifies and runs it",
     "master.conf" from "salt-master/master.d/heat-salt-bootstrap.conf": "for the Salt master's /etc/salt/master.d",
-    "claims.sls" from "salt-master/reactor/claims.sls": "takes the claims of accept hook, for the Salt master's /srv/reactor",
-    "heat_salt_bootstrap.py" from "salt-master/runners/heat_salt_bootstrap.py": "decides them, for the Salt master's /srv/runners",
     "states.sls" from "salt-master/reactor/states.sls": "the classic reactor, for the Salt master's /srv/reactor",
     "memcached_v14.sls" from "salt-master/states/memcached_v14.sls": "a state as example, for the Salt master's /srv/salt",
     "salt-master.md" from "salt-master/README.md": "what the Salt master needs, as a page",

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::decide::enrolment::Pin;
+use crate::decide::fingerprint::Fingerprint;
 use crate::decide::signal::Message;
 use crate::machine::files::{self, Lock, Root};
 use crate::machine::patience::Patience;
@@ -22,6 +24,8 @@ const MOST_BYTES: u64 = 16 * 1024 * 1024;
 const RESTART_DUE: &str = "restart-due";
 /// Which instance has worked here.
 const INSTANCE: &str = "instance";
+/// Which key the enrolment service has let in, and by what it is known.
+const ENROLLED: &str = "enrolled";
 /// Where the reports of earlier runs lie, and how many of them.
 const EARLIER: &str = "reports";
 const MOST_EARLIER: usize = 5;
@@ -55,6 +59,9 @@ pub struct Memory {
     /// The hook whose reactor passes the id on to its jobs, once that was seen.
     #[serde(default)]
     pub tells_id: Option<String>,
+    /// This machine's name for the job that the enrolment service was asked for, or was about to be.
+    #[serde(default)]
+    pub job: Option<String>,
 }
 
 /// A signal that Heat has not taken yet.
@@ -232,6 +239,23 @@ impl Store {
         Ok(())
     }
 
+    /// The enrolment service has let this key in, and is known by this pin also once the token was wiped.
+    pub fn note_enrolled(&self, key: &Fingerprint, pin: Option<&Pin>) -> Result<(), Failure> {
+        self.prepare()?;
+        let pin = pin.map(|pin| format!("{pin}\n")).unwrap_or_default();
+        files::ensure(&self.dir.join(ENROLLED), format!("{}\n{pin}", key.as_str()).as_bytes(), 0o600).map(|_| ())
+    }
+
+    /// Has it let in this key?
+    pub fn is_enrolled(&self, key: &Fingerprint) -> bool {
+        files::read_text(&self.dir.join(ENROLLED), 1024).is_ok_and(|text| text.lines().next() == Some(key.as_str()))
+    }
+
+    /// By what it is known.
+    pub fn pin(&self) -> Option<Pin> {
+        Pin::parse(files::read_text(&self.dir.join(ENROLLED), 1024).ok()?.lines().nth(1)?)
+    }
+
     /// The name of this instance, if one is known.
     pub fn instance(&self) -> Option<String> {
         Instance::here(&self.root).name()
@@ -269,7 +293,7 @@ impl Store {
 
     /// Forgets what the original of this copy was about, but for its reports, which bear its name.
     pub fn forget_original(&self) -> Result<(), Failure> {
-        ["bootstrap.json", "signal.json", RESTART_DUE].iter().try_for_each(|name| files::remove(&self.dir.join(name)))
+        ["bootstrap.json", "signal.json", RESTART_DUE, ENROLLED].iter().try_for_each(|name| files::remove(&self.dir.join(name)))
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

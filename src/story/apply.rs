@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::scene::Scene;
-use crate::decide::claim::Asked;
+use crate::decide::enrolment::Job;
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::job::{Outcome, Wanted};
 use crate::decide::settings::{Apply, Settings};
@@ -17,9 +17,9 @@ use crate::machine::patience::Patience;
 use crate::service::minion::connection::{self, Connected};
 use crate::service::minion::daemon::Minion;
 use crate::service::minion::jobs::{self, Ended, Watch};
-use crate::service::minion::keypair::KeyPair;
+use crate::service::minion::keypair;
 use crate::service::minion::place::Place;
-use crate::service::salt::enroll::{self, Claimant};
+use crate::service::salt::enrolment::{self, Asking, Service};
 use crate::service::salt::session::Session;
 use crate::service::store::{Memory, Phase, Store};
 use crate::words::failure::{Failure, Kind};
@@ -29,6 +29,8 @@ use crate::words::report::States;
 /// How long a job may still come of a hook of which nobody knows whether salt-api has taken it: the run that fired it is no more. One
 /// that comes later meets the one that is fired then, and the states run twice: no more than that.
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
+/// After this a job is published once more to a minion that was restarted; one that it has got meanwhile it ignores.
+const AFTER_A_RESTART: Duration = Duration::from_secs(10);
 /// Between two firings that Salt refuses, since another state run is in the way.
 const REFUSED_AGAIN: Duration = Duration::from_secs(2);
 /// So often salt-api takes the hook before nobody is thought to listen.
@@ -65,15 +67,13 @@ pub fn apply(
     let place = minion.place.clone();
     let mut memory = remembered(scene, apply, &place);
     scene.journal.name_bootstrap(&memory.bootstrap_id);
-    let keys = apply.is_guarded().then(|| enroll::own_keys(&place)).transpose()?;
     let bootstrap_id = memory.bootstrap_id.clone();
-    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, keys, store: scene.store };
+    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, store: scene.store };
     let wanted = Wanted {
         bootstrap_id: bootstrap_id.clone(),
         argument: apply.argument(),
         pillar: apply.pillar.clone(),
-        // The runner behind claims is our own.
-        told_by_id: apply.is_guarded() || memory.tells_id.as_deref() == Some(apply.hook.as_str()),
+        told_by_id: memory.tells_id.as_deref() == Some(apply.hook.as_str()),
     };
     let mut watch = Watch::new(&place, wanted, memory.before.clone());
     // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
@@ -90,11 +90,7 @@ pub fn apply(
         let outcome = match watch.end_of(&jid, patience)? {
             Ended::So(outcome) => outcome,
             Ended::NotYet => {
-                return Err(Failure::new(
-                    Kind::StateTimeout,
-                    format!("{} was still running as job {jid} when the time was up", apply.argument()),
-                )
-                .fact("jid", jid.as_str()));
+                return Err(still_running(apply, &jid));
             }
             Ended::Vanished if lives > 1 && memory.firings < FIRINGS => {
                 lives -= 1;
@@ -104,10 +100,7 @@ pub fn apply(
                 continue;
             }
             Ended::Vanished => {
-                return Err(minion.explain(Failure::new(
-                    Kind::StateTimeout,
-                    format!("job {jid} ended without a result, twice: something kills the minion while it runs {}", apply.argument()),
-                )));
+                return Err(minion.explain(killed_twice(apply, &jid)));
             }
         };
         if let Some(ours) = watch.better_than(&jid) {
@@ -147,6 +140,107 @@ pub fn apply(
     }
 }
 
+/// The same by the enrolment service, which says which job it is: no other is looked at. It is asked for under a name that is
+/// remembered before, so that whoever asks again, after a lost answer or a kill, gets the same one. Published once more it bears the
+/// same id, and a minion that has it ignores that.
+pub fn apply_by(
+    scene: &Scene,
+    service: &mut Service,
+    apply: &Apply,
+    minion: &mut Minion,
+    master: Option<&Fingerprint>,
+    _connected: Connected,
+    patience: &Patience,
+) -> Result<States, Failure> {
+    let Scene { settings, store, journal, .. } = *scene;
+    let place = minion.place.clone();
+    let mut memory = remembered(scene, apply, &place);
+    journal.name_bootstrap(&memory.bootstrap_id);
+    let keys = keypair::own(&place)?;
+    let bootstrap_id = memory.bootstrap_id.clone();
+    let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
+    let mut resumed = memory.job.is_some();
+    let (mut lives, mut publications) = (2, 0);
+    loop {
+        let name = match memory.job.clone() {
+            Some(name) => name,
+            None => {
+                let name = enrolment::nonce()?;
+                memory.job = Some(name.clone());
+                memory.phase = Phase::Fired;
+                store.keep_memory(&memory)?;
+                name
+            }
+        };
+        let deadline = patience.remaining().as_secs();
+        let again = publications > 0;
+        let job = Job { name: &name, states: &apply.states, pillar: &apply.pillar, again, deadline };
+        let jid = service.apply(&asking, &job, patience)?;
+        publications += 1;
+        info!("job {jid} runs {} on this minion", apply.argument());
+        journal.name_job(&jid);
+        // One that an earlier run had published is here, or its minion has forgotten it. What is published to a minion that is just
+        // ending, or coming up, is lost.
+        let span = match (resumed, lives) {
+            (true, _) => ON_ITS_WAY.min(patience.remaining() / 4),
+            (false, 2) => reaction_time(publications, patience),
+            (false, _) => AFTER_A_RESTART.min(patience.remaining() / 4).max(Duration::from_secs(1)),
+        };
+        resumed = false;
+        if !jobs::arrives(&place, &jid, &patience.slice(span))? {
+            if (publications < FIRINGS || lives < 2) && !patience.over() {
+                warn!("job {jid} has not come here within {:.0} s: having it published once more", span.as_secs_f64());
+                continue;
+            }
+            memory.phase = Phase::Failed;
+            memory.job = None;
+            store.keep_memory(&memory)?;
+            let what = format!("job {jid} was published {publications} times, and never came to this minion");
+            return Err(minion.explain(Failure::new(Kind::NoReaction, what).fact("jid", jid.as_str())).hint(format!(
+                "On the master `salt-run jobs.lookup_jid {jid}` shows it; see whether the minion is connected (`salt {} test.ping`).",
+                settings.minion.id
+            )));
+        }
+        let wanted =
+            Wanted { bootstrap_id: bootstrap_id.clone(), argument: apply.argument(), pillar: apply.pillar.clone(), told_by_id: true };
+        let watch = Watch::new(&place, wanted, Vec::new());
+        let outcome = match watch.end_of(&jid, patience)? {
+            Ended::So(outcome) => outcome,
+            Ended::NotYet => return Err(still_running(apply, &jid)),
+            Ended::Vanished if lives > 1 => {
+                lives -= 1;
+                warn!("job {jid} is gone without a result: the minion was probably restarted; having it published once more");
+                connection::wait(minion, master, patience)?;
+                continue;
+            }
+            Ended::Vanished => return Err(minion.explain(killed_twice(apply, &jid))),
+        };
+        journal.note_litter(jid.clone());
+        memory.job = None;
+        if let (Outcome::Busy { lines, other }, false) = (&outcome, patience.over()) {
+            info!("another state run is in the way ({}): waiting for it", lines.join(" "));
+            watch.out_of_the_way(other.as_ref(), patience)?;
+            patience.pause(REFUSED_AGAIN)?;
+            publications = 0;
+            continue;
+        }
+        memory.phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
+        store.keep_memory(&memory)?;
+        let option = if watch.only_tests(&jid) { None } else { place.tests_by.as_deref() };
+        return judged(scene, apply, &jid, outcome, option);
+    }
+}
+
+fn still_running(apply: &Apply, jid: &Jid) -> Failure {
+    Failure::new(Kind::StateTimeout, format!("{} was still running as job {jid} when the time was up", apply.argument()))
+        .fact("jid", jid.as_str())
+}
+
+fn killed_twice(apply: &Apply, jid: &Jid) -> Failure {
+    let what = format!("job {jid} ended without a result, twice: something kills the minion while it runs {}", apply.argument());
+    Failure::new(Kind::StateTimeout, what)
+}
+
 /// The job of a hook that an earlier run has fired, or was about to.
 fn on_its_way(memory: &Memory, watch: &mut Watch, patience: &Patience) -> Result<Option<Jid>, Failure> {
     let span = match memory.phase {
@@ -176,8 +270,6 @@ struct Trigger<'a> {
     apply: &'a Apply,
     id: &'a MinionId,
     bootstrap_id: &'a str,
-    /// Claims are signed; a hook of the classic kind is not.
-    keys: Option<KeyPair>,
     store: &'a Store,
 }
 
@@ -192,7 +284,7 @@ impl Trigger<'_> {
         watch: &mut Watch,
         patience: &Patience,
     ) -> Result<Jid, Failure> {
-        let Trigger { apply, id, bootstrap_id, keys, store } = self;
+        let Trigger { apply, id, bootstrap_id, store } = self;
         while memory.firings < FIRINGS {
             memory.before = watch.begin();
             // One that comes late of an earlier hook, and bears our id.
@@ -201,13 +293,7 @@ impl Trigger<'_> {
             }
             memory.phase = Phase::Firing;
             store.keep_memory(memory)?;
-            let fired = match keys {
-                Some(keys) => {
-                    let asked = Asked::Apply { states: &apply.states, pillar: &apply.pillar };
-                    Claimant { keys, id, bootstrap_id }.claim_until(session, asked, patience, || watch.look())?
-                }
-                None => session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?,
-            };
+            let fired = session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?;
             memory.phase = Phase::Fired;
             memory.firings += 1;
             store.keep_memory(memory)?;
@@ -229,9 +315,7 @@ impl Trigger<'_> {
         memory.phase = Phase::Failed;
         memory.firings = 0;
         store.keep_memory(memory)?;
-        let failure = if keys.is_some() {
-            enroll::ask_the_audit(Failure::new(Kind::NoReaction, format!("{what}: the claim was refused, or nobody decides claims")), id)
-        } else if let Some((jid, why)) = watch.refused() {
+        let failure = if let Some((jid, why)) = watch.refused() {
             Failure::new(Kind::NoReaction, format!("{what}; job {jid}, which runs them, came of something else: {why}"))
         } else {
             Failure::new(Kind::NoReaction, format!("{what}: nobody answers the tag {tag}"))
@@ -281,6 +365,7 @@ fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
             phase: Phase::Failed,
             firings: 0,
             tells_id: scene.store.memory().and_then(|memory| memory.tells_id),
+            job: None,
         },
     }
 }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::journal::Did;
 use super::scene::{Links, Scene};
-use super::{apply, enroll};
+use super::{apply, join};
 use crate::decide::fingerprint::Fingerprint;
 use crate::decide::key_state::Judgement;
 use crate::decide::package_command::Step;
@@ -18,6 +18,7 @@ use crate::service::minion::connection;
 use crate::service::minion::daemon::{self, Minion};
 use crate::service::minion::keypair;
 use crate::service::minion::place::Place;
+use crate::service::salt::enrolment::Service;
 use crate::service::salt::keys;
 use crate::service::salt::session::Session;
 use crate::service::{packages, unit};
@@ -39,21 +40,27 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         journal.step("splay", patience, |patience| patience.splay(settings.splay).map(Did::nothing))?;
     }
     let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
+    let mut service = join::service(settings, store)?;
     if let Some(states) = before {
-        if still_accepted(scene, session.as_mut())? {
+        if still_accepted(scene, session.as_mut(), service.as_mut())? {
             return Ok(format!("{id} is in place: nothing had to change{}", held(&states)));
         }
         // The connection is older than whatever has happened to the key.
         store.owe_restart()?;
     }
-    let master = master(scene, session.as_mut())?;
-    let master = master.as_ref();
-    let claims = links.accept && settings.accept == Accept::Hook;
-    let mut claimed = false;
-    let mut minion = if links.install {
-        if let (true, Some(session)) = (claims, session.as_mut()) {
-            claimed = enroll::early(scene, session)?;
+    // Also before `install` alone: only who has enrolled is told which master is the right one.
+    let enrolls = settings.accept == Accept::Enroll && (links.accept || links.install);
+    let mut accepted = false;
+    let master = match service.as_mut().filter(|_| enrolls) {
+        Some(service) => {
+            let master;
+            (master, accepted) = join::early(scene, service)?;
+            master
         }
+        None => master(scene, session.as_mut())?,
+    };
+    let master = master.as_ref();
+    let mut minion = if links.install {
         let program = journal.step("install", patience, |patience| {
             let prepare = |step| {
                 if step == Step::Replace {
@@ -78,9 +85,9 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         store.restarted(minion.pids().first().copied())?;
         return Ok(format!("salt-minion is configured as {id} and runs"));
     }
-    let connected = match session.as_mut() {
-        Some(session) if claims => enroll::connected(scene, session, &mut minion, master, claimed)?,
-        session => {
+    let connected = match (service.as_mut().filter(|_| links.accept), session.as_mut()) {
+        (Some(service), _) => join::connected(scene, service, &mut minion, master, accepted)?,
+        (None, session) => {
             if let (true, Accept::Wheel, Some(session)) = (links.accept, settings.accept, session) {
                 log_in(scene, session)?;
                 journal.step("accept", patience, |patience| {
@@ -100,16 +107,25 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
             .hint("Name the states in apply.states, or give --state."));
     }
-    let (true, Some(wanted), Some(session)) = (links.apply, settings.apply.as_ref(), session.as_mut()) else {
+    let (true, Some(wanted)) = (links.apply, settings.apply.as_ref()) else {
         return Ok(format!("{id} is accepted and connected"));
     };
     if let Some(states) = apply::held_before(scene, wanted).filter(|_| !scene.again) {
         return Ok(format!("{id} is connected, and {} was applied before{}; --again applies it again", wanted.argument(), held(&states)));
     }
-    log_in(scene, session)?;
-    let states = journal.step("states", patience, |patience| {
-        apply::apply(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
-    })?;
+    let states = match (service.as_mut(), session.as_mut()) {
+        (Some(service), _) => journal.step("states", patience, |patience| {
+            apply::apply_by(scene, service, wanted, &mut minion, master, connected, patience).map(Did::change)
+        })?,
+        (None, Some(session)) => {
+            log_in(scene, session)?;
+            journal.step("states", patience, |patience| {
+                apply::apply(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
+            })?
+        }
+        // Settings::parse refuses this.
+        (None, None) => return Err(Failure::new(Kind::Bug, "nobody can be asked to run the states")),
+    };
     Ok(format!("{id} runs {}{}", wanted.argument(), held(&Some(states))))
 }
 
@@ -145,7 +161,7 @@ fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
 
 /// Does the master still accept this minion? A connection that stands proves nothing: Salt keeps it when it deletes the key. salt-api
 /// knows, where the user may ask; else a new connection shows it, which salt-call makes without disturbing the minion.
-fn still_accepted(scene: &Scene, session: Option<&mut Session>) -> Result<bool, Failure> {
+fn still_accepted(scene: &Scene, session: Option<&mut Session>, service: Option<&mut Service>) -> Result<bool, Failure> {
     let Scene { settings, root, journal, patience, .. } = *scene;
     let place = Place::of(root, settings);
     let may_ask = settings.accept == Accept::Wheel && settings.api.as_ref().is_some_and(|api| api.password.is_some());
@@ -163,6 +179,9 @@ fn still_accepted(scene: &Scene, session: Option<&mut Session>) -> Result<bool, 
                 Err(failure) => warn!("salt-api cannot be asked whether the key is accepted: {failure}"),
             }
         }
+        if service.is_some_and(|service| join::is_accepted(scene, service, &place, patience)) {
+            return Ok(Did::nothing(true));
+        }
         connection::prove(&settings.minion.program, &place, patience).map(Did::nothing)
     })
 }
@@ -173,7 +192,7 @@ fn in_place(scene: &Scene) -> Option<Option<States>> {
     let place = Place::of(root, settings);
     let master = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
-        Trust::AskApi => Some(place.pinned_master()?),
+        Trust::AskApi | Trust::AskService => Some(place.pinned_master()?),
         Trust::FirstUse => None,
     };
     let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, master.as_ref()).as_bytes())
@@ -204,6 +223,8 @@ fn master(scene: &Scene, session: Option<&mut Session>) -> Result<Option<Fingerp
                 keys::master_fingerprint(session, patience).map(|finger| Did::nothing(Some(finger)))
             })
         }
+        // Whoever applies alone has enrolled before.
+        (Trust::AskService, _) => Ok(Place::of(scene.root, scene.settings).pinned_master()),
         // Settings::parse refuses this.
         (Trust::AskApi, None) => Err(Failure::new(Kind::Bug, "nobody says which master is the right one")),
     }

@@ -2,7 +2,7 @@
 
 pub mod apply;
 pub mod bootstrap;
-pub mod enroll;
+pub mod join;
 pub mod journal;
 pub mod leave;
 pub mod scene;

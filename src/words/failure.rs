@@ -157,17 +157,19 @@ impl Kind {
             Kind::UnsupportedSystem => "There is no way to install salt-minion on this system.",
             Kind::LocalSystem => "The file system or the service manager of this machine refused something.",
             Kind::PackageLocked => "Another package manager held its lock to the end.",
-            Kind::ApiUnreachable => "salt-api did not answer.",
-            Kind::ApiTls => "The TLS connection to salt-api cannot be trusted.",
+            Kind::ApiUnreachable => "salt-api, or the enrolment service, did not answer.",
+            Kind::ApiTls => {
+                "The TLS connection to salt-api, or to the enrolment service, cannot be trusted, or the clocks are too far apart."
+            }
             Kind::LoginRefused => "salt-api refused the user, the password or the eauth.",
-            Kind::PermissionRefused => "The API user is logged in but may not do what is needed.",
-            Kind::ApiProtocol => "salt-api answered something that it should not.",
+            Kind::PermissionRefused => "The API user, or the token, may not do what is needed.",
+            Kind::ApiProtocol => "salt-api, or the enrolment service, answered something that it should not.",
             Kind::KeyNotSeen => "This minion's key never reached the master.",
             Kind::KeyRejected => "The master has rejected this minion's key.",
             Kind::KeyConflict => "Another key holds this minion id on the master.",
             Kind::MasterUntrusted => "The master that the minion met is not the one it should meet.",
             Kind::MinionNotConnected => "The minion's key is accepted, but the minion did not connect.",
-            Kind::NoReaction => "The hook was fired, but no job came of it.",
+            Kind::NoReaction => "The states were asked for, but no job came of it.",
             Kind::StateFailed => "The states ran, and at least one failed.",
             Kind::StateNotRendered => "The states could not be run: not found, not rendered, no state in them, or the pillar has errors.",
             Kind::StateTimeout => "The states were still running when the time was up.",
@@ -197,18 +199,20 @@ impl Kind {
             Kind::LocalSystem => "Look at the message's file or service: space, permissions, read-only mounts, the service's own log.",
             Kind::PackageLocked => "See who holds the lock (the message names it); raise the deadline if it was only slow.",
             Kind::ApiUnreachable => {
-                "From this machine try `curl -v API-URL/login`; check the address, the port (8000 by default), security groups, and that salt-api runs."
+                "From this machine try `curl -v API-URL/login`; check the address, the port (8000, or 8010 of the enrolment service), security groups, and that salt-api runs."
             }
             Kind::ApiTls => {
-                "Give the CA that signed salt-api's certificate in api.ca or api.ca_file, make sure the URL's name is in the certificate, and that the clock is right."
+                "Give the CA that signed the certificate in api.ca or enroll.ca, or a token that pins the service's key; make sure the URL's name is in the certificate, and that the clock is right."
             }
             Kind::LoginRefused => {
                 "On the master try `salt -a EAUTH` with the same user; check api.username, api.password and api.eauth against external_auth in the master's configuration."
             }
             Kind::PermissionRefused => {
-                "With accept \"hook\" see `salt-run heat_salt_bootstrap.audit ID` on the master. With \"wheel\" give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] in external_auth and name wheel in netapi_enable_clients."
+                "With accept \"enroll\" see `heat-bootstrap audit ID` on the master. With \"wheel\" give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] in external_auth and name wheel in netapi_enable_clients."
             }
-            Kind::ApiProtocol => "Check that api.url leads to salt-api with rest_cherrypy, not to a proxy or another service.",
+            Kind::ApiProtocol => {
+                "Check that api.url leads to salt-api with rest_cherrypy, or enroll.url to the enrolment service, and not to a proxy or another service."
+            }
             Kind::KeyNotSeen => {
                 "Check that the minion runs (its log is /var/log/salt/minion) and reaches the master's ports 4505 and 4506."
             }

@@ -54,13 +54,13 @@ impl World {
         World { master: Master::start(line).unwrap(), mirror: Mirror::start(None), program: program.unwrap(), authority, line }
     }
 
-    /// What is given to the template: a token and a user who may do nothing, as is recommended; or a user who may accept keys.
+    /// What is given to the template: a token and where it is good; without one, a user who may accept keys.
     fn parameters(&self, template: &str, states: &str, by: By) -> Value {
-        let (user, token) = match by {
-            By::Token => ("noperm", self.master.salt_run(&["heat_salt_bootstrap.mint", "*", &format!("states={states}")]).unwrap()),
-            By::Wheel => ("boot", json!("")),
+        let token = match by {
+            By::Token => self.master.token("*", &["--states", states, "--pin", "key"]).unwrap(),
+            By::Wheel => String::new(),
         };
-        let (username, password) = self.master.credentials(user);
+        let (username, password) = self.master.credentials("boot");
         let root = Root::new(&self.master, "unused").unwrap();
         let config = root.base_config(None);
         let mut all = parameters(template);
@@ -76,9 +76,10 @@ impl World {
             "ca": format!("{}\n{}", self.authority.ca_pem(), config["api"]["ca"].as_str().unwrap()),
             "salt_master": config["minion"]["master"],
             "minion_config": config["minion"]["config"],
-            "salt_api_url": config["api"]["url"],
-            "salt_master_finger": self.master.public_key_finger().unwrap(),
+            "salt_enroll_url": self.master.service_url(),
+            "salt_master_finger": "",
             "salt_token": token,
+            "salt_api_url": config["api"]["url"],
             "salt_api_username": username,
             "salt_api_eauth": config["api"]["eauth"],
             "salt_api_password": password,

@@ -18,6 +18,7 @@ pub const CASES: &[(&str, fn())] = &[
     ("templates::constraints", constraints),
     ("templates::server_succeeds", || server("server.yaml", "tpl-server", true)),
     ("templates::server_fails", || server("server.yaml", "tpl-server-fails", false)),
+    ("templates::server_classic", server_classic),
     ("templates::image_succeeds", || server("image.yaml", "tpl-image", true)),
     ("templates::multipart_succeeds", || server("multipart.yaml", "tpl-multipart", true)),
     ("templates::multipart_parts", multipart_parts),
@@ -28,7 +29,9 @@ pub const CASES: &[(&str, fn())] = &[
     ("templates::deployment_by_cfn_fails", || deployment("tpl-deployment-cfn-fails", "CFN_SIGNAL", 51)),
 ];
 
-const PASSWORD: &str = "it's a \"$secret\" \u{e4} `x` \\ @CA@";
+const TOKEN: &str = "hsb2.0123456789abcdef.Template-secret_AAAAAAAAAAAAAAAAAAAAAAAAAAA.sAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// For whatever stands between a template and the file on the VM.
+const ODD: &str = "it's a \"$secret\" \u{e4} `x` \\ @CA@";
 
 /// A shipped file.
 pub fn shipped(name: &str) -> String {
@@ -46,9 +49,9 @@ pub fn parameters(template: &str) -> Map<String, Value> {
     let mut all = json!({
         "image": "an-image", "flavor": "a-flavor", "network": "a-network", "key_name": "a-key",
         "agent_url": "https://mirror.example.net/heat-salt-bootstrap", "agent_sha256": "ab".repeat(32),
-        "salt_master": "salt.example.net", "salt_api_url": "https://salt.example.net:8000", "salt_api_password": PASSWORD,
-        "salt_master_finger": finger, "salt_token": "hsb1.00ff.Template-secret",
-        "salt_states": "memcached_v14,other", "salt_pillar": {"a": {"b": "ü"}}, "timeout": 600,
+        "salt_master": "salt.example.net", "salt_enroll_url": "https://salt.example.net:8010", "salt_token": TOKEN,
+        "salt_master_finger": finger,
+        "salt_states": "memcached_v14,other", "salt_pillar": {"a": {"b": "ü"}, "odd": ODD}, "timeout": 600,
     });
     let all = all.as_object_mut().unwrap();
     if !template.contains("server.yaml") && !template.contains("fetch.sh") {
@@ -92,7 +95,9 @@ fn constraints() {
         ("salt_master", json!("salt example")),
         ("salt_master_finger", json!("ab:cd")),
         ("salt_token", json!("no token")),
+        ("salt_token", json!("hsb1.00ff.of-the-hooks")),
         ("salt_api_url", json!("http://salt.example.net:8000")),
+        ("salt_enroll_url", json!("http://salt.example.net:8010")),
         ("timeout", json!(10)),
         ("timeout", json!(50_000)),
     ] {
@@ -155,9 +160,13 @@ fn server(template: &str, name: &str, success: bool) {
     }
     let config = configuration(&user_data);
     assert_eq!((&config["minion"]["id"], &config["minion"]["master"]), (&json!(name), &json!("salt.example.net")));
-    assert_eq!(config["api"]["password"], PASSWORD);
-    assert_eq!((&config["accept"], &config["enroll"]), (&json!("hook"), &json!({"token": "hsb1.00ff.Template-secret"})));
-    assert_eq!(config["apply"], json!({"states": ["memcached_v14", "other"], "pillar": {"a": {"b": "ü"}}}));
+    let enroll = json!({"url": "https://salt.example.net:8010", "token": TOKEN});
+    let without_ca = |mut section: Value| {
+        section.as_object_mut().unwrap().remove("ca");
+        section
+    };
+    assert_eq!((&config["api"], without_ca(config["enroll"].clone())), (&Value::Null, enroll));
+    assert_eq!(config["apply"], json!({"states": ["memcached_v14", "other"], "pillar": {"a": {"b": "ü"}, "odd": ODD}}));
     assert_eq!(config["deadline"], "450s", "three quarters of the timeout");
     let vm = Vm::with(&config);
     // Nothing in it is refused.
@@ -175,6 +184,22 @@ fn server(template: &str, name: &str, success: bool) {
         let reason = assert_failed(&stack);
         assert!(reason.ends_with("WaitConditionFailure: resources.condition: state-failed: memcached"), "{reason}");
     }
+}
+
+/// Without a token it is the classic way, by a user who may accept keys.
+fn server_classic() {
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let text = shipped("server.yaml");
+    let name = named("tpl-classic");
+    let mut parameters = parameters(&text);
+    parameters.retain(|key, _| !["salt_token", "salt_enroll_url"].contains(&key.as_str()));
+    parameters.extend([("salt_api_url".to_owned(), json!("https://salt.example.net:8000")), ("salt_api_password".to_owned(), json!(ODD))]);
+    let _stack = heat.stack_of(&name, &text, &beside(), parameters.into()).unwrap();
+    let config = configuration(&user_data(&booted(heat, &name, 1).remove(0)));
+    assert_eq!((&config["enroll"], &config["api"]["password"]), (&Value::Null, &json!(ODD)));
+    let plan = Vm::with(&config).agent(&["plan"], 0);
+    assert!(plan.stdout.contains("wheel key.accept") && !plan.stdout.contains("secret"), "{}", plan.stdout);
 }
 
 fn multipart_parts() {
@@ -234,7 +259,7 @@ fn deployment(name: &str, transport: &str, code: i32) {
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
     let inputs = until(LONG, || heat.deployment_inputs(asked["id"].as_str().unwrap()).ok()?.pop()).unwrap();
     let config = &inputs["config"];
-    assert_eq!((&config["api"]["password"], &config["deadline"]), (&json!(PASSWORD), &json!("600s")));
+    assert_eq!((&config["enroll"]["token"], &config["deadline"]), (&json!(TOKEN), &json!("600s")));
 
     let script = inputs["config_text"].as_str().unwrap();
     let work = tempfile::tempdir().unwrap();

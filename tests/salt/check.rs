@@ -18,7 +18,7 @@ use crate::fixture::{Ended, Vm, alone};
 pub const CASES: &[OnEachLine] = &[
     ("fresh", fresh),
     ("after_a_run", after_a_run),
-    ("claiming", claiming),
+    ("enrolling", enrolling),
     ("wrong_password", wrong_password),
     ("no_permission", no_permission),
     ("client_disabled", client_disabled),
@@ -161,19 +161,24 @@ fn after_a_run(line: Line) {
     vm.run().done().says("nothing had to change");
 }
 
-/// A user who may do nothing is asked for nothing that he may not do, and nobody hears the hook.
-fn claiming(line: Line) {
-    let mut vm = Vm::new(line, "check-claiming");
-    let token = vm.master.mint(json!({"id": "check-claiming", "states": "ok"})).unwrap();
-    vm.claiming(&token);
-    let seen = checked(&vm);
-    seen.code(0).only(&[]).line("permissions", "ok", "needs none").line("own key", "unknown", "salt-key").line("hook", "ok", "nobody");
-    seen.line("master's key", "unknown", "by the configuration");
-    seen.ended.expect(seen.ended.requests == ["GET /", "POST /login", HOOK, "POST /logout"], "nothing that needs a permission");
+/// The enrolment service says what the token would be good for, and counts nothing for it.
+fn enrolling(line: Line) {
+    let mut vm = Vm::new(line, "check-enrolling");
+    let token = vm.master.token("check-enrolling", &[]).unwrap();
+    vm.enrolling(&token);
+    for _ in 0..2 {
+        let seen = checked(&vm);
+        seen.code(0).only(&[]).line("service name", "ok", "is an address").line("service port", "ok", "answers");
+        seen.line("certificate", "ok", "can be trusted").line("clock", "ok", "master's machine").line("token", "ok", "uses left: 1");
+        seen.ended.expect(seen.ended.requests == ["GET /v1/status", "POST /v1/check"], "nothing that changes anything");
+    }
+    assert_eq!(vm.own_key(), (None, 0));
     vm.run().done();
-    checked(&vm).code(0).only(&[]).line("own key", "ok", "accepted, since").line("master's key", "ok", "has met it");
-    let verbs: Vec<_> = vm.master.decisions("check-claiming").iter().map(|one| one["verb"].clone()).collect();
-    assert!(verbs.iter().all(|verb| ["mint", "enroll", "apply"].contains(&verb.as_str().unwrap())), "{verbs:?}");
+    checked(&vm).code(0).only(&[]).line("token", "ok", "is accepted").line("minion", "ok", "");
+    vm.set("apply/states", json!(["second"]));
+    checked(&vm).code(33).wrong("token", 33, "second", "").only(&["token"]);
+    vm.gate.hold(Some("POST /v1/check"));
+    checked(&vm).code(30).only(&["token"]);
 }
 
 fn wrong_password(line: Line) {
@@ -191,7 +196,7 @@ fn wrong_password(line: Line) {
 fn no_permission(line: Line) {
     let mut vm = Vm::new(line, "check-noperm");
     let seen = checked(vm.account("noperm"));
-    seen.code(33).wrong("permissions", 33, "key.accept, key.print, key.finger_master", "\"hook\"").only(&["permissions"]);
+    seen.code(33).wrong("permissions", 33, "key.accept, key.print, key.finger_master", "\"enroll\"").only(&["permissions"]);
     seen.line("master's key", "unknown", "not shown").line("own key", "unknown", "not shown").line("hook", "ok", "nobody");
 
     let seen = checked(vm.account("onlyaccept").trusting());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use lab::heat::{Signal, StandIn};
 use lab::keys::KeyState;
 use lab::master::{Master, MasterOptions};
-use lab::minion::{Root, claiming};
+use lab::minion::{Root, enrolling};
 use lab::pam::SystemUser;
 use lab::process::{Finished, Running, until};
 use lab::stall::Stalls;
@@ -173,12 +173,12 @@ impl Vm {
         self.set("api/username", user).set("api/password", password)
     }
 
-    /// Joins by a claim with this token, as a user who may do nothing.
-    pub fn claiming(&mut self, token: &str) -> &mut Vm {
-        self.secrets.push(token.to_owned());
-        let secret = token.rsplit('.').next().unwrap();
-        self.secrets.push(secret.to_owned());
-        claiming(&mut self.config, &self.master, token).unwrap();
+    /// Joins by the enrolment service with this token, through the gate.
+    pub fn enrolling(&mut self, token: &str) -> &mut Vm {
+        // Its name is no secret.
+        self.secrets.extend(token.split('.').nth(2).map(str::to_owned));
+        let url = self.gate.url();
+        enrolling(&mut self.config, &self.master, &url, token);
         self
     }
 

@@ -1,4 +1,4 @@
-//! A gate in front of salt-api: passes everything on, keeps what passed, and knows the secrets that did.
+//! A gate in front of salt-api and the enrolment service: passes everything on, keeps what passed, and knows the secrets that did.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,10 +36,11 @@ struct Passed {
 struct Upstream {
     agent: Agent,
     url: String,
+    service: String,
 }
 
 impl Gate {
-    /// Opens a gate in front of this master's API.
+    /// Opens a gate in front of this master.
     pub fn open(master: &Master) -> Gate {
         let upstream = Upstream::of(master);
         let passed = Arc::new(Mutex::new(Passed::default()));
@@ -69,7 +70,7 @@ impl Gate {
                 }
                 let _alone = hook.map(|_| one_hook());
                 // As a server that is being killed: the connection ends without a word.
-                let Some((status, content_type, body)) = upstream.ask(request) else {
+                let Some(Said { status, headers, body }) = upstream.ask(request) else {
                     return Answer::Raw(Vec::new());
                 };
                 let then = passed.lock().unwrap().then.take_if(|(request, _)| *request == what);
@@ -81,7 +82,7 @@ impl Gate {
                     let token = answer["return"][0]["token"].as_str().unwrap();
                     passed.lock().unwrap().tokens.push(token.to_owned());
                 }
-                Answer::text(status, &content_type, &body)
+                Answer::Reply { status, headers, body: body.into_bytes() }
             }
         };
         let faults = Faulty::start(master.authority(), answer).unwrap();
@@ -131,8 +132,8 @@ impl Gate {
             headers: vec![("x-auth-token".to_owned(), token.to_owned())],
             body: br#"[{"client":"wheel","fun":"key.finger_master"}]"#.to_vec(),
         };
-        let (_, _, body) = self.upstream.ask(&probe).expect("salt-api answers");
-        !body.contains("No permission -- see authorization schemes")
+        let said = self.upstream.ask(&probe).expect("salt-api answers");
+        !said.body.contains("No permission -- see authorization schemes")
     }
 }
 
@@ -151,23 +152,32 @@ impl Upstream {
             .timeout_global(Some(Duration::from_secs(200)))
             .build()
             .into();
-        Upstream { agent, url: master.api_url() }
+        Upstream { agent, url: master.api_url(), service: master.service_url() }
     }
 
-    fn ask(&self, request: &Request) -> Option<(u16, String, String)> {
-        let url = format!("{}{}", self.url, request.path);
-        let mut passed_on = self.agent.post(&url);
+    fn ask(&self, request: &Request) -> Option<Said> {
+        let base = if request.path.starts_with("/v1/") { &self.service } else { &self.url };
+        let url = format!("{base}{}", request.path);
+        let mut passed_on =
+            ureq::http::Request::builder().method(request.method.as_str()).uri(url).header("content-type", "application/json");
         for name in ["x-auth-token", "accept"] {
             if let Some(value) = request.header(name) {
                 passed_on = passed_on.header(name, value);
             }
         }
-        let mut answer = passed_on.header("content-type", "application/json").send(&request.body).ok()?;
-        let content_type = answer.headers().get("content-type")?.to_str().ok()?;
-        let content_type = content_type.to_owned();
+        let mut answer = self.agent.run(passed_on.body(request.body.clone()).unwrap()).ok()?;
+        let header = |name: &str| Some((name.to_owned(), answer.headers().get(name)?.to_str().ok()?.to_owned()));
+        let headers = ["content-type", "date", "retry-after"].into_iter().filter_map(header).collect();
         let body = answer.body_mut().read_to_string().ok()?;
-        Some((answer.status().as_u16(), content_type, body))
+        Some(Said { status: answer.status().as_u16(), headers, body })
     }
+}
+
+/// What was answered.
+struct Said {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
 }
 
 /// A wheel call by its function, everything else by its method and path.

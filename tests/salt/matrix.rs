@@ -57,11 +57,8 @@ const MASTER_FOR_ITSELF: &[&str] = &[
     "api::api_restarted",
     "api::pam",
     "check::master_away",
-    "enroll::hostile_claims",
-    "enroll::many_claims",
     "enroll::two_masters",
-    "enroll::nobody_decides",
-    "enroll::runner_fails",
+    "enroll::service_away",
     "enroll::master_restarted",
     "good::few_requests",
 ];

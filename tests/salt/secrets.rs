@@ -190,8 +190,8 @@ fn nowhere_to_be_found(line: Line) {
 fn of_a_claim(line: Line) {
     let (_dir, stamp) = stamp();
     let mut vm = Vm::new(line, "secret-claim");
-    let token = vm.master.mint(json!({"id": "secret-claim", "states": "ok"})).unwrap();
-    vm.claiming(&token);
+    let token = vm.master.token("secret-claim", &[]).unwrap();
+    vm.enrolling(&token);
     let secrets = vm.secrets.clone();
     let watch = Watch::over(secrets.clone(), Vec::new());
     vm.agent(&["run", "-vvv"]).done();

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::master::Master;
-use lab::minion::{Root, claiming};
+use lab::minion::{Root, enrolling};
 use lab::process;
 use lab::venv::Line;
 use serde_json::{Value, json};
@@ -33,10 +33,10 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
     let root = Root::new(&master, "vm-1")?;
     let mut config = root.base_config(Some(&heat));
     config["minion"]["start"] = json!("auto");
-    // Under systemd the machine claims its key, and takes it off the master when it is switched off.
-    let claims = script == "systemd.sh";
-    if claims {
-        claiming(&mut config, &master, &master.mint(json!({"id": "vm-1", "states": "ok", "deregister": true}))?)?;
+    // Under systemd the machine has a token, and takes its key off the master when it is switched off.
+    let enrolls = script == "systemd.sh";
+    if enrolls {
+        enrolling(&mut config, &master, &master.service_url(), &master.token("vm-1", &["--deregister"])?);
         config["deregister"] = json!("at-shutdown");
     }
     let config = root.write_config(&config)?;
@@ -63,16 +63,16 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
         let service = read(&format!("{turn}.service"));
         assert!(service.starts_with(enabled) && service.contains("\nactive\n"), "{turn}: {service}\n{all}");
     }
-    let first: &[&str] = if claims { &["keys", "enroll", "configure", "unit", "states"] } else { &["configure", "accept", "states"] };
+    let first: &[&str] = if enrolls { &["keys", "enroll", "configure", "unit", "states"] } else { &["configure", "accept", "states"] };
     assert_eq!(changed("first"), first, "{all}");
     assert_eq!(changed("second"), Vec::<String>::new(), "{all}");
     assert_eq!(changed("third"), ["configure"], "{all}");
     assert_eq!(pid("first"), pid("second"), "{all}");
     assert_ne!(pid("second"), pid("third"), "the minion was not restarted: {all}");
     assert_eq!(heat.signals().len(), 3, "{all}");
-    if claims {
+    if enrolls {
         assert_eq!(read("leaver.service").trim(), "active", "{all}");
-        let removed = || master.decisions("vm-1").last().is_some_and(|last| last["why"] == "its key is removed").then_some(());
+        let removed = || master.key_states("vm-1").is_empty().then_some(());
         process::until(Duration::from_secs(20), removed)
             .with_context(|| format!("{:#?}\n{}", master.decisions("vm-1"), read("console")))?;
         assert_eq!(master.key_states("vm-1"), []);

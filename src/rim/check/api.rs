@@ -24,7 +24,7 @@ use crate::words::finding::State;
 use crate::words::names::HookPath;
 
 /// For an answer without any work behind it.
-const GREETING: Duration = Duration::from_secs(6);
+pub const GREETING: Duration = Duration::from_secs(6);
 /// A hook is answered at once; one that fails is tried again only so long.
 const FIRING: Duration = Duration::from_secs(5);
 /// Certificates and tokens are good for longer than this, and clocks that nobody sets are off by more.
@@ -47,7 +47,7 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
     let greeted = Session::at(api, number).and_then(|session| session.greet(GREETING));
     let distrusted = greeted.as_ref().is_err_and(|failure| failure.kind == Kind::ApiTls);
     match chain.found(greeted, |_| format!("{url} shows one that can be trusted")) {
-        Some(date) => chain.put(skew(date.as_deref(), now())),
+        Some(date) => chain.put(skew(date.as_deref().and_then(calendar::http_date), now(), Kind::LocalSystem)),
         None => {
             // A clock that is wrong makes good certificates bad ones, and the other way round.
             let said = format!("here it is {}; nobody who can be trusted says what it should be", calendar::written(now()));
@@ -59,17 +59,18 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
     }
 }
 
-fn skew(date: Option<&str>, now: i64) -> State {
+/// How far this machine's clock is from the one that has answered.
+pub fn skew(there: Option<i64>, now: i64, kind: Kind) -> State {
     let here = calendar::written(now);
-    let Some(there) = date.and_then(calendar::http_date) else {
-        return State::Unknown(format!("here it is {here}; the answer bears no date to compare that with"));
+    let Some(there) = there else {
+        return State::Unknown(format!("here it is {here}; the answer bears no time to compare that with"));
     };
     let (span, word) = (now.abs_diff(there), if now < there { "behind" } else { "ahead of" });
     match span {
-        0..=2 => State::Fine(format!("{here}, as on salt-api's machine")),
-        3..=MOST_SKEW => State::Fine(format!("{here}, {} {word} salt-api's machine", calendar::length(span))),
+        0..=2 => State::Fine(format!("{here}, as on the master's machine")),
+        3..=MOST_SKEW => State::Fine(format!("{here}, {} {word} the master's machine", calendar::length(span))),
         _ => State::Wrong(
-            Failure::new(Kind::LocalSystem, format!("the clock says {here} and is {} {word} salt-api's machine", calendar::length(span)))
+            Failure::new(kind, format!("the clock says {here} and is {} {word} the master's machine", calendar::length(span)))
                 .hint("Set the one that is wrong, here with `chronyc makestep` or `timedatectl set-ntp true`: certificates and tokens are judged by it."),
         ),
     }
@@ -88,7 +89,7 @@ pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, pla
     chain.put(permissions(&session, settings, api, &seen));
     chain.put(master(settings, place, &seen));
     chain.put(own_key(settings, place, ours, &seen));
-    if settings.apply.is_some() || settings.accept == Accept::Hook {
+    if settings.apply.is_some() {
         let (dir, name) = NOBODY_HEARS;
         let hook = HookPath::below(dir, name);
         let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), &patience.slice(FIRING), || None);
@@ -147,7 +148,7 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
             Failure::new(Kind::PermissionRefused, format!("user {user:?} may not call {lacks}; the login names {}", summary(has))).hint(
                 format!(
                     "Give the user '@wheel': [{lacks}] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master. \
-                     Without key.finger_master it goes if minion.master_finger is given, without all of them if accept is \"hook\"."
+                     Without key.finger_master it goes if minion.master_finger is given, without all of them by the enrolment service (accept \"enroll\")."
                 ),
             ),
         );
@@ -174,6 +175,8 @@ fn master(settings: &Settings, place: &Place, seen: &Seen) -> State {
             });
         }
         Trust::Given(finger) => finger,
+        // That one says it of itself when it is asked for more.
+        Trust::AskService => return State::Unknown("the enrolment service says it to whoever enrolls".to_owned()),
         Trust::AskApi => match (told, seen.master.as_ref().and_then(|asked| asked.as_ref().err())) {
             (Some(told), _) => told,
             (None, Some(failure)) if failure.kind != Kind::PermissionRefused => return State::Wrong(failure.clone()),
@@ -240,10 +243,12 @@ mod tests {
     fn a_clock_is_judged_by_its_distance() {
         let date = "Mon, 23 Nov 2026 22:46:39 GMT";
         let there = calendar::http_date(date).unwrap();
-        for (here, says) in [(there + 1, "as on salt-api's"), (there + 200, "3 min ahead of"), (there - 30, "30 s behind")] {
-            assert!(matches!(skew(Some(date), here), State::Fine(said) if said.contains(says)), "{says}");
+        for (here, says) in [(there + 1, "as on the master's"), (there + 200, "3 min ahead of"), (there - 30, "30 s behind")] {
+            assert!(matches!(skew(Some(there), here, Kind::LocalSystem), State::Fine(said) if said.contains(says)), "{says}");
         }
-        assert!(matches!(skew(Some(date), there - 86_400), State::Wrong(failure) if failure.message.contains("24 h behind")));
-        assert!(matches!(skew(None, there), State::Unknown(_)) && matches!(skew(Some("soon"), there), State::Unknown(_)));
+        assert!(
+            matches!(skew(Some(there), there - 86_400, Kind::LocalSystem), State::Wrong(failure) if failure.message.contains("24 h behind"))
+        );
+        assert!(matches!(skew(None, there, Kind::LocalSystem), State::Unknown(_)));
     }
 }

@@ -157,6 +157,12 @@ pub fn known(place: &Place) -> Vec<Jid> {
     jids
 }
 
+/// Waits until this job is here: running, waiting for its turn, or ended.
+pub fn arrives(place: &Place, jid: &Jid, patience: &Patience) -> Result<bool, Failure> {
+    let here = || known(place).contains(jid) || queues(place, jid);
+    Ok(patience.poll(EVERY, || Ok(here().then_some(())))?.is_some())
+}
+
 /// Removes what a finished job of ours left in the cache: it holds the pillar it was given, and
 /// everybody can read it.
 pub fn forget(place: &Place, jid: &Jid) {

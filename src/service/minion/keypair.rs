@@ -11,7 +11,7 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-use super::daemon;
+use super::daemon::{self, Minion};
 use super::place::Place;
 use crate::decide::fingerprint::PublicKey;
 use crate::machine::command::{self, Running};
@@ -23,6 +23,9 @@ use crate::words::secret::Secret;
 const MOST_BYTES: u64 = 64 * 1024;
 /// 2,048 bits take 0.05 to 0.5 s.
 const MAKING: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the minion has made one.
+const EVERY: Duration = Duration::from_millis(20);
 
 /// The pair, as far as it is needed here.
 pub struct KeyPair {
@@ -182,6 +185,23 @@ pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
             .hint("Remove minion.pub while the minion is stopped, and run again: it is made from the private half."));
     }
     Ok(Some(KeyPair { public, private }))
+}
+
+/// The pair that this minion signs with, once it is there.
+pub fn own(place: &Place) -> Result<KeyPair, Failure> {
+    load(place)?.ok_or_else(|| Failure::new(Kind::KeyNotSeen, format!("there is no key pair of the minion in {}", place.pki_dir.display())))
+}
+
+/// Waits for the pair that the minion makes itself at its first start.
+pub fn wait(minion: &mut Minion, patience: &Patience) -> Result<KeyPair, Failure> {
+    let missing = format!("salt-minion has made no key pair in {} yet", minion.place.pki_dir.display());
+    let found = patience.poll_aloud(EVERY, &missing, || {
+        minion.check()?;
+        load(&minion.place)
+    })?;
+    found.ok_or_else(|| {
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.place.pki_dir.display())))
+    })
 }
 
 /// Reads a private key in PEM form, as openssl and both lines of Salt write it: PKCS #1 or PKCS #8. `None` for half a text.

@@ -1,6 +1,6 @@
 //! Where the minion's files lie, by our settings, by what others configured, by Salt's defaults.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::decide::fingerprint::{Fingerprint, PublicKey};
 use crate::decide::minion_config::{DROP_IN, DropIn, Known};
@@ -13,9 +13,6 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 /// What is put into the main configuration file where there is none.
 pub const MAIN_FILE: &str = "# The minion's own configuration. Files in minion.d are read after this one.\n";
-
-/// The fingerprint of the key pair that this program has made.
-const MADE_KEYS: &str = "/var/lib/heat-salt-bootstrap/made-keys";
 
 /// The minion's files and ports.
 #[derive(Debug, Clone)]
@@ -48,8 +45,6 @@ pub struct Place {
     pub as_root: bool,
     /// How many bits the minion's key pair gets.
     pub key_bits: u32,
-    /// A mark that this program has made the key pair.
-    made: PathBuf,
 }
 
 impl Place {
@@ -94,7 +89,6 @@ impl Place {
             masters: if known.fails_over { 1 } else { settings.minion.masters.len() },
             as_root: known.user.is_none_or(|user| user == "root"),
             key_bits: known.keysize.unwrap_or(2048),
-            made: root.at(MADE_KEYS),
             config_dir,
         }
     }
@@ -113,19 +107,6 @@ impl Place {
             Ok(bytes) => Ok(bytes.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).ok())),
             Err(error) => Err(files::cannot("read", &path, &error)),
         }
-    }
-
-    /// Remembers that this program has made the key pair that lies there.
-    pub fn note_made_keys(&self) -> Result<(), Failure> {
-        let Some(key) = self.public_key()? else { return Ok(()) };
-        files::ensure_dir(self.made.parent().unwrap_or(Path::new("/")), 0o700)?;
-        files::write(&self.made, key.fingerprint().as_str().as_bytes(), 0o600)
-    }
-
-    /// Has this program made the key pair that lies there?
-    pub fn made_keys(&self) -> bool {
-        let Ok(Some(key)) = self.public_key() else { return false };
-        files::holds(&self.made, key.fingerprint().as_str().as_bytes())
     }
 
     /// The fingerprint of the master that this minion has met.

@@ -309,7 +309,7 @@ fn unreachable(base: &str, trouble: Trouble) -> Miss {
         Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
         Trouble::Tls(Distrust::Authority) => Miss::Doubtful(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
         Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
-        Trouble::Tls(Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
+        Trouble::Tls(Distrust::WrongKey | Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
         Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; programs that ask through nsswitch.conf, as `getent` does, may know names that this one does not: it reads /etc/hosts and asks the servers of resolv.conf."), None),
         Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
         Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),

@@ -42,6 +42,13 @@ impl Api {
         Ok(Session { api: self.clone(), token })
     }
 
+    /// What is there for everybody, at whatever URL.
+    pub fn get(&self, url: &str) -> Result<Value> {
+        let mut response = self.agent.get(url).call().with_context(|| format!("GET {url}"))?;
+        let text = response.body_mut().read_to_string()?;
+        serde_json::from_str(&text).with_context(|| format!("GET {url}: {}: {text}", response.status()))
+    }
+
     fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Result<Value> {
         let url = format!("{}{path}", self.url);
         let mut request = self.agent.post(&url).header("Content-Type", "application/json").header("Accept", "application/json");

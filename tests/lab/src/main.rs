@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use lab::heat::{Signal, StandIn};
 use lab::master::Master;
-use lab::minion::{Root, claiming};
+use lab::minion::{Root, enrolling};
 use lab::venv::{Line, salt};
 use serde_json::{Value, json};
 
 const USAGE: &str = "\
-usage: lab demo AGENT [--failing]   one bootstrap against a real Salt 3008, start to end
+usage: lab demo AGENT [--failing]   two bootstraps against a real Salt 3008, start to end: the classic chain, then by a token
        lab up [--line 3006|3008]    a master and a stand-in for Heat to play with, until Ctrl-C
        lab bench AGENT [--rounds N] [--line 3006|3008]
                                     the agent's time beside a careful script's and Salt's own
@@ -62,24 +62,29 @@ fn demo(agent: &Path, expected: Outcome) -> Result<()> {
         Outcome::StateFailed => ("fail", STATE_FAILED, "CREATE_FAILED"),
     };
 
-    let bench = Bench::start(Line::Lts3008, "web-1")?;
+    let mut bench = Bench::start(Line::Lts3008, "web-1")?;
+    println!(
+        "\n=== The classic chain: login, key.accept, hook, reactor. All files of the VM web-1 lie in {}.",
+        bench.root.path().display()
+    );
+    bench.classic(json!([state]))?;
+    let first = bench.shown(&agent)?;
+
+    bench.next("web-2")?;
+    println!("\n=== By a token: enrol, apply, report. All files of the VM web-2 lie in {}.", bench.root.path().display());
     bench.configure(json!([state]))?;
-    println!("The VM is to be web-1, its state is `{state}`. All files of the VM lie in {}.", bench.root.path().display());
-
-    let ended = bench.agent(&agent, &["run"])?;
-    println!("\nThe agent ended with code {ended}. What Heat received:");
-    bench.heat.signals().iter().for_each(tell);
-    let (status, reason) = bench.heat.stack_status(1);
-    println!("The stack is {status}: {reason}");
-
+    let second = bench.shown(&agent)?;
     bench.agent(&agent, &["status"])?;
     if expected == Outcome::StateFailed {
         bench.agent(&agent, &["explain", &STATE_FAILED.to_string()])?;
     }
-    println!("\nStopping everything.");
+    println!("\nmaster# heat-bootstrap fleet\n{}", bench.master.heat_bootstrap(&["fleet"])?);
+    println!("Stopping everything.");
     drop(bench);
-    if (ended, status.as_str()) != (code, stack) {
-        bail!("expected code {code} and a stack in {stack}, and saw {ended} and {status}");
+    for (ended, status) in [first, second] {
+        if (ended, status.as_str()) != (code, stack) {
+            bail!("expected code {code} and a stack in {stack}, and saw {ended} and {status}");
+        }
     }
     Ok(())
 }
@@ -133,11 +138,36 @@ impl Bench {
         Ok(Bench { root, heat, master })
     }
 
+    /// Another VM, and another stack that waits for it.
+    fn next(&mut self, id: &str) -> Result<()> {
+        self.root = Root::new(&self.master, id)?;
+        self.heat = StandIn::start()?;
+        Ok(())
+    }
+
+    /// Runs the agent, and shows what Heat makes of it.
+    fn shown(&self, agent: &Path) -> Result<(i32, String)> {
+        let ended = self.agent(agent, &["run"])?;
+        println!("\nThe agent ended with code {ended}. What Heat received:");
+        self.heat.signals().iter().for_each(tell);
+        let (status, reason) = self.heat.stack_status(1);
+        println!("The stack is {status}: {reason}");
+        Ok((ended, status))
+    }
+
+    /// A user of salt-api who may accept keys, and the reactor that masters have.
+    fn classic(&self, states: Value) -> Result<PathBuf> {
+        let mut config = self.root.base_config(Some(&self.heat));
+        config["apply"]["states"] = states;
+        self.root.write_config(&config)
+    }
+
+    /// By a token that an operator has just made.
     fn configure(&self, states: Value) -> Result<PathBuf> {
         let mut config = self.root.base_config(Some(&self.heat));
         let named: Vec<&str> = states.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let token = self.master.mint(json!({"id": self.root.id(), "states": named.join(",")}))?;
-        claiming(&mut config, &self.master, &token)?;
+        let token = self.master.token(self.root.id(), &["--states", &named.join(","), "--pin", "key"])?;
+        enrolling(&mut config, &self.master, &self.master.service_url(), &token);
         config["apply"]["states"] = states;
         self.root.write_config(&config)
     }

@@ -23,7 +23,7 @@ use crate::keys::{KeyState, finger};
 use crate::listen::ClosedPort;
 use crate::process::{Guard, end_daemons, run, until};
 use crate::tls::{Authority, Validity};
-use crate::venv::{Line, Venv, salt};
+use crate::venv::{Line, Venv, extension, salt};
 
 /// What a master may take to be ready, on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -106,6 +106,7 @@ impl MasterOptions {
 pub struct Master {
     dir: PathBuf,
     venv: Venv,
+    extension: PathBuf,
     authority: Authority,
     ports: Ports,
     _kept: Vec<ClosedPort>,
@@ -121,6 +122,7 @@ struct Ports {
     publish: u16,
     ret: u16,
     api: u16,
+    service: u16,
 }
 
 #[derive(Default)]
@@ -137,7 +139,7 @@ impl Master {
 
     /// Starts a master and returns when a login through its API succeeds.
     pub fn start_with(options: MasterOptions) -> Result<Master> {
-        let venv = salt(options.line)?;
+        let (venv, extension) = (salt(options.line)?, extension(options.line)?);
         // Short, because the path of a Unix socket, which lies deep below, may have 107 characters.
         let dir = tempfile::Builder::new().prefix("hsb-").tempdir()?.keep();
         let (ports, kept) = Ports::pick()?;
@@ -145,6 +147,7 @@ impl Master {
         let master = Master {
             dir,
             venv,
+            extension,
             authority: Authority::new()?,
             ports: ports.as_of(options.twin.as_deref()),
             _kept: kept,
@@ -173,12 +176,6 @@ impl Master {
         }
         let classic = root.join("srv/reactor/classic.sls");
         fs::write(&classic, include_str!("../reactor/classic.sls"))?;
-        // Copies: Python writes beside a module, and a test may take the reactor away.
-        let claims = root.join("srv/reactor/claims.sls");
-        fs::write(&claims, include_str!("../../../cloud-init/salt-master/reactor/claims.sls"))?;
-        fs::create_dir_all(root.join("srv/runners"))?;
-        let runner = include_str!("../../../cloud-init/salt-master/runners/heat_salt_bootstrap.py");
-        fs::write(root.join("srv/runners/heat_salt_bootstrap.py"), runner)?;
         let issued = self.authority.issue(&["127.0.0.1", "localhost"], Validity::Current)?;
         fs::write(self.tls("server.crt"), &issued.chain_pem)?;
         fs::write(self.tls("server.key"), &issued.key_pem)?;
@@ -190,8 +187,7 @@ impl Master {
         fs::write(self.pam_python(), python)?;
         fs::set_permissions(self.pam_python(), fs::Permissions::from_mode(0o755))?;
 
-        let mut reactor =
-            vec![json!({"salt/netapi/hook/states/state": [classic]}), json!({"salt/netapi/hook/heat-salt-bootstrap/*": [claims]})];
+        let mut reactor = vec![json!({"salt/netapi/hook/states/state": [classic]})];
         let shipped = BTreeMap::from([("states/shipped".to_owned(), options.shipped_reactor)]);
         for (hook, sls) in shipped.iter().filter(|(_, sls)| sls.exists()).chain(&options.hooks) {
             reactor.push(json!({format!("salt/netapi/hook/{hook}"): [sls]}));
@@ -199,6 +195,8 @@ impl Master {
         let mut config = self.config(&options.netapi_clients, reactor);
         if let Some(twin) = &options.twin {
             config["interface"] = json!("127.0.0.2");
+            let database = twin.pki_dir().join("heat-bootstrap/heat-bootstrap.sqlite");
+            config["heat_bootstrap"]["database"] = json!(format!("sqlite:///{}", database.display()));
             fs::create_dir_all(self.pki_dir())?;
             for name in ["master.pem", "master.pub"] {
                 fs::copy(twin.pki_dir().join(name), self.pki_dir().join(name))?;
@@ -239,7 +237,6 @@ impl Master {
             "worker_threads": 3,
             "file_roots": {"base": [root.join("srv/salt")]},
             "pillar_roots": {"base": [root.join("srv/pillar")]},
-            "runner_dirs": [root.join("srv/runners")],
             // How long a call waits for a minion that is not there.
             "timeout": 3,
             "gather_job_timeout": 2,
@@ -256,6 +253,13 @@ impl Master {
                 "log_error_file": self.log("api_error"),
             },
             "reactor": reactor,
+            "heat_bootstrap": {
+                "host": "127.0.0.1",
+                "port": self.ports.service,
+                "ssl_crt": self.tls("server.crt"),
+                "ssl_key": self.tls("server.key"),
+                "ssl_chain": self.tls("ca.crt"),
+            },
         })
     }
 
@@ -322,6 +326,7 @@ impl Master {
     fn spawn(&self, program: &str) -> Result<Child> {
         let out = fs::OpenOptions::new().create(true).append(true).open(self.log(&format!("{program}.out")))?;
         Command::new(self.venv.program(program))
+            .env("PYTHONPATH", &self.extension)
             .arg("-c")
             .arg(self.root().join("etc/salt"))
             .stdin(Stdio::null())
@@ -342,7 +347,7 @@ impl Master {
                 }
             }
             drop(daemons);
-            self.session("admin").ok().map(|_| Ok(()))
+            self.session("admin").ok().filter(|_| self.service_answers()).map(|_| Ok(()))
         });
         ready.and_then(|ready| ready).with_context(|| format!("the master is not ready\n{}", self.log_tail()))
     }
@@ -389,30 +394,54 @@ impl Master {
         serde_json::from_str(&ended.stdout).with_context(|| format!("salt-run {arguments:?} printed {}", ended.stdout))
     }
 
-    /// Has an operator mint a token. A busy salt-api now and then answers a runner with 500; one more token does no harm.
-    pub fn mint(&self, arguments: Value) -> Result<String> {
-        let mut last = None;
-        let minted = until(Duration::from_secs(30), || {
-            let minted = self.mint_once(arguments.clone());
-            minted.map_err(|error| last = Some(error)).ok()
-        });
-        minted.map_err(|error| last.unwrap_or(error))
+    /// The operator's command of the extension; what it printed.
+    pub fn heat_bootstrap(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.heat_bootstrap_command();
+        let ended = run(command.args(arguments), Duration::from_secs(60))?;
+        if ended.code != 0 {
+            bail!("heat-bootstrap {arguments:?} failed ({}): {}{}", ended.code, ended.stdout, ended.stderr);
+        }
+        Ok(ended.stdout)
     }
 
-    fn mint_once(&self, arguments: Value) -> Result<String> {
-        let minted = self.session("admin")?.runner("heat_salt_bootstrap.mint", arguments)?;
-        minted.as_str().filter(|token| token.starts_with("hsb1.")).map(str::to_owned).with_context(|| format!("no token: {minted}"))
+    /// The same, before it is given its arguments.
+    pub fn heat_bootstrap_command(&self) -> Command {
+        let mut command = Command::new(self.venv.program("python"));
+        command
+            .env("PYTHONPATH", &self.extension)
+            .arg(self.extension.join("bin/heat-bootstrap"))
+            .arg("-c")
+            .arg(self.root().join("etc/salt"));
+        command
     }
 
-    /// What the runner of the claims has decided about this id, since it was last forgotten.
+    /// Has an operator make a token for this id or pattern, by default for the state `ok`, once, and without a pin: a gate shows another
+    /// key than the service.
+    pub fn token(&self, id: &str, more: &[&str]) -> Result<String> {
+        let mut arguments = vec!["token", "create", id];
+        if !more.contains(&"--states") {
+            arguments.extend(["--states", "ok"]);
+        }
+        if !more.contains(&"--pin") {
+            arguments.extend(["--pin", "none"]);
+        }
+        arguments.extend(more);
+        let token = self.heat_bootstrap(&arguments)?.trim().to_owned();
+        if !token.starts_with("hsb2.") {
+            bail!("no token: {token}");
+        }
+        Ok(token)
+    }
+
+    /// What the service has decided about this id, since it was last forgotten, the oldest first.
     pub fn decisions(&self, id: &str) -> Vec<Value> {
         let before = self.forgotten.lock().unwrap().get(id).copied().unwrap_or_default();
         self.all_decisions(id).split_off(before)
     }
 
     fn all_decisions(&self, id: &str) -> Vec<Value> {
-        let log = fs::read_to_string(self.claims_dir().join("audit.log")).unwrap_or_default();
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(|entry: &Value| entry["id"] == id).collect()
+        let said = self.heat_bootstrap(&["audit", id, "--json", "--count", "10000"]).unwrap_or_default();
+        serde_json::from_str(&said).unwrap_or_default()
     }
 
     /// Nobody of this id has been here: a case that is tried once more must not meet what is left of its first try.
@@ -420,14 +449,24 @@ impl Master {
         if !self.key_states(id).is_empty() {
             self.remove_key(id)?;
         }
-        let decided = self.all_decisions(id).len();
+        let tried_before = self.forgotten.lock().unwrap().contains_key(id);
+        let decided = if tried_before { self.all_decisions(id).len() } else { 0 };
         self.forgotten.lock().unwrap().insert(id.to_owned(), decided);
         Ok(())
     }
 
-    /// Where the runner of the claims keeps its tokens and its log.
-    pub fn claims_dir(&self) -> PathBuf {
-        self.pki_dir().join("heat-salt-bootstrap")
+    /// The enrolment service's URL.
+    pub fn service_url(&self) -> String {
+        format!("https://{}", self.service_address())
+    }
+
+    /// The enrolment service's address.
+    pub fn service_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.service))
+    }
+
+    fn service_answers(&self) -> bool {
+        self.api().and_then(|api| api.get(&format!("{}/v1/status", self.service_url()))).is_ok_and(|said| said["protocol"] == 1)
     }
 
     /// Where the reactors lie.
@@ -584,7 +623,7 @@ fn reap(child: &mut Child) {
 impl Ports {
     /// Minions know one pair of ports for all their masters.
     fn as_of(self, twin: Option<&Master>) -> Ports {
-        twin.map_or(self, |twin| Ports { api: self.api, ..twin.ports })
+        twin.map_or(self, |twin| Ports { api: self.api, service: self.service, ..twin.ports })
     }
 
     /// Below the range from which the kernel serves outgoing connections. They are kept as long as the master lives, so that nobody
@@ -594,9 +633,9 @@ impl Ports {
         for _ in 0..200 {
             let port = 20_000 + u16::try_from(RandomState::new().hash_one(0) % 12_000)?;
             kept.extend(ClosedPort::take(port));
-            if let [publish, ret, api] = kept.as_slice() {
+            if let [publish, ret, api, service] = kept.as_slice() {
                 let port = |kept: &ClosedPort| kept.address().port();
-                return Ok((Ports { publish: port(publish), ret: port(ret), api: port(api) }, kept));
+                return Ok((Ports { publish: port(publish), ret: port(ret), api: port(api), service: port(service) }, kept));
             }
         }
         bail!("no free ports on loopback");

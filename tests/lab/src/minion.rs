@@ -125,15 +125,13 @@ impl Root {
     }
 }
 
-/// Makes of a configuration one that joins by a claim with this token, as a user who may do nothing.
-pub fn claiming(config: &mut Value, master: &Master, token: &str) -> Result<()> {
-    let (user, password) = master.credentials("noperm");
-    config["api"]["username"] = user.into();
-    config["api"]["password"] = password.into();
-    config["minion"]["master_finger"] = master.public_key_finger()?.into();
-    config["accept"] = "hook".into();
-    config["enroll"] = json!({"token": token});
-    Ok(())
+/// Makes of a configuration one that joins by the enrolment service with this token: no user, no password, no fingerprint. `url` is the
+/// service's own, or that of something in front of it.
+pub fn enrolling(config: &mut Value, master: &Master, url: &str, token: &str) {
+    if let Some(config) = config.as_object_mut() {
+        config.remove("api");
+    }
+    config["enroll"] = json!({"url": url, "token": token, "ca": master.authority().ca_pem()});
 }
 
 impl Drop for Root {

@@ -50,7 +50,16 @@ pub struct Venv {
 
 /// The environment of one line, built now if this machine has none yet (some minutes; progress goes to stderr).
 pub fn salt(line: Line) -> Result<Venv> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv.sh");
+    Ok(Venv { dir: built("venv.sh", line)? })
+}
+
+/// The directory in which the Salt extension of this tree is installed for that line, installed now if need be: for PYTHONPATH.
+pub fn extension(line: Line) -> Result<PathBuf> {
+    built("extension.sh", line)
+}
+
+fn built(script: &str, line: Line) -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let output = Command::new(&script)
         .arg(line.to_string())
         .stdin(Stdio::null())
@@ -60,8 +69,7 @@ pub fn salt(line: Line) -> Result<Venv> {
     if !output.status.success() {
         bail!("{} {line} failed: {}", script.display(), output.status);
     }
-    let dir = String::from_utf8(output.stdout).context("venv.sh printed a path that is not UTF-8")?.trim_end().into();
-    Ok(Venv { dir })
+    Ok(String::from_utf8(output.stdout).context("the path that was printed is not UTF-8")?.trim_end().into())
 }
 
 impl Venv {
