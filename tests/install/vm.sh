@@ -105,8 +105,17 @@ EOT
         exit
     fi
     rm -f "$tree/opt/story-ended"
-    timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine="hsb-$$" "${@/#/--bind-ro=}" \
-        --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1 &
+    # Machines that run side by side would share the control groups of their services, and a service of one would wait for the processes of
+    # another's to end: three times 90 s.
+    groups=()
+    for hierarchy in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+        if [ -e $hierarchy/cgroup.procs ] && mkdir $hierarchy/hsb-$$ 2>/dev/null; then groups+=("$hierarchy/hsb-$$"); fi
+    done
+    (
+        for group in "${groups[@]}"; do echo $BASHPID >"$group/cgroup.procs"; done
+        exec timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine="hsb-$$" "${@/#/--bind-ro=}" \
+            --directory="$tree" --console=pipe systemd.unit=$target </dev/null >"$dir/console" 2>&1
+    ) &
     machine=$! ended=
     # Now and then one does not power off, whatever keeps it: what counts is what the story wrote.
     while kill -0 $machine 2>/dev/null; do
@@ -122,6 +131,7 @@ EOT
     done
     # It is the status with which the machine ended.
     wait $machine || :
+    for group in "${groups[@]}"; do find "$group" -depth -type d -exec rmdir {} + || :; done
     if [ $SECONDS -gt 150 ]; then
         echo "vm.sh: booting, the story and powering off took $SECONDS s; the story ended after ${ended:-more} s. The console's end:" >&2
         tail -n 40 "$dir/console" >&2

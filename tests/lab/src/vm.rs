@@ -235,7 +235,11 @@ impl Vm {
         fs::write(self.path("opt/story"), story).unwrap();
         let mut command = Command::new(script("vm.sh"));
         command.arg(how).arg(&self.dir).args(environments());
-        process::run(&mut command, within).unwrap();
+        let finished = process::run(&mut command, within).unwrap();
+        // What took so long is worth knowing, also where the case passes.
+        if finished.stderr.contains("vm.sh: ") {
+            eprintln!("{}", finished.stderr);
+        }
         fs::read_to_string(self.dir.join("console")).unwrap_or_default()
     }
 
