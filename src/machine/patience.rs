@@ -142,9 +142,10 @@ impl Patience {
     /// A span that the server named is waited for if there is so much time. If not, half of what is left is waited each time:
     /// what a server guesses about itself is no reason to give up on a whole machine, and something has to follow the success.
     pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, Miss>) -> Result<T, Failure> {
+        let begun = Instant::now();
         let (mut tries, mut doubts) = (0, 0);
         loop {
-            let (failure, not_before) = match attempt(tries) {
+            let (mut failure, not_before) = match attempt(tries) {
                 Ok(done) => return Ok(done),
                 Err(Miss::Final(failure)) => return Err(failure),
                 Err(Miss::Passing(failure, not_before)) => {
@@ -160,6 +161,10 @@ impl Patience {
             let pause = pause(tries, not_before, self.remaining(), random()).filter(|_| doubts < DOUBTS);
             let Some(pause) = pause else {
                 debug!("{what}: giving up after {tries} tries");
+                if tries > 1 {
+                    // The last try may have had a second of all that time.
+                    failure.message = format!("{} (tried {tries} times in {:.0} s)", failure.message, begun.elapsed().as_secs_f64());
+                }
                 return Err(failure.fact("attempts", tries.to_string()));
             };
             self.attempts.fetch_add(1, Ordering::Relaxed);

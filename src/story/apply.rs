@@ -31,6 +31,9 @@ use crate::words::report::States;
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
 /// After this a job is published once more to a minion that was restarted; one that it has got meanwhile it ignores.
 const AFTER_A_RESTART: Duration = Duration::from_secs(10);
+/// A job that was published and is not here after this may be lost, as in a master that was restarted. Once more it bears the same id, so it
+/// does no harm.
+const AT_FIRST: Duration = Duration::from_secs(60);
 /// Between two firings that Salt refuses, since another state run is in the way.
 const REFUSED_AGAIN: Duration = Duration::from_secs(2);
 /// So often salt-api takes the hook before nobody is thought to listen.
@@ -161,6 +164,7 @@ pub fn apply_by(
     let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
     let mut resumed = memory.job.is_some();
     let (mut lives, mut publications) = (2, 0);
+    let (third, arrival) = (patience.remaining() / 3, patience.slice(patience.remaining() * 2 / 3));
     loop {
         let name = match memory.job.clone() {
             Some(name) => name,
@@ -183,12 +187,12 @@ pub fn apply_by(
         // ending, or coming up, is lost.
         let span = match (resumed, lives) {
             (true, _) => ON_ITS_WAY.min(patience.remaining() / 4),
-            (false, 2) => reaction_time(publications, patience),
+            (false, 2) => published_again_after(publications, third).min(arrival.remaining()),
             (false, _) => AFTER_A_RESTART.min(patience.remaining() / 4).max(Duration::from_secs(1)),
         };
         resumed = false;
         if !jobs::arrives(&place, &jid, &patience.slice(span))? {
-            if (publications < FIRINGS || lives < 2) && !patience.over() {
+            if (publications < FIRINGS || lives < 2 || !arrival.over()) && !patience.over() {
                 warn!("job {jid} has not come here within {:.0} s: having it published once more", span.as_secs_f64());
                 continue;
             }
@@ -263,6 +267,12 @@ fn on_its_way(memory: &Memory, watch: &mut Watch, patience: &Patience) -> Result
 /// for the states.
 fn reaction_time(firings: u32, patience: &Patience) -> Duration {
     patience.remaining() / if firings < FIRINGS { 3 } else { 2 }
+}
+
+/// How long a job that was published so often may take to come here before it is published once more: at first a third of the time, but no
+/// longer than a minute, and twice as long each time, for a master that is only slow.
+fn published_again_after(publications: u32, third: Duration) -> Duration {
+    third.min(AT_FIRST).saturating_mul(1 << publications.saturating_sub(1).min(8))
 }
 
 /// What is fired, and in whose name.
@@ -434,6 +444,13 @@ mod tests {
     use super::*;
     use crate::machine::interrupt::Interrupt;
     use crate::words::deadline::Deadline;
+
+    #[test]
+    fn a_published_job_is_asked_for_again_soon_and_then_less_often() {
+        let after = |publications, third| published_again_after(publications, Duration::from_secs(third)).as_secs();
+        assert_eq!([1, 2, 3].map(|times| after(times, 600)), [60, 120, 240]);
+        assert_eq!([1, 2].map(|times| after(times, 30)), [30, 60]);
+    }
 
     #[test]
     fn a_longer_deadline_waits_longer_for_the_job() {

@@ -43,7 +43,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     let mut service = join::service(settings, store)?;
     if let Some(states) = before {
         if still_accepted(scene, session.as_mut(), service.as_mut())? {
-            return Ok(format!("{id} is in place: nothing had to change{}", held(&states)));
+            return Ok(format!("{id} is in place: nothing had to change{}", held_then(&states)));
         }
         // The connection is older than whatever has happened to the key.
         store.owe_restart()?;
@@ -111,7 +111,11 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         return Ok(format!("{id} is accepted and connected"));
     };
     if let Some(states) = apply::held_before(scene, wanted).filter(|_| !scene.again) {
-        return Ok(format!("{id} is connected, and {} was applied before{}; --again applies it again", wanted.argument(), held(&states)));
+        return Ok(format!(
+            "{id} is connected, and {} was applied before{}; --again applies it again",
+            wanted.argument(),
+            held_then(&states)
+        ));
     }
     let states = match (service.as_mut(), session.as_mut()) {
         (Some(service), _) => journal.step("states", patience, |patience| {
@@ -126,7 +130,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         // Settings::parse refuses this.
         (None, None) => return Err(Failure::new(Kind::Bug, "nobody can be asked to run the states")),
     };
-    Ok(format!("{id} runs {}{}", wanted.argument(), held(&Some(states))))
+    Ok(format!("{id} runs {}: {}, {} with changes", wanted.argument(), hold(&states), states.changed))
 }
 
 /// Where each master has an API of its own the first one is spoken to, and must answer.
@@ -247,9 +251,11 @@ fn started(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
     up.ok_or_else(|| minion.explain(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))
 }
 
-fn held(states: &Option<States>) -> String {
-    match states {
-        Some(states) => format!(": {} of {} states hold, {} with changes", states.total - states.failed, states.total, states.changed),
-        None => String::new(),
-    }
+fn hold(states: &States) -> String {
+    format!("{} of {} states hold", states.total - states.failed, states.total)
+}
+
+/// What changed then has not changed now.
+fn held_then(states: &Option<States>) -> String {
+    states.as_ref().map_or_else(String::new, |states| format!(", {}", hold(states)))
 }

@@ -72,16 +72,18 @@ pub fn early(scene: &Scene, service: &mut Service) -> Result<(Option<Fingerprint
     let making = keypair::begin(&place)?;
     let keys = journal.step("keys", patience, |patience| {
         let made = making.map(|making| making.finish(&place, patience)).transpose()?.unwrap_or(false);
-        keypair::load(&place).map(|keys| Did::so(keys, made))
+        match keypair::load(&place)? {
+            None if !knows => Err(Failure::new(
+                Kind::LocalSystem,
+                "the minion's key pair cannot be made before its first start, and only who has one is told which master is the right one",
+            )
+            .hint("Install openssl, which makes it, or give minion.master_finger: then the minion makes its own.")),
+            keys => Ok(Did::so(keys, made)),
+        }
     })?;
     match keys {
         Some(keys) => Ok((enroll_step(scene, service, &place, &keys)?, true)),
-        None if knows => Ok((known, false)),
-        None => Err(Failure::new(
-            Kind::LocalSystem,
-            "the minion's key pair cannot be made before its first start, and only who has one is told which master is the right one",
-        )
-        .hint("Install openssl, which makes it, or give minion.master_finger: then the minion makes its own.")),
+        None => Ok((known, false)),
     }
 }
 

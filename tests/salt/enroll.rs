@@ -13,6 +13,8 @@ use lab::keys::{KeyPair, KeyState, new_key_pair};
 use lab::master::{Master, MasterOptions};
 use lab::process::until;
 use lab::venv::Line;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::OnEachLine;
@@ -38,6 +40,8 @@ pub const CASES: &[OnEachLine] = &[
     ("one_token_two_machines", one_token_two_machines),
     ("state_fails", state_fails),
     ("minion_restarted", minion_restarted),
+    ("job_never_comes", job_never_comes),
+    ("without_openssl", without_openssl),
     ("deregistered", deregistered),
     ("deregistered_by_wheel", deregistered_by_wheel),
     ("forgotten_secrets", forgotten_secrets),
@@ -390,6 +394,35 @@ fn minion_restarted(line: Line) {
     // What is published to a minion that is just ending is lost, and then published once more.
     ended.expect(ended.asked(APPLY) >= 2, "it was asked for again");
     assert_eq!(vm.runs(), 2, "{:#?}", vm.master.decisions("enrol-restarted"));
+}
+
+/// A minion that is stopped takes no job, however often that is published; and once it goes on, it runs it once.
+fn job_never_comes(line: Line) {
+    let mut vm = with_token(Vm::new(line, "enrol-no-job"), &["--states", "append"]);
+    vm.states(&["append"]).joined();
+    let stopped: Vec<Pid> = vm.root.running_pids().into_iter().map(Pid::from_raw).collect();
+    stopped.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP).unwrap());
+    let ended = vm.deadline(17).agent(&["apply"]);
+    stopped.iter().for_each(|pid| kill(*pid, Signal::SIGCONT).unwrap());
+    ended.failed(50, "no-reaction", "states").says("never came to this minion").hints("jobs.lookup_jid");
+    ended.expect(ended.asked(APPLY) == 2, "it was published twice");
+    until(LONG, || (vm.runs() > 0).then_some(())).unwrap();
+    // What comes after it in order shows that the second publication ran nothing.
+    assert_eq!(vm.master.local("enrol-no-job", "test.ping", &[]).unwrap(), json!(true));
+    assert_eq!(vm.runs(), 1);
+}
+
+/// Without openssl the minion makes its key pair itself, at its first start; for that it has to know its master.
+fn without_openssl(line: Line) {
+    let mut vm = enrolling(line, "enrol-no-openssl");
+    let hidden = "mount --bind /dev/null \"$(command -v openssl)\" && exec \"$@\"";
+    vm.prefix = ["unshare", "--mount", "sh", "-c", hidden, "sh"].map(str::to_owned).to_vec();
+    vm.run().failed(24, "local-system", "keys").hints("openssl").hints("minion.master_finger");
+    assert!(vm.root.running_pids().is_empty(), "no minion was started");
+    let ended = vm.trusting().next_stack().run();
+    ended.done().states(2, 0);
+    ended.expect(ended.requests == [ENROLL, APPLY, REPORT], "three requests");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
 }
 
 /// A machine that goes for good takes its own key with it.

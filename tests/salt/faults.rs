@@ -1,10 +1,11 @@
-//! A table of faults and steps: what is between this machine and salt-api goes wrong, in every way that `lab::faults` knows, at
-//! every step at which salt-api is asked. A cell lasts to the end, and then the run has to end in time and say the right thing;
+//! A table of faults and steps: what is between this machine and salt-api, or the enrolment service, goes wrong, in every way that
+//! `lab::faults` knows, at every step at which one of them is asked. A cell lasts to the end, and then the run has to end in time and say the right thing;
 //! or it goes away, and then the run has to survive it.
 //!
-//! Salt is real behind the proxy that plays the fault. A minion that is there already serves many cells one after the other: what
+//! Salt and the service are real behind the proxy that plays the fault. A minion that is there already serves many cells one after the other: what
 //! is asked of salt-api is the same, and the start of a minion would cost more than everything else.
 
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -35,8 +36,8 @@ static SURVIVED: AtomicUsize = AtomicUsize::new(0);
 static MEASURED: AtomicUsize = AtomicUsize::new(0);
 static REPORTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Minions that wait for their next cell.
-static LANES: [Mutex<Vec<Vm>>; 2] = [const { Mutex::new(Vec::new()) }; 2];
+/// Minions that wait for their next cell: of either line, by salt-api and by the enrolment service.
+static LANES: [[Mutex<Vec<Vm>>; 2]; 2] = [const { [const { Mutex::new(Vec::new()) }; 2] }; 2];
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 /// The table's columns.
@@ -47,10 +48,17 @@ enum Step {
     Accept,
     Hook,
     Logout,
+    /// Of the enrolment service.
+    Enroll,
+    Publish,
 }
 
 impl Step {
-    const ALL: [Step; 5] = [Step::Login, Step::LookUp, Step::Accept, Step::Hook, Step::Logout];
+    const ALL: [Step; 7] = [Step::Login, Step::LookUp, Step::Accept, Step::Hook, Step::Logout, Step::Enroll, Step::Publish];
+
+    fn is_of_the_service(self) -> bool {
+        matches!(self, Step::Enroll | Step::Publish)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -59,6 +67,8 @@ impl Step {
             Step::Accept => "accept",
             Step::Hook => "hook",
             Step::Logout => "logout",
+            Step::Enroll => "enroll",
+            Step::Publish => "publish",
         }
     }
 
@@ -70,14 +80,16 @@ impl Step {
             Step::Accept => "key.accept",
             Step::Hook => "POST /hook/states/state",
             Step::Logout => "POST /logout",
+            Step::Enroll => "POST /v1/enroll",
+            Step::Publish => "POST /v1/apply",
         }
     }
 
     /// The verb that takes it.
     fn verb(self) -> &'static str {
         match self {
-            Step::LookUp | Step::Accept => "accept",
-            Step::Login | Step::Hook | Step::Logout => "apply",
+            Step::LookUp | Step::Accept | Step::Enroll => "accept",
+            Step::Login | Step::Hook | Step::Logout | Step::Publish => "apply",
         }
     }
 
@@ -86,8 +98,9 @@ impl Step {
         match self {
             Step::Login => "login",
             Step::LookUp | Step::Accept => "accept",
-            Step::Hook => "states",
+            Step::Hook | Step::Publish => "states",
             Step::Logout => "",
+            Step::Enroll => "enroll",
         }
     }
 }
@@ -134,11 +147,13 @@ pub fn cases() -> Vec<Case> {
                 let mut add = |case: Case, repeats| cases.push(if repeats { case.repeats() } else { case });
                 // A logout is tried once.
                 let both = step != Step::Logout;
-                // The ends take turns too.
+                // The ends take turns too. What Salt does has no part in how the service is asked.
                 let first = (row / Step::ALL.len()).is_multiple_of(2);
-                add(one(line, step, fault, "for_ever", for_ever), elsewhere || (line != WHOLE && both && !first));
+                let turns = step.is_of_the_service().then_some((row + column).is_multiple_of(2)).or((line != WHOLE).then_some(first));
+                let elsewhere = elsewhere || (step.is_of_the_service() && line != WHOLE);
+                add(one(line, step, fault, "for_ever", for_ever), elsewhere || (both && turns == Some(false)));
                 if both {
-                    add(one(line, step, fault, "goes_away", goes_away), elsewhere || (line != WHOLE && first));
+                    add(one(line, step, fault, "goes_away", goes_away), elsewhere || turns == Some(true));
                 }
             }
         }
@@ -151,8 +166,12 @@ pub fn cases() -> Vec<Case> {
 fn one(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step, Fault) -> Taken) -> Case {
     let name = format!("{line}::faults::{}::{fault}::{end}", step.name());
     let run = move || {
-        let mut vm = lane(line);
+        let mut vm = lane(line, step);
         vm.next_stack().forget_runs();
+        if step == Step::Enroll {
+            // It is accepted, and asks all the same. After a cell in which it never learned that, there is none.
+            let _ = fs::remove_file(vm.path("var/lib/heat-salt-bootstrap/enrolled"));
+        }
         vm.move_key(if step == Step::Accept { KeyState::Pending } else { KeyState::Accepted });
         TRIED.fetch_add(1, Ordering::Relaxed);
         let ended = cell(&mut vm, step, fault);
@@ -161,34 +180,41 @@ fn one(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step, 
         assert!(vm.gate.faults.lured().is_empty(), "a redirect was followed");
         vm.gate.faults.calm();
         // A cell that fails leaves its minion to nobody.
-        lanes(line).lock().unwrap_or_else(PoisonError::into_inner).push(vm);
+        lanes(line, step).lock().unwrap_or_else(PoisonError::into_inner).push(vm);
         Ok(())
     };
     Case::new(name, run).light()
 }
 
-fn lanes(line: Line) -> &'static Mutex<Vec<Vm>> {
-    match line {
+fn lanes(line: Line, step: Step) -> &'static Mutex<Vec<Vm>> {
+    let of_line = match line {
         Line::Lts3006 => &LANES[0],
         Line::Lts3008 => &LANES[1],
-    }
+    };
+    &of_line[usize::from(step.is_of_the_service())]
 }
 
 /// A VM with a minion that is connected.
-fn lane(line: Line) -> Vm {
-    let waiting = lanes(line).lock().unwrap_or_else(PoisonError::into_inner).pop();
+fn lane(line: Line, step: Step) -> Vm {
+    let waiting = lanes(line, step).lock().unwrap_or_else(PoisonError::into_inner).pop();
     waiting.unwrap_or_else(|| {
         let mut vm = Vm::new(line, &format!("faults-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        // Nobody has to be asked for the master, so that the first key that is looked up is the minion's.
-        vm.trusting().joined();
+        if step.is_of_the_service() {
+            let token = vm.master.token(vm.root.id(), &[]).unwrap();
+            vm.enrolling(&token);
+        } else {
+            // Nobody has to be asked for the master, so that the first key that is looked up is the minion's.
+            vm.trusting();
+        }
+        vm.joined();
         vm
     })
 }
 
 /// Ends the minions and says how the table went, if any of it was tried.
 pub fn finish() {
-    for line in Line::ALL {
-        lanes(line).lock().unwrap_or_else(PoisonError::into_inner).clear();
+    for lanes in LANES.iter().flatten() {
+        lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     if count(&TRIED) > 0 {
@@ -216,7 +242,13 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
     let seen = vm.gate.faults.seen();
     // With the whole connection bad, the first request and the logout meet the fault as well; a login meets it at once, and there is
     // nothing to log out of.
-    let besides = if fault.is_of_the_connection() && step != Step::Login { 2 } else { 0 };
+    let (besides, report) = match step {
+        _ if !fault.is_of_the_connection() => (0, 0),
+        Step::Login | Step::Enroll => (0, 0),
+        // How it ended is told as well, or is tried to be.
+        Step::Publish => (0, DOUBTS),
+        Step::LookUp | Step::Accept | Step::Hook | Step::Logout => (2, 0),
+    };
     let (least, most) = match taken {
         Taken::Survived if step == Step::Logout => {
             succeeded(&ended, step);
@@ -231,16 +263,16 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
             ended.failed(code, reason, step.reported());
             // Connections that are refused nobody sees.
             let least = usize::from(fault != Fault::Refused || step != Step::Login);
-            (least, most_tries(fault, (seconds - RESERVE) as f64) + besides)
+            (least, most_tries(fault, (seconds - RESERVE) as f64) + besides + report)
         }
         Taken::Doubtful(code, reason) => {
             ended.failed(code, reason, step.reported());
             // On a machine that stalls the connection of a logout before this cell, which is not waited for, may be met here.
-            (DOUBTS + besides, DOUBTS + besides + 1)
+            (DOUBTS + besides, DOUBTS + besides + report + 1)
         }
     };
     ended.expect((least..=most).contains(&seen), &format!("from {least} to {most} tries, and it was {seen}"));
-    if step == Step::Login && fault.is_of_the_connection() {
+    if [Step::Login, Step::Enroll].contains(&step) && fault.is_of_the_connection() {
         ended.expect(ended.requests.is_empty(), "nothing is said over a connection that is none");
     }
     taken
@@ -279,7 +311,7 @@ fn played(vm: &mut Vm, step: Step, fault: Fault, lasts: Lasts, seconds: u64) -> 
     vm.deadline(seconds);
     let wanted = step.request();
     let fits = move |request: &Request| described(request) == wanted;
-    vm.gate.faults.play(fault, lasts, step == Step::Login, fits);
+    vm.gate.faults.play(fault, lasts, [Step::Login, Step::Enroll].contains(&step), fits);
     let started = vm.start(&[step.verb()]);
     let (end, stalls) = (Instant::now() + Duration::from_secs(seconds - RESERVE), Stalls::begin());
     let pid = started.running.pid();
