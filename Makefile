@@ -28,7 +28,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -121,6 +121,12 @@ test-extension: ## the Salt extension: its sources by ruff and mypy, its own tes
 	@$(PREFLIGHT) extension
 	@$(TIMED) extension tests/extension.sh
 
+herd: ## so many VMs at once against a real master, by hand (N=1000 REAL=40 LINE=3008 FAULT=service, master, database, one-of-two)
+	@$(PREFLIGHT) extension
+	@$(if $(REAL),$(MAKE) --no-print-directory build-quick)
+	AGENT=$(abspath $(QUICK)) tests/herd.sh $(or $(LINE),3008) herd.py --count $(or $(N),1000) --real $(or $(REAL),0) --fault $(or $(FAULT),none) \
+		--out $(abspath $(BUILT))/herd
+
 test-services: ## under a real systemd and a real init script
 	@$(PREFLIGHT) services
 	@$(TIMED) services cargo test --workspace --locked --test services
@@ -175,6 +181,11 @@ rpm deb: ## the packages of the program that ships, into target/packages
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
+	@ls -l $(BUILT)/packages
+
+wheel: ## the Salt extension as wheel and source distribution, into target/packages
+	@$(PREFLIGHT) wheel
+	$(DATED) packaging/build.sh wheel $(BUILT)/packages
 	@ls -l $(BUILT)/packages
 
 demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds packages of this tree. The same source gives the same bytes, whenever and wherever: times are those of the last commit.
 #
-# usage: build.sh rpm|srpm|deb OUT-DIR
+# usage: build.sh rpm|srpm|deb|wheel OUT-DIR    wheel: the Salt extension, as wheel and as source distribution
 # env:   STATIC            the program that ships, as `make static` leaves it (rpm, deb)
 #        PAGES             what `make pages` made (rpm, deb)
 #        SOURCE_DATE_EPOCH the time of the source
@@ -108,5 +108,23 @@ deb)
     install -m 644 "$work/md5sums" "$tree/DEBIAN/md5sums"
     dpkg-deb -Zxz --root-owner-group --build "$tree" "$out/${name}_$version-${release}_$architecture.deb" >/dev/null
     ;;
-*) echo "usage: build.sh rpm|srpm|deb OUT-DIR" >&2 && exit 2 ;;
+wheel)
+    python=$(tests/lab/venv.sh tools)/bin/python
+    source_tree
+    extension=$work/source/$name-$version/salt-extension
+    find "$extension" -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
+    (
+        cd "$extension"
+        "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$out" .
+        "$python" -c 'import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])' "$work/sdist" >/dev/null
+    ) >&2
+    # setuptools dates what it packs by the moment.
+    for packed in "$work"/sdist/*.tar.gz; do
+        mkdir "$work/unpacked"
+        tar --directory "$work/unpacked" -xzf "$packed"
+        tar --directory "$work/unpacked" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+            --format=gnu -c "$(basename "$packed" .tar.gz)" | gzip -9n >"$out/${packed##*/}"
+    done
+    ;;
+*) echo "usage: build.sh rpm|srpm|deb|wheel OUT-DIR" >&2 && exit 2 ;;
 esac

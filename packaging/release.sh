@@ -31,7 +31,7 @@ fi
 text=$(section "$version")
 [ -n "$text" ] || against+=("CHANGELOG.md has nothing below '## $version': what is below Unreleased goes there on this day")
 goals=()
-for goal in rpm srpm deb; do
+for goal in rpm srpm deb wheel; do
     if grep -Eq "^([a-z ]* )?$goal( [a-z ]*)?:" Makefile; then
         goals+=("$goal")
     else

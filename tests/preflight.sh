@@ -107,6 +107,12 @@ packages() {
 }
 
 # Heat itself and Keystone come from PyPI.
+# The Salt extension, packed.
+wheel() {
+    need git "which knows what belongs to the source [git]"
+    need "${PYTHON:-python3}" "which packs it [python3 python3-venv]"
+}
+
 # The Salt extension's own tests.
 extension() {
     salt
@@ -115,6 +121,13 @@ extension() {
             lack "mariadbd, the database that several masters share [mariadb-server]"
         else
             echo "preflight: no mariadbd here: the extension is tested with SQLite alone [mariadb-server]" >&2
+        fi
+    fi
+    if ! command -v chromium >/dev/null; then
+        if [ "$ci" = yes ]; then
+            lack "chromium, in which the page of the fleet is looked at [chromium]"
+        else
+            echo "preflight: no chromium here: nobody looks at the page of the fleet [chromium]" >&2
         fi
     fi
 }
@@ -183,9 +196,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | fuzz | salt | extension | services | install | rpm | deb | packages | heat | vm | bench | static | static-debian | advisories | release) "$part" ;;
+    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | bench | static | static-debian | advisories | release) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|packages|heat|vm|bench|advisories|release..." >&2
+        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|bench|advisories|release..." >&2
         exit 2
         ;;
     esac

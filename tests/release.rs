@@ -17,7 +17,7 @@ check-static:
 \tmkdir -p target/x86_64-unknown-linux-musl/release && echo program >target/x86_64-unknown-linux-musl/release/heat-salt-bootstrap
 sbom:
 \techo {} >target/heat-salt-bootstrap.cdx.json
-rpm srpm deb:
+rpm srpm deb wheel:
 \tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH >target/packages/x-9.8.7.$@ && echo old >target/packages/x-9.8.6.$@
 ";
 const CHANGELOG: &str =
@@ -94,7 +94,7 @@ fn a_tree_that_is_not_ready_is_refused_and_all_reasons_are_told() {
 
     tree.git(&["tag", "v9.8.7"]);
     fs::write(tree.path("CHANGELOG.md"), CHANGELOG.replace("## 9.8.7 ", "## 9.8.70 ")).unwrap();
-    fs::write(tree.path("Makefile"), MAKEFILE.replace("rpm srpm deb:", "rpm deb:")).unwrap();
+    fs::write(tree.path("Makefile"), MAKEFILE.replace("rpm srpm deb wheel:", "rpm deb wheel:")).unwrap();
     tree.is_refused(&["not committed", "tag v9.8.7", "nothing below '## 9.8.7'", "no 'make srpm'"]);
 }
 
@@ -107,7 +107,7 @@ fn everything_that_is_published_lies_in_one_directory() {
     let out = tree.path("target/release-9.8.7");
     let program = format!("heat-salt-bootstrap-9.8.7-{}-linux", std::env::consts::ARCH);
     let sum = format!("{program}.sha256");
-    let packages = ["x-9.8.7.deb", "x-9.8.7.rpm", "x-9.8.7.srpm"];
+    let packages = ["x-9.8.7.deb", "x-9.8.7.rpm", "x-9.8.7.srpm", "x-9.8.7.wheel"];
     let mut expected = vec!["CHANGELOG-9.8.7.md", "SHA256SUMS", &program, &sum, "heat-salt-bootstrap-9.8.7.cdx.json"];
     expected.extend(packages);
     expected.sort_unstable();

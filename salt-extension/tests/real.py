@@ -166,7 +166,8 @@ def heard(bus: Any, act: str) -> None:
     assert event and (event["act"], event["id"], event["result"]) == (act, "web-1", True), event
 
 
-def configure_master(root: pathlib.Path, ports: list[int]) -> None:
+def configure_master(root: pathlib.Path, ports: list[int], service: dict[str, Any] | None = None, **changes: Any) -> None:
+    """With other options than this script's where they are given: ``service`` is of the service's own key, None removes one."""
     master = root / "master"
     for directory in ("etc", "srv", "var/log"):
         (master / directory).mkdir(parents=True)
@@ -195,8 +196,11 @@ def configure_master(root: pathlib.Path, ports: list[int]) -> None:
             "port": ports[2],
             "ssl_crt": str(master / "server.crt"),
             "ssl_key": str(master / "server.key"),
+            **(service or {}),
         },
+        **changes,
     }
+    options = {key: value for key, value in options.items() if value is not None}
     # JSON is YAML.
     (master / "etc" / "master").write_text(json.dumps(options, indent=1))
 
@@ -288,11 +292,11 @@ def command(program: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def daemon(root: pathlib.Path, program: str, *arguments: str) -> Iterator[None]:
+def daemon(root: pathlib.Path, program: str, *arguments: str) -> Iterator[int]:
     with open(root / f"{program}.out", "wb") as out:
         process = subprocess.Popen(command(program) + list(arguments), stdout=out, stderr=out, start_new_session=True)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:

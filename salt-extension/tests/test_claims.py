@@ -11,6 +11,7 @@ import pytest
 
 import vm
 from conftest import NotSent, Unknown, World, pem
+from saltext.heat_bootstrap.waiting import Waiting
 
 
 def reject(world: World, who: vm.Vm) -> None:
@@ -265,7 +266,34 @@ def test_busy(world: World) -> None:
     assert world.word("apply", later) == "200"
     waits = [int(dict(world.service.refuse(world.service.busy("x")).headers)["Retry-After"]) for _ in range(60)]
     assert len(set(waits)) > 5
-    assert sum(waits[-20:]) > sum(waits[:5]) * 4
+
+
+def places(waiting: Waiting, now: float, count: int) -> list[int]:
+    return [waiting.comes_back(now) for _ in range(count)]
+
+
+def test_who_waits_comes_back_at_the_pace_of_places() -> None:
+    few = places(Waiting(), 0, 20)
+    assert min(few) >= 5 and max(few) <= 15 and len(set(few)) > 5
+    # As many as may ask: 900 within 45 s, and the last of very many within five minutes.
+    waiting = Waiting()
+    many = places(waiting, 0, 900)
+    assert max(many[:200]) <= 15 and 35 < max(many[-100:]) <= 45
+    # Who is back is not counted.
+    assert max(places(waiting, 100, 20)) <= 15
+    assert 250 < max(places(Waiting(), 0, 20000)) <= 300
+    # Where a hundred a second become free, 6,000 that wait are back within a minute.
+    waiting = Waiting()
+    for hundredth in range(3000):
+        waiting.freed(hundredth / 100)
+    assert 45 < max(places(waiting, 30, 6000)) <= 61
+
+
+def test_places_that_reports_free_are_counted(world: World) -> None:
+    who = enrolled(world)
+    body = who.claim("report")
+    assert [world.word("report", body) for _ in range(3)] == ["noted"] * 3
+    assert len(world.service._waiting._freed) == 1
 
 
 def test_not_sent_is_sent_later(world: World) -> None:

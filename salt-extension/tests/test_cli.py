@@ -12,19 +12,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-import real
 import vm
 from conftest import World
 from saltext.heat_bootstrap import cli, tokens, views
-
-
-@pytest.fixture
-def configured(world: World) -> World:
-    real.certificate(world.root)
-    path = world.root / "etc" / "master"
-    crt, key = str(world.root / "server.crt"), str(world.root / "server.key")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "heat_bootstrap": {"ssl_crt": crt, "ssl_key": key}}))
-    return world
 
 
 def run(world: World, *arguments: str) -> int:

@@ -127,6 +127,32 @@ def test_one_connection_for_all(running: Running) -> None:
     connection.close()
 
 
+def test_who_would_wait_longer_than_agents_do_is_told_so_at_once() -> None:
+    hold = threading.Event()
+
+    async def ask() -> None:
+        queue = server.Queue(2, 100, "test")
+        assert await queue.run(lambda: "done") == "done"
+        at_work = [asyncio.ensure_future(queue.run(lambda: hold.wait(30))) for _ in range(6)]
+        while len(queue._since) < 2:
+            await asyncio.sleep(0.01)
+        # As long as it goes fast anybody may come.
+        assert queue.wait() < server.MOST_WAIT
+        # Two have been at it for so long that those who wait behind them would hang up.
+        queue._since = {mark: since - 10 for mark, since in queue._since.items()}
+        assert queue.wait() > server.MOST_WAIT
+        with pytest.raises(server.Full):
+            await queue.run(lambda: "never")
+        hold.set()
+        assert await asyncio.gather(*at_work) == [True] * 6
+        # Nobody is before the next one.
+        assert queue.wait() == 0
+        assert await queue.run(lambda: "done") == "done"
+        queue.close()
+
+    asyncio.run(ask())
+
+
 def test_busy_says_when_to_come_back(running: Running) -> None:
     world = running.world
     text = world.token(uses=9)

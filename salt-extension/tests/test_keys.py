@@ -4,6 +4,7 @@ Keys are placed and removed as Salt itself would, one at a time.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import pathlib
 import threading
@@ -143,3 +144,14 @@ def test_the_masters_own_key(world: World, tmp_path: pathlib.Path) -> None:
     assert world.word("enroll", who.claim("enroll")) == "503 unavailable"
     assert world.used(who) == 0 and world.accepted() is None
     assert pem(who).startswith("-----BEGIN PUBLIC KEY-----")
+
+
+def test_the_umask_stays_as_it_is(world: World) -> None:
+    """Salt changes it for a moment; the locks that are made afterwards would be read-only for whoever is not root."""
+    before = os.umask(0o022)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: world.keys.remove(f"web-{number}"), range(400)))
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)

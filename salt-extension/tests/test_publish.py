@@ -68,6 +68,30 @@ def test_what_is_asked_for(master: World, monkeypatch: pytest.MonkeyPatch) -> No
     assert client.threads and threading.get_ident() not in client.threads
 
 
+def test_a_slow_master_is_asked_once(master: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Salt's own client: what it asks a master that does not answer in time, which has it all in its queue."""
+    import zmq
+
+    context = zmq.Context()
+    silent = context.socket(zmq.ROUTER)
+    port = silent.bind_to_random_port("tcp://127.0.0.1")
+    monkeypatch.setitem(master.opts, "interface", "127.0.0.1")
+    monkeypatch.setitem(master.opts, "ret_port", port)
+    publisher = Publisher(master.opts, threads=1, most_seconds=6)
+    try:
+        # A second less than it waits itself, and no less than one: three times would be over by then.
+        with pytest.raises(Unknown):
+            publisher.publish("web-1", ["ok"], None, "b-1", "20261128000000000000")
+        asked = 0
+        while silent.poll(4000):
+            silent.recv_multipart()
+            asked += 1
+        assert asked == 1
+    finally:
+        publisher.close()
+        context.destroy(linger=0)
+
+
 def fails(error: Exception) -> Any:
     def does() -> None:
         raise error

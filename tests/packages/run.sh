@@ -64,6 +64,20 @@ build_twice() {
     cmp "$work/one/$2" "$work/two/$2"
 }
 
+# Both install without a network and without each other, and are the tree's modules.
+wheel_and_source() {
+    local python pip wheel=saltext_heat_bootstrap-$version-py3-none-any.whl source=saltext_heat_bootstrap-$version.tar.gz
+    cmp "$work/one/$source" "$work/two/$source"
+    python=$("$top/tests/lab/venv.sh" tools)/bin/python
+    pip=(unshare --net "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --no-compile)
+    "${pip[@]}" --target "$work/of-wheel" "$work/one/$wheel"
+    "${pip[@]}" --target "$work/of-source" "$work/one/$source"
+    diff -r "$work/of-wheel/saltext" "$work/of-source/saltext"
+    diff -r --exclude=__pycache__ "$top/salt-extension/src/saltext" "$work/of-wheel/saltext"
+    grep -Fxq '[salt.loader]' "$work"/of-wheel/*.dist-info/entry_points.txt || fail "Salt would not find it"
+    [ -x "$work/of-wheel/bin/heat-bootstrap" ] || fail "there is no command"
+}
+
 builds_of_other_releases() {
     RELEASE=0 packaging/build.sh "$1" "$work/one" && RELEASE=2 packaging/build.sh "$1" "$work/one"
 }
@@ -181,6 +195,8 @@ check 'the same source gives the same deb' build_twice deb "$deb"
 check 'both hold the program as it was built' holds_the_program
 check 'an older and a newer RPM' builds_of_other_releases rpm
 check 'an older and a newer deb' builds_of_other_releases deb
+check 'the same source gives the same wheel' build_twice wheel "saltext_heat_bootstrap-$version-py3-none-any.whl"
+check 'wheel and source distribution of the extension' wheel_and_source
 check 'the same source gives the same source package' build_twice srpm "$name-$version-1.src.rpm"
 check 'the source package can be unpacked' unpack_source
 check 'signatures' signatures

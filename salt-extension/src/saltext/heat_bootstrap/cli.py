@@ -5,18 +5,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import statistics
+import pwd
+import stat
 import sys
+import tempfile
 import time
+from dataclasses import asdict
 from typing import Any, Sequence
 
 import salt.config
 import salt.syspaths
 import salt.utils.verify
 
-from saltext.heat_bootstrap import __version__, config, pins, tokens, views
+from saltext.heat_bootstrap import __version__, config, doctor, page, pins, tokens, views
 from saltext.heat_bootstrap.refusals import Unavailable
 from saltext.heat_bootstrap.store import Store
 
@@ -25,13 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     Does what the command line says; the exit code.
     """
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         opts = _opts(options.config_dir)
+        if options.does == _doctor:
+            return _doctor(options, opts)
+        options.master = opts["id"]
+        _become(opts)
         settings = config.read(opts)
         store = Store(settings.database, workers=2)
         try:
-            return int(options.does(options, settings, store) or 0)
+            options.does(options, settings, store)
+            return 0
         finally:
             store.close()
     except config.Wrong as wrong:
@@ -42,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """
+    What the command line may have; the manual page is made of it, too.
+    """
     parser = argparse.ArgumentParser(
         prog="heat-bootstrap", description="Tokens with which VMs join this Salt master, and what became of them."
     )
@@ -89,7 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     fleet = verbs.add_parser("fleet", help="how the bootstraps ended")
     fleet.add_argument("--failed", action="store_true", help="only those that failed")
     fleet.add_argument("--since", type=_duration, default=_duration("24h"), metavar="2h", help="how far to look back (24h)")
-    fleet.add_argument("--json", action="store_true", help="as JSON")
+    form = fleet.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="on a terminal, again every so often (2), until ^C",
+    )
+    form.add_argument("--html", metavar="FILE", help="one page with the timeline, into this file; - is standard output")
     fleet.set_defaults(does=_fleet)
 
     forget = verbs.add_parser("forget", help="let another key in under this id; see salt-key -d for the one that is accepted")
@@ -99,6 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     prune = verbs.add_parser("prune", help="forget what expired long ago")
     prune.add_argument("--older", type=_duration, default=_duration("30d"), metavar="30d", help="than this (30d)")
     prune.set_defaults(does=_prune)
+
+    examine = verbs.add_parser("doctor", help="look whether VMs can bootstrap by this master, and say what to do if not")
+    examine.add_argument("--json", action="store_true", help="as JSON")
+    examine.set_defaults(does=_doctor)
     return parser
 
 
@@ -109,15 +135,28 @@ def _duration(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 86400")
+    return seconds
+
+
 def _opts(directory: str) -> dict[str, Any]:
     path = os.path.join(directory, "master")
     if not os.path.isfile(path) and not os.path.isdir(path + ".d"):
         raise ValueError(f"there is no {path}; -c names the master's configuration directory")
     opts: dict[str, Any] = salt.config.master_config(path)
-    # As Salt's own commands: what root makes here, salt-api has to be able to open.
-    if os.geteuid() == 0 and not salt.utils.verify.check_user(opts["user"]):
-        raise ValueError(f"user {opts['user']} in {path} does not exist")
     return opts
+
+
+def _become(opts: dict[str, Any]) -> None:
+    """As Salt's own commands: what root makes here, salt-api has to be able to open."""
+    if os.geteuid() == 0 and not salt.utils.verify.check_user(opts["user"]):
+        raise ValueError(f"user {opts['user']} in {opts['conf_file']} does not exist")
 
 
 def _create(options: argparse.Namespace, settings: config.Config, store: Store) -> None:
@@ -144,7 +183,7 @@ def _create(options: argparse.Namespace, settings: config.Config, store: Store) 
 
     def add(connection: Any) -> None:
         store.add_token(connection, token)
-        store.note(connection, now, "create", "created", f"for {pattern} by {_operator()}", token=name)
+        store.note(connection, now, "create", "created", f"for {pattern} by {_operator()}, pin {options.pin}", token=name)
 
     store.write(add)
     print(f"{text}.{pin}" if pin else text)
@@ -207,25 +246,125 @@ def _audit(options: argparse.Namespace, _settings: config.Config, store: Store) 
 
 
 def _fleet(options: argparse.Namespace, _settings: config.Config, store: Store) -> None:
-    found = views.fleet(store, options.failed, options.since, time.time())
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
+    if options.watch is not None:
+        _watch(options, store)
+    elif options.html is not None:
+        _html(options, store)
+    elif options.json:
+        print(json.dumps(views.fleet(store, options.failed, options.since, time.time()), indent=1))
+    else:
+        print("\n".join(_fleet_lines(views.fleet(store, options.failed, options.since, time.time()))))
+
+
+def _fleet_lines(found: Sequence[dict[str, Any]]) -> list[str]:
     rows = []
     for entry in found:
-        slowest = max(entry.get("steps") or [["-", 0]], key=lambda step: step[1])
+        longest = views.longest(entry)
         failure = next(iter(entry.get("failures") or []), None)
         what = f"{failure['sls']}: {failure['id']}: {failure['comment']}" if failure else entry.get("message") or ""
         seconds = f"{entry['seconds']:.0f}" if "seconds" in entry else "-"
-        longest = f"{slowest[0]} {slowest[1]:.0f}" if slowest[1] else "-"
-        rows.append([entry["id"], entry["time"], entry["verdict"], str(entry.get("code", "-")), seconds, longest, what[:100]])
-    _table(["ID", "WHEN", "VERDICT", "CODE", "SECONDS", "LONGEST", "WHAT"], rows)
-    verdicts = [entry["verdict"] for entry in found]
-    took = [entry["seconds"] for entry in found if entry["verdict"] == "done"]
-    summary = f"{verdicts.count('done')} done, {verdicts.count('failed')} failed, {verdicts.count('under way')} under way"
-    if took:
-        summary += f"; median {statistics.median(took):.0f} s, slowest {max(took):.0f} s"
-    print(summary)
+        slowest = f"{longest[0]} {longest[1]:.0f}" if longest else "-"
+        rows.append([entry["id"], entry["time"], entry["verdict"], str(entry.get("code", "-")), seconds, slowest, what[:100]])
+    return [*_lines(["ID", "WHEN", "VERDICT", "CODE", "SECONDS", "LONGEST", "WHAT"], rows), str(views.Summary.of(found))]
+
+
+def _watch(options: argparse.Namespace, store: Store) -> None:
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        raise ValueError("--watch needs a terminal that can be cleared; without one: heat-bootstrap fleet")
+    # Clear, and home; from then on only home, so that nothing flickers.
+    sys.stdout.write("\x1b[2J\x1b[H")
+    try:
+        while True:
+            try:
+                lines = _fleet_lines(views.fleet(store, options.failed, options.since, time.time()))
+            except Unavailable as error:
+                # It may be there again the next time.
+                lines = ["", f"heat-bootstrap: {error}"]
+            # The terminal's own size: COLUMNS and LINES may be those of another one. A serial line knows none.
+            size = os.get_terminal_size(sys.stdout.fileno())
+            sys.stdout.write("\x1b[H" + "\x1b[K\n".join(_fitting(lines, size.columns or 80, size.lines or 24)) + "\x1b[K\x1b[J")
+            sys.stdout.flush()
+            time.sleep(options.watch)
+    except KeyboardInterrupt:
+        print()
+
+
+def _fitting(lines: list[str], columns: int, rows: int) -> list[str]:
+    """Head and summary, and of what is between them the newest that there is room for."""
+    now = time.strftime("%H:%M:%S UTC", time.gmtime())
+    head, body, summary = lines[0], lines[1:-1], f"{lines[-1]}  ({now})"
+    room = max(rows - 2, 0)
+    if len(body) > room:
+        room = max(room - 1, 0)
+        body = [f"... and {len(body) - room} older", *body[len(body) - room :]]
+    return [page.cut(line, columns - 1) for line in [head, *body, summary]]
+
+
+def _html(options: argparse.Namespace, store: Store) -> None:
+    now = time.time()
+    found = views.herd(store, options.failed, options.since, now)
+    kind = "Failed bootstraps" if options.failed else "Bootstraps"
+    title = f"{kind} since {views.moment(int(now) - options.since)}"
+    content = page.page(found, title, str(options.master), now).encode("utf-8", "backslashreplace")
+    if options.html == "-":
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    try:
+        _write(options.html, content)
+    except PermissionError as error:
+        by = pwd.getpwuid(os.geteuid()).pw_name
+        raise ValueError(
+            f"{error.filename or options.html}: {by} may not write there; - is standard output: --html - >FILE"
+        ) from error
+
+
+def _write(path: str, content: bytes) -> None:
+    """All of it or nothing: whoever looks at the file meanwhile sees the old one."""
+    path = os.path.realpath(path)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError(f"{path} is no file; - is standard output")
+    umask = os.umask(0)
+    os.umask(umask)
+    handle, new = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, 0o644 & ~umask)
+            os.fsync(handle)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(new)
+        raise
+
+
+def _doctor(options: argparse.Namespace, opts: dict[str, Any]) -> int:
+    # Before it becomes another user: files of the configuration may be root's alone.
+    files = doctor.sources(opts)
+    _become(opts)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    if user != opts["user"]:
+        who = " or ".join(dict.fromkeys(("root", str(opts["user"]))))
+        raise ValueError(f"doctor looks with the eyes of salt-api's user: run it as {who}, not as {user}")
+    findings = doctor.look(opts, files, time.time())
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        _show(findings)
+    return 1 if any(finding.verdict == "WRONG" for finding in findings) else 0
+
+
+def _show(findings: Sequence[doctor.Finding]) -> None:
+    wide = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        print(f"{finding.verdict:7}  {finding.what:{wide}}  {views.shown(finding.says)}")
+        if finding.do:
+            print(f"{'':7}  {'':{wide}}  -> {views.shown(finding.do)}")
+    verdicts = [finding.verdict for finding in findings]
+    print(f"{verdicts.count('ok')} ok, {verdicts.count('WRONG')} WRONG, {verdicts.count('unknown')} unknown")
 
 
 def _forget(options: argparse.Namespace, _settings: config.Config, store: Store) -> None:
@@ -251,9 +390,14 @@ def _operator() -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)] + [0]
-    for row in [head, *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+    print("\n".join(_lines(head, rows)))
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
+    # What VMs say must not get at the terminal.
+    rows = [head, *([views.shown(text) for text in row] for row in rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)] + [0]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
 
 
 if __name__ == "__main__":

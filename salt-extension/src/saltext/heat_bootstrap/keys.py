@@ -139,7 +139,9 @@ class Keys:
                         cache.flush(f"minions/{minion}")
         if self._opts.get("rotate_aes_key", True):
             arguments = [self._opts["cachedir"], self._opts["user"]]
-            salt.crypt.dropfile(*([*arguments, self._opts["id"]] if self._is_cached else arguments))
+            # Salt changes the umask of the whole process meanwhile: of two threads at once one would leave it so.
+            with _SALT:
+                salt.crypt.dropfile(*([*arguments, self._opts["id"]] if self._is_cached else arguments))
 
     @contextlib.contextmanager
     def _cache(self, driver: str | None) -> Iterator[Any]:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # Longer than a master that is merely busy takes, and shorter than an agent waits for an answer.
 MOST_SECONDS = 20.0
+# As many as wait for it in server.py: none of those waits for another.
+THREADS = 8
 
 
 class NotSent(Exception):
@@ -38,8 +40,10 @@ class Publisher:
     A few threads with a client of Salt each: those break when two threads use one at once.
     """
 
-    def __init__(self, opts: dict[str, Any], threads: int = 4, most_seconds: float = MOST_SECONDS) -> None:
-        self._opts = opts
+    def __init__(self, opts: dict[str, Any], threads: int = THREADS, most_seconds: float = MOST_SECONDS) -> None:
+        # Salt's client sends a request anew that was not answered in time, up to three times. A slow master has all of them
+        # in its queue, and would publish the job as often.
+        self._opts = {**opts, "request_channel_tries": 1}
         self._most_seconds = most_seconds
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "hsb-publish")
         self._local = threading.local()

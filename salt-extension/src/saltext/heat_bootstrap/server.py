@@ -17,12 +17,15 @@ import resource
 import socket
 import ssl
 import tempfile
+import threading
+import time
 from typing import Any, Callable
 
 import h11
 
 from saltext.heat_bootstrap import claims
 from saltext.heat_bootstrap.config import Config
+from saltext.heat_bootstrap.publish import THREADS
 from saltext.heat_bootstrap.refusals import Refused
 from saltext.heat_bootstrap.service import Answer, Service
 
@@ -36,8 +39,9 @@ MOST_DRAINED = 4 * claims.MOST_BYTES
 LINGER = 2.0
 DOOR_THREADS = 2
 WORK_THREADS = 8
-PUBLISH_THREADS = 8
-# Longer queues would be waited for longer than agents wait.
+PUBLISH_THREADS = THREADS
+# Longer queues would be waited for longer than agents wait: 15 s the first time.
+MOST_WAIT = 8.0
 MOST_AT_THE_DOOR = 512
 MOST_AT_WORK = 2048
 MOST_TO_PUBLISH = 256
@@ -50,23 +54,55 @@ GRACE = 5.0
 
 class Queue:
     """
-    Threads for one kind of work, and how many may wait for them.
+    Threads for one kind of work, and how many may wait for them. Whoever would wait longer than agents do is told so at once:
+    what is done for those who have hung up meanwhile is done in vain, and they ask again.
     """
 
     def __init__(self, threads: int, most: int, name: str) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, f"hsb-{name}")
+        self._threads = threads
         self._most = most
         self._inside = 0
+        # Seconds that one takes, lately, and since when those at work have been at it
+        self._takes = 0.0
+        self._since: dict[object, float] = {}
+        self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """What ``work`` returns; only ever called by the thread of the event loop."""
-        if self._inside >= self._most:
+        if self._inside >= self._most or self.wait() > MOST_WAIT:
             raise Full
         self._inside += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._timed(work))
         finally:
             self._inside -= 1
+
+    def wait(self) -> float:
+        """Seconds until the next one would have its turn."""
+        before_it = self._inside - self._threads + 1
+        if before_it <= 0:
+            return 0.0
+        with self._lock:
+            # One that takes very long is noticed before it ends.
+            longest = time.monotonic() - min(self._since.values()) if self._since else 0.0
+            return before_it * max(self._takes, longest) / self._threads
+
+    def _timed(self, work: Callable[[], Any]) -> Any:
+        mark, began = object(), time.monotonic()
+        with self._lock:
+            self._since[mark] = began
+        gone = False
+        try:
+            return work()
+        except Gone:
+            gone = True
+            raise
+        finally:
+            with self._lock:
+                del self._since[mark]
+                if not gone:
+                    self._takes += (time.monotonic() - began - self._takes) / 8
 
     def close(self) -> None:
         """Starts nothing more."""

@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import random
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Callable, TypeVar
 
@@ -26,13 +24,12 @@ from saltext.heat_bootstrap.publish import NotSent, Publisher, Unknown
 from saltext.heat_bootstrap.refusals import Refused, Unavailable
 from saltext.heat_bootstrap.store import Store
 from saltext.heat_bootstrap.tokens import Token
+from saltext.heat_bootstrap.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# Over which time those that were told to come back are counted.
-WAITING_FOR = 15.0
 # No bootstrap has so many jobs that none has reported.
 MOST_JOBS_OF_ONE = 100
 # A cause is logged once in so many seconds.
@@ -83,7 +80,7 @@ class Service:
         self._most_at_once = most_at_once
         self._clock = clock
         self._announce = announce
-        self._sent_away: deque[float] = deque()
+        self._waiting = Waiting()
         self._logged: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -138,8 +135,6 @@ class Service:
 
     def busy(self, message: str) -> Refused:
         """For whom there is no place now; they come back spread out, and later where there are many."""
-        with self._lock:
-            self._sent_away.append(time.monotonic())
         return Refused("busy", message, "The agent comes back by itself.", retry_after=self._come_back())
 
     # The door
@@ -306,15 +301,19 @@ class Service:
         if report is None:
             raise AssertionError("claims.read makes one")
 
-        def note(connection: Connection) -> None:
+        def note(connection: Connection) -> bool:
             decisions.owner(claim, self._store.record(connection, claim.id))
-            if not self._store.is_remembered(connection, claim):
-                self._store.remember(connection, claim, now)
-                self._store.put_report(connection, claim, report, now)
-            elif self._store.report_digest(connection, claim) != report.digest():
-                raise _replayed()
+            if self._store.is_remembered(connection, claim):
+                if self._store.report_digest(connection, claim) != report.digest():
+                    raise _replayed()
+                return False
+            self._store.remember(connection, claim, now)
+            self._store.put_report(connection, claim, report, now)
+            return True
 
-        self._store.write(note)
+        if self._store.write(note):
+            with self._lock:
+                self._waiting.freed(time.monotonic())
         return self._ok({"status": "noted"})
 
     def _deregister(self, proved: Proved, peer: str) -> Answer:
@@ -407,11 +406,7 @@ class Service:
     def _come_back(self) -> int:
         """In how many seconds: the more wait, the later, and never all at once."""
         with self._lock:
-            while self._sent_away and time.monotonic() - self._sent_away[0] > WAITING_FOR:
-                self._sent_away.popleft()
-            waiting = len(self._sent_away)
-        spread = random.uniform(5, 15)  # noqa: S311 - no secret
-        return round(spread * min(1 + waiting / self._most_at_once, 8))
+            return self._waiting.comes_back(time.monotonic())
 
 
 def _replayed() -> Refused:

@@ -1,7 +1,8 @@
 """
 What is remembered: tokens, who came in with them, nonces, jobs, reports, and the audit.
 
-One database for one master or for several: SQL that SQLite and MariaDB both understand. No secret is in it.
+One database for one master or for several: SQL that SQLite and MariaDB both understand. No token is in it, but what
+proves claims is: whoever can read it can enrol, as whoever can read the master's own key could.
 """
 
 from __future__ import annotations
@@ -164,14 +165,18 @@ audit = sa.Table(
 class Store:
     """
     The database, opened when it is first needed and again after it was gone.
+
+    as_is
+        It is only looked at: neither file nor tables are made.
     """
 
-    def __init__(self, url: str, workers: int = 32) -> None:
+    def __init__(self, url: str, workers: int = 32, *, as_is: bool = False) -> None:
         self._url = sa.engine.make_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._engine: Engine | None = None
         self._opening = threading.Lock()
         self._workers = workers
+        self._as_is = as_is
         self._not_before = 0.0
         # SQLite has one writer; threads that queue here are served at once and do not sleep and poll.
         self._writing = threading.Lock()
@@ -270,7 +275,7 @@ class Store:
             "hide_parameters": True,
         }
         if self._sqlite:
-            if self._url.database:
+            if self._url.database and not self._as_is:
                 _private(self._url.database)
             # Transactions are begun by _begin: Python's driver has its own thoughts about when.
             options["connect_args"] = {"timeout": PATIENCE, "check_same_thread": False, "isolation_level": None}
@@ -281,8 +286,10 @@ class Store:
                 options["connect_args"] = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
         engine = sa.create_engine(self._url, **options)
         if self._sqlite:
-            sa.event.listen(engine, "connect", _settings)
+            sa.event.listen(engine, "connect", _patience if self._as_is else _settings)
             sa.event.listen(engine, "begin", _begin)
+        if self._as_is:
+            return engine
         try:
             with engine.connect() as connection, connection.execution_options(hsb_writes=True).begin():
                 self._prepare(connection)
@@ -301,6 +308,30 @@ class Store:
             raise Unavailable(
                 f"the database has schema {found}, this version knows {SCHEMA}; install the version that wrote it, or a newer one"
             )
+
+    # For who only looks
+
+    @staticmethod
+    def schema(connection: Connection) -> int | None:
+        """Which schema the database has; ``None`` if it has no tables yet."""
+        if not sa.inspect(connection).has_table(meta.name):
+            return None
+        found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
+        return None if found is None else int(found)
+
+    def try_to_write(self) -> None:
+        """Changes a row and takes that back."""
+        with self._translated(), self._ready().connect() as connection:
+            connection = connection.execution_options(hsb_writes=True)
+            with connection.begin() as transaction:
+                connection.execute(meta.update().where(meta.c.name == "gate").values(value=meta.c.value + 1))
+                transaction.rollback()
+
+    @staticmethod
+    def created(connection: Connection) -> dict[str, str]:
+        """What the audit says of the making of each token."""
+        made = sa.select(audit.c.token, audit.c.why).where(audit.c.verb == "create")
+        return {str(name): str(why) for name, why in connection.execute(made)}
 
     # Tokens
 
@@ -589,9 +620,15 @@ def _private(path: str) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _settings(connection: Any, _record: Any) -> None:
+def _patience(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
+    cursor.close()
+
+
+def _settings(connection: Any, record: Any) -> None:
+    _patience(connection, record)
+    cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     # What was granted is on the disk before the key is placed, also if the power goes.
     cursor.execute("PRAGMA synchronous = FULL")

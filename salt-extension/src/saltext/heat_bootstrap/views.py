@@ -5,8 +5,10 @@ What is known, for people: for the command and for the runner.
 from __future__ import annotations
 
 import re
+import statistics
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Sequence
 
 from saltext.heat_bootstrap import config
 from saltext.heat_bootstrap.store import Store
@@ -47,11 +49,63 @@ def audit(store: Store, minion: str | None, count: int) -> list[dict[str, Any]]:
     return [{**line, "time": moment(line["time"])} for line in lines]
 
 
-def fleet(store: Store, failed: bool, since: int, now: float) -> list[dict[str, Any]]:
-    """How the last bootstrap of each minion ended, and which are under way."""
+def herd(store: Store, failed: bool, since: int, now: float) -> list[dict[str, Any]]:
+    """How the last bootstrap of each minion ended, and which are under way; times are seconds since 1970."""
     with store.read() as connection:
         found = store.fleet(connection, int(now) - since, now)
-    return [{**entry, "time": moment(entry["time"])} for entry in found if not failed or entry["verdict"] == "failed"]
+    return [entry for entry in found if not failed or entry["verdict"] == "failed"]
+
+
+def fleet(store: Store, failed: bool, since: int, now: float) -> list[dict[str, Any]]:
+    """The same for people and for JSON: times as they read them."""
+    return [{**entry, "time": moment(entry["time"])} for entry in herd(store, failed, since, now)]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    A herd in one line. Only those that are done say how long it takes.
+    """
+
+    done: int
+    failed: int
+    under_way: int
+    median: float | None
+    slowest: float | None
+
+    @classmethod
+    def of(cls, found: Sequence[dict[str, Any]]) -> Summary:
+        """Of what ``herd`` or ``fleet`` has found."""
+        verdicts = [entry["verdict"] for entry in found]
+        took = [entry["seconds"] for entry in found if entry["verdict"] == "done"]
+        return cls(
+            done=verdicts.count("done"),
+            failed=verdicts.count("failed"),
+            under_way=verdicts.count("under way"),
+            median=statistics.median(took) if took else None,
+            slowest=max(took) if took else None,
+        )
+
+    def __str__(self) -> str:
+        text = f"{self.done} done, {self.failed} failed, {self.under_way} under way"
+        return text if self.median is None else f"{text}; median {self.median:.0f} s, slowest {self.slowest:.0f} s"
+
+
+def longest(entry: dict[str, Any]) -> tuple[str, float] | None:
+    """The step that took longest, if any took time."""
+    name, seconds = max(entry.get("steps") or [["", 0]], key=lambda step: float(step[1]))
+    return (str(name), float(seconds)) if seconds else None
+
+
+def shown(text: str) -> str:
+    """
+    The text on one line, and with everything written out that could hide, move or colour what stands beside it: texts come
+    from VMs, and terminals and browsers obey some of them.
+    """
+    return "".join(
+        character if character.isprintable() else " " if character.isspace() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def duration(text: str) -> int:

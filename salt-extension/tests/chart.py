@@ -1,0 +1,85 @@
+"""
+Draws what a herd did over time, as SVG: nothing but text, so that it needs no library and differs by what was measured alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+WIDTH, HEIGHT = 860, 420
+LEFT, RIGHT, TOP, BOTTOM = 60, 60, 56, 60
+COLOURS = {"start": "#999999", "enrolled": "#0072b2", "job": "#e69f00", "done": "#009e73", "busy": "#cc79a7"}
+NAMES = {"start": "started", "enrolled": "joined", "job": "got their job", "done": "done", "busy": "cores busy"}
+
+
+def herd(figures: dict[str, Any]) -> str:
+    """Started, joined, applied and done, and how busy the machine was."""
+    longest = max([1.0, figures["all_done_after"], *(at for at, *_rest in figures["load"])])
+    step = next(step for step in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600) if longest / step <= 12)
+    across = (longest // step + 1) * step
+    count, cores = figures["count"] + figures["real"], figures["cores"]
+
+    def x(at: float) -> float:
+        return LEFT + at / across * (WIDTH - LEFT - RIGHT)
+
+    def y(part: float) -> float:
+        return HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
+
+    title = f"{count} VMs within {figures['spread']:.0f} s at one master, Salt {figures['line']}, {cores} cores"
+    if figures["fault"] != "none":
+        title += f"; {figures['fault']} fails"
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f"<title>{title}</title>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<text x="{LEFT}" y="22" font-size="15">{title}</text>',
+    ]
+    for number in range(5):
+        part = number / 4
+        drawn.append(f'<path d="M{LEFT} {y(part):.1f}H{WIDTH - RIGHT}" stroke="#dddddd"/>')
+        drawn.append(f'<text x="{LEFT - 8}" y="{y(part) + 4:.1f}" text-anchor="end">{part * count:.0f}</text>')
+        drawn.append(f'<text x="{WIDTH - RIGHT + 8}" y="{y(part) + 4:.1f}" fill="{COLOURS["busy"]}">{part * cores:g}</text>')
+    at = 0.0
+    while at <= across:
+        drawn.append(f'<path d="M{x(at):.1f} {y(0):.1f}v4" stroke="#333333"/>')
+        drawn.append(f'<text x="{x(at):.1f}" y="{y(0) + 18:.1f}" text-anchor="middle">{at:.0f}</text>')
+        at += step
+    drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 16}">seconds</text>')
+    busy = [(at, min(1.0, cores_busy / cores)) for at, cores_busy, _ in figures["load"] if 0 <= at <= across]
+    drawn.append(_line([(x(at), y(part)) for at, part in busy], COLOURS["busy"], 1))
+    for word in ("start", "enrolled", "job", "done"):
+        points = [(x(0), y(0))]
+        for number, at in enumerate(figures["times"][word], 1):
+            points.append((x(at), y(number / count)))
+        drawn.append(_line(_thinned(points), COLOURS[word], 2))
+    used = {
+        "master": sum(seconds for name, seconds in figures["cpu"].items() if name.startswith("salt-master")),
+        "service": sum(seconds for name, seconds in figures["cpu"].items() if "heat_bootstrap" in name),
+        "those who play the VMs": sum(seconds for name, seconds in figures["cpu"].items() if name.startswith("players")),
+        "other programs of this machine": figures["machine"]["others"],
+    }
+    text = "CPU: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in used.items())
+    drawn.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 16}" text-anchor="end" fill="#666666" font-size="11">{text}</text>')
+    for at, what in figures["notes"]:
+        drawn.append(f'<path d="M{x(at):.1f} {y(0):.1f}V{TOP}" stroke="#d55e00" stroke-dasharray="4 3"/>')
+        drawn.append(f'<text x="{x(at) + 4:.1f}" y="{TOP + 10}" fill="#d55e00">{what}</text>')
+    for number, (word, name) in enumerate(NAMES.items()):
+        left = LEFT + number * 130
+        drawn.append(
+            f'<path d="M{left} 40h24" stroke="{COLOURS[word]}" stroke-width="3"/><text x="{left + 30}" y="44">{name}</text>'
+        )
+    return "\n".join([*drawn, "</svg>"]) + "\n"
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Not more than anybody can see."""
+    kept = points[:1]
+    for point in points[1:]:
+        if point[0] - kept[-1][0] >= 0.5 or abs(point[1] - kept[-1][1]) >= 1.5:
+            kept.append(point)
+    return kept if len(points) < 2 or kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _line(points: list[tuple[float, float]], colour: str, width: int) -> str:
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>'

@@ -1,0 +1,123 @@
+"""
+``fleet`` on a terminal, and what VMs say there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import sys
+import termios
+import time
+
+import pytest
+
+from conftest import World
+from saltext.heat_bootstrap import cli, page, views
+from test_cli import run
+from test_page import entry, failure, report
+
+
+class Terminal:
+    """A process on a terminal of its own."""
+
+    def __init__(self, rows: int, *arguments: str) -> None:
+        self.seen = b""
+        self.pid, self.handle = pty.fork()
+        if self.pid == 0:
+            try:
+                os.environ["TERM"] = "xterm"
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
+                os.execv(sys.executable, [sys.executable, "-m", "saltext.heat_bootstrap.cli", *arguments])  # noqa: S606
+            finally:
+                os._exit(99)
+
+    def until(self, pattern: bytes) -> bytes:
+        """All that was shown since the last time, once this is there."""
+        deadline = time.monotonic() + 120
+        while not re.search(pattern, self.seen, re.DOTALL):
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self.handle], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.handle, 65536)
+                except OSError:
+                    raise AssertionError(self.seen) from None
+        seen, self.seen = self.seen, b""
+        return seen
+
+    def ended(self) -> tuple[int, bytes]:
+        """Its exit code and what it said last, after ^C."""
+        os.write(self.handle, b"\x03")
+        last = b""
+        while True:
+            try:
+                chunk = os.read(self.handle, 65536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            last += chunk
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.handle)
+        return os.waitstatus_to_exitcode(status), last
+
+
+def test_watch(configured: World) -> None:
+    world = configured
+    report(world, [entry(number) for number in range(50)])
+    terminal = Terminal(20, "-c", str(world.root / "etc"), "fleet", "--watch", "0.2")
+    first = terminal.until(rb"50 done, 0 failed, 0 under way")
+    assert first.startswith(b"\x1b[2J\x1b[H")
+    # As much as there is room for, and the newest.
+    assert b"... and 33 older" in first and b"web-049" in first and b"web-032" not in first
+    report(world, [failure(50)])
+    second = terminal.until(rb"50 done, 1 failed, 0 under way")
+    assert b"\x1b[2J" not in second and b"memcached_v14: memcached: not f" in second
+    # A database that is away for a while ends nothing.
+    world.store.write(lambda connection: connection.exec_driver_sql("ALTER TABLE hsb_reports RENAME TO away") and None)
+    terminal.until(rb"heat-bootstrap: the database says: no such table")
+    world.store.write(lambda connection: connection.exec_driver_sql("ALTER TABLE away RENAME TO hsb_reports") and None)
+    terminal.until(rb"50 done, 1 failed, 0 under way")
+    code, last = terminal.ended()
+    assert code == 0 and b"Traceback" not in last and b"Interrupt" not in last
+
+
+def test_watch_needs_a_terminal(configured: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(configured, "fleet", "--watch") == 1
+    assert "--watch needs a terminal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [("--watch", "0"), ("--watch", "x"), ("--watch", "nan"), ("--json", "--html", "x")])
+def test_what_does_not_go_together(configured: World, wrong: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(configured, "fleet", *wrong)
+    assert ended.value.code == 2
+
+
+def test_a_small_terminal() -> None:
+    lines = ["HEAD", *(f"line {number}" for number in range(9)), "sum"]
+    assert cli._fitting(lines, 80, 24)[:-1] == lines[:-1]
+    assert [line.split("  ")[0] for line in cli._fitting(lines, 80, 5)] == ["HEAD", "... and 7 older", "line 7", "line 8", "sum"]
+    assert len(cli._fitting(lines, 80, 1)) == 3
+    assert cli._fitting(["", "x" * 100], 20, 10)[0] == "" and len(cli._fitting(["x" * 100, ""], 20, 10)[0]) == 19
+    # Letters that are twice as wide
+    assert page.cut("雪" * 10, 9) == "雪雪雪雪…"
+
+
+def test_nothing_that_a_vm_says_gets_at_the_terminal(configured: World, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b[2Jb\u202ec\rd\ne\x9bf"
+    report(configured, [failure(0, evil, evil, evil), entry(1, message=evil, steps=[[evil, 3]])])
+    assert run(configured, "fleet") == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 4 and all(character.isprintable() or character == "\n" for character in out)
+    assert "a\\x1b[2Jb\\u202ec d e\\x9bf" in out
+
+
+def test_what_is_shown() -> None:
+    assert views.shown("grüße, שלום, 雪") == "grüße, שלום, 雪"
+    assert views.shown("a\x00\x1b\u200b\u2066\ufeff") == "a\\x00\\x1b\\u200b\\u2066\\ufeff"
+    assert views.shown("a\tb\nc\u00a0d") == "a b c d"
