@@ -93,7 +93,7 @@ pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &
     }
     session.wheel("key.delete", &json!({"match": id.as_str()}), patience).map_err(|failure| {
         if may_not(&failure) {
-            failure.hint("Give the user key.delete as well. Salt cannot narrow it to one minion: accept \"hook\" can.")
+            failure.hint("Give the user key.delete as well. Salt cannot narrow it to one minion: accept \"enroll\" can.")
         } else {
             failure
         }

@@ -1,4 +1,4 @@
-//! salt-api: a session with it, and what is done in a session.
+//! The master: a session with salt-api and what is done in it, and the enrolment service.
 
 pub mod enrolment;
 pub mod keys;
