@@ -13,7 +13,7 @@ use lab::process::{Finished, Running, run, until};
 use lab::tls::Authority;
 use serde_json::json;
 
-/// So often in a row something doubtful is seen before it is believed (`machine::patience`).
+/// So often in a row something doubtful is seen before it is believed (`system::retry`).
 const DOUBTS: usize = 5;
 
 /// A login at a server whose clock says so, and what that was asked. If the certificate is to be `mended`, that is done once the agent waits

@@ -25,7 +25,7 @@ const PASSWORD: &str = "^pass#w@rd%";
 const KEYSTONE: &str = "/v3/auth/tokens";
 /// The run's own failure: there is no salt-minion.
 const CODE: i32 = 20;
-/// So often in a row something doubtful is seen before it is believed (`machine::patience`).
+/// So often in a row something doubtful is seen before it is believed (`system::retry`).
 const DOUBTS: usize = 5;
 /// An answer may have 8 MiB, and is held twice while it grows; the rest is the program.
 const MOST_MEMORY: usize = 64 * 1024;

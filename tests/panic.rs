@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use heat_salt_bootstrap::rim::supervisor;
-use heat_salt_bootstrap::story::journal::Journal;
-use heat_salt_bootstrap::words::deadline::Deadline;
-use heat_salt_bootstrap::words::failure::Kind;
+use heat_salt_bootstrap::bootstrap::journal::Journal;
+use heat_salt_bootstrap::cli::supervisor;
+use heat_salt_bootstrap::types::deadline::Deadline;
+use heat_salt_bootstrap::types::failure::Kind;
 
 fn main() {
     let journal = Journal::begin("run", "web-1");

@@ -1,6 +1,6 @@
 //! Each of Heat's signal transports, as it goes over the wire: a scripted peer plays Keystone, heat-api, heat-api-cfn, Swift and
 //! Zaqar. What real Heat does with these requests is not shown here; the shapes are those that Heat's own code expects
-//! (see src/decide/signal.rs and src/decide/handle.rs, which name its files).
+//! (see src/heat/signal.rs and src/heat/handle.rs, which name its files).
 
 use std::process::{Command, Output};
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::decide::enrolment::{Refusal, Token, checked, let_in, noted, published, removed};
+use heat_salt_bootstrap::salt::claim::{Refusal, Token, checked, let_in, noted, published, removed};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

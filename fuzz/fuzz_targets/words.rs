@@ -3,13 +3,13 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::decide::address::{Address, shown};
-use heat_salt_bootstrap::decide::enrolment::{Pin, Token};
-use heat_salt_bootstrap::decide::package_command::{Reason, refresh_fault, trouble_with_source, versions};
-use heat_salt_bootstrap::decide::wish::Wish;
-use heat_salt_bootstrap::decide::{calendar, span};
-use heat_salt_bootstrap::words::excerpt::{CUT, cut, one_line};
-use heat_salt_bootstrap::words::names::{HookPath, Jid, MinionId, StateName};
+use heat_salt_bootstrap::packages::commands::{Reason, refresh_fault, trouble_with_source, versions};
+use heat_salt_bootstrap::packages::version::Wish;
+use heat_salt_bootstrap::salt::claim::{Pin, Token};
+use heat_salt_bootstrap::types::address::{Address, shown};
+use heat_salt_bootstrap::types::excerpt::{CUT, cut, one_line};
+use heat_salt_bootstrap::types::names::{HookPath, Jid, MinionId, StateName};
+use heat_salt_bootstrap::types::{duration, time};
 use libfuzzer_sys::fuzz_target;
 
 fn refused<T>(result: Result<T, String>) {
@@ -30,18 +30,18 @@ fuzz_target!(|data: &[u8]| {
         refused(MinionId::parse(&text));
         refused(HookPath::parse(&text));
         refused(StateName::parse(&text));
-        refused(span::parse(&text));
+        refused(duration::parse(&text));
         refused(Wish::parse(&text));
         refused(Token::parse(&text));
         if let Some(pin) = Pin::parse(&text) {
             assert_eq!(pin.to_string(), text.as_ref());
         }
-        for moment in [calendar::http_date(&text), calendar::timestamp(&text)].into_iter().flatten() {
-            let again = calendar::written(moment).replace(" UTC", "Z").replace(' ', "T");
-            assert_eq!(calendar::timestamp(&again), Some(moment), "{text}");
+        for moment in [time::http_date(&text), time::timestamp(&text)].into_iter().flatten() {
+            let again = time::written(moment).replace(" UTC", "Z").replace(' ', "T");
+            assert_eq!(time::timestamp(&again), Some(moment), "{text}");
         }
         if let Some(Ok(number)) = data.first_chunk().map(|bytes| Ok::<_, ()>(u32::from_le_bytes(*bytes))) {
-            assert!(!calendar::length(u64::from(number)).is_empty());
+            assert!(!time::length(u64::from(number)).is_empty());
         }
         let _ = (Address::of_url(&text), Address::of_master(&text, 4506));
         assert!(shown(&text).len() <= text.len() + 8 + CUT.len());

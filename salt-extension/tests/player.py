@@ -41,7 +41,7 @@ from cryptography.hazmat.primitives import serialization
 
 import vm
 
-# The agent's own, from src/service/salt/enrolment.rs and src/machine/patience.rs
+# The agent's own, from src/salt/enrolment.rs and src/system/retry.rs
 TIMEOUTS = (15.0, 30.0, 60.0)
 LONGEST_PAUSE = 15.0
 FIRST_PAUSE = 0.5

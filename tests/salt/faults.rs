@@ -22,11 +22,11 @@ use lab::venv::Line;
 use crate::fixture::{Ended, Vm};
 use crate::gate::described;
 
-/// So often in a row something doubtful is seen before it is believed (`machine::patience`).
+/// So often in a row something doubtful is seen before it is believed (`system::retry`).
 const DOUBTS: usize = 5;
-/// The part of a deadline of up to 20 s that is kept for telling Heat (`rim::agent`).
+/// The part of a deadline of up to 20 s that is kept for telling Heat (`cli::run`).
 const RESERVE: u64 = 2;
-/// So many seconds a hook has for its answer (`service::salt::session`).
+/// So many seconds a hook has for its answer (`salt::session`).
 const HOOK_TIMEOUT: u64 = 10;
 /// An answer of salt-api may have 8 MiB, and is held twice while it grows; the rest is the program.
 const MOST_MEMORY: usize = 64 * 1024;

@@ -13,8 +13,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::CommandFactory as _;
-use heat_salt_bootstrap::decide::calendar;
-use heat_salt_bootstrap::rim::cli::Cli;
+use heat_salt_bootstrap::cli::args::Cli;
+use heat_salt_bootstrap::types::time;
 
 /// The day that the pages bear.
 struct Day(String);
@@ -48,7 +48,7 @@ impl Day {
     /// SOURCE_DATE_EPOCH names it, so that the same source gives the same bytes (https://reproducible-builds.org/specs/source-date-epoch/).
     fn of_the_source() -> anyhow::Result<Day> {
         let epoch = std::env::var("SOURCE_DATE_EPOCH").context("SOURCE_DATE_EPOCH has to name the time of the source")?;
-        let written = calendar::written(epoch.parse().with_context(|| format!("SOURCE_DATE_EPOCH={epoch}"))?);
+        let written = time::written(epoch.parse().with_context(|| format!("SOURCE_DATE_EPOCH={epoch}"))?);
         Ok(Day(written.split(' ').next().unwrap_or_default().to_owned()))
     }
 }

@@ -340,7 +340,7 @@ impl Play {
     }
 }
 
-/// How many tries fit into so many seconds, as the product spaces them (`src/machine/patience.rs`).
+/// How many tries fit into so many seconds, as the product spaces them (`src/system/retry.rs`).
 pub fn most_tries(fault: Fault, seconds: f64) -> usize {
     // Near the end the pauses are halved, down to half a second: so many more.
     let halved = 4;

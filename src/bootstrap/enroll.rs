@@ -1,0 +1,167 @@
+//! The steps of `accept: enroll`: the key pair, the enrolment service that lets it in and says which master is the right one, and
+//! the connection.
+
+use std::time::Duration;
+
+use tracing::info;
+
+use super::apply;
+use super::context::Scene;
+use super::journal::Did;
+use super::state::Store;
+use crate::config::settings::{Settings, Trust};
+use crate::minion::connection::{self, Connected};
+use crate::minion::daemon::Minion;
+use crate::minion::keypair::{self, KeyPair};
+use crate::minion::paths::Place;
+use crate::salt::claim::{Asked, Token};
+use crate::salt::enrolment::{Asking, Service};
+use crate::salt::public_key::Fingerprint;
+use crate::system::retry::Patience;
+use crate::types::failure::{Failure, Kind};
+
+/// How long the service is asked whether a key is still accepted; what it does not say by then, a new connection shows.
+const ASKING: Duration = Duration::from_secs(10);
+
+/// The service, if the configuration names one. Where each master has one of its own the first is spoken to, and must answer.
+pub fn service<'a>(settings: &'a Settings, store: &Store) -> Result<Option<Service<'a>>, Failure> {
+    let Some(enroll) = &settings.enroll else { return Ok(None) };
+    let prepared =
+        if settings.one_service_for_each_master() { Service::at(enroll, store.pin(), 0) } else { Service::new(enroll, store.pin()) };
+    prepared.map(Some)
+}
+
+/// Under which bootstrap the service is asked for something that belongs to none.
+pub fn last_bootstrap(store: &Store) -> String {
+    store.memory().map_or_else(|| "none".to_owned(), |memory| memory.bootstrap_id)
+}
+
+/// Does the service say that this minion's key is accepted? It can be asked as long as the token is there.
+pub fn is_accepted(scene: &Scene, service: &mut Service, place: &Place, patience: &Patience) -> bool {
+    let Some(token) = scene.settings.enroll.as_ref().and_then(|enroll| enroll.token.as_ref()) else { return false };
+    let Ok(Some(keys)) = keypair::load(place) else { return false };
+    let bootstrap_id = last_bootstrap(scene.store);
+    let asking = Asking { keys: Some(&keys), id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id };
+    match service.check(&asking, Asked::Check(token, &[]), &patience.slice(ASKING)) {
+        Ok(good) => good.already,
+        Err(failure) => {
+            info!("the enrolment service does not say whether the key is accepted: {failure}");
+            false
+        }
+    }
+}
+
+/// Makes the key pair and has it accepted, before the minion is started and, where its package would start it, before that is
+/// installed. Says which master is the right one, and whether the key is accepted by now: without a way to make the pair here, the
+/// minion has to make it first.
+pub fn early(scene: &Scene, service: &mut Service) -> Result<(Option<Fingerprint>, bool), Failure> {
+    let Scene { settings, root, store, journal, patience, .. } = *scene;
+    let place = Place::of(root, settings);
+    let known = match &settings.minion.trust {
+        Trust::Given(finger) => Some(finger.clone()),
+        Trust::FirstUse => None,
+        Trust::AskService | Trust::AskApi => place.pinned_master(),
+    };
+    let knows = known.is_some() || settings.minion.trust == Trust::FirstUse;
+    // It is accepted, or it would not be connected; unless something has happened to its key, for which a restart is due. Who let it
+    // in may have been somebody else, though.
+    let enrolled = place.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint()));
+    if knows && enrolled && connection::look(&Minion::found(place.clone())).is_some() && !store.owes_restart() {
+        return Ok((known, true));
+    }
+    let making = keypair::begin(&place)?;
+    let keys = journal.step("keys", patience, |patience| {
+        let made = making.map(|making| making.finish(&place, patience)).transpose()?.unwrap_or(false);
+        match keypair::load(&place)? {
+            None if !knows => Err(Failure::new(
+                Kind::LocalSystem,
+                "the minion's key pair cannot be made before its first start, and only who has one is told which master is the right one",
+            )
+            .hint("Install openssl, which makes it, or give minion.master_finger: then the minion makes its own.")),
+            keys => Ok(Did::so(keys, made)),
+        }
+    })?;
+    match keys {
+        Some(keys) => Ok((enroll_step(scene, service, &place, &keys)?, true)),
+        None => Ok((known, false)),
+    }
+}
+
+/// Has accepted what is not accepted yet, and sees the minion connected.
+pub fn connected(
+    scene: &Scene,
+    service: &mut Service,
+    minion: &mut Minion,
+    master: Option<&Fingerprint>,
+    accepted: bool,
+) -> Result<Connected, Failure> {
+    let Scene { journal, patience, .. } = *scene;
+    let place = minion.place.clone();
+    if !accepted && connection::look(minion).is_none() {
+        let keys = journal.step("keys", patience, |patience| keypair::wait(minion, patience).map(Did::nothing))?;
+        enroll_step(scene, service, &place, &keys)?;
+    }
+    journal.step("connect", patience, |patience| connection::wait(minion, master, patience).map(Did::nothing))
+}
+
+fn enroll_step(scene: &Scene, service: &mut Service, place: &Place, keys: &KeyPair) -> Result<Option<Fingerprint>, Failure> {
+    scene.journal.step("enroll", scene.patience, |patience| {
+        let (master, changed) = enroll(scene, service, place, keys, patience)?;
+        Ok(Did::so(master, changed))
+    })
+}
+
+fn enroll(
+    scene: &Scene,
+    service: &mut Service,
+    place: &Place,
+    keys: &KeyPair,
+    patience: &Patience,
+) -> Result<(Option<Fingerprint>, bool), Failure> {
+    let settings = scene.settings;
+    let token = token(settings)?;
+    let bootstrap_id = apply::bootstrap_id(scene, place)?;
+    let asking = Asking { keys: Some(keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
+    let states = settings.apply.as_ref().map_or(&[][..], |apply| &apply.states);
+    let (mut masters, mut changed) = (Vec::new(), false);
+    at_each_master(scene, service, |service| {
+        let let_in = service.enroll(&asking, token, Asked::Enroll(token, states), patience)?;
+        changed |= let_in.changed;
+        masters.push((service.url().to_owned(), let_in.master.fingerprint()));
+        Ok(())
+    })?;
+    scene.store.note_enrolled(&keys.public.fingerprint(), token.pin())?;
+    let trusted = match &settings.minion.trust {
+        Trust::FirstUse => return Ok((None, changed)),
+        Trust::Given(finger) => finger.clone(),
+        Trust::AskService | Trust::AskApi => masters[0].1.clone(),
+    };
+    if let Some((url, other)) = masters.iter().find(|(_, finger)| *finger != trusted) {
+        let said = format!("the master behind {url} has a key with the fingerprint {}, expected is {}", other.as_str(), trusted.as_str());
+        return Err(Failure::new(Kind::MasterUntrusted, said).hint(
+            "Correct minion.master_finger (`salt-key -F master` on the master shows it). Several masters of one minion share one key pair.",
+        ));
+    }
+    Ok((Some(trusted), changed))
+}
+
+fn token(settings: &Settings) -> Result<&Token, Failure> {
+    settings.enroll.as_ref().and_then(|enroll| enroll.token.as_ref()).ok_or_else(|| {
+        Failure::new(Kind::Config, "enroll.token is not there any more, and this minion has to be enrolled")
+            .hint("forget_secrets has wiped it after use: have another made (`heat-bootstrap token create`), and give it in enroll.token.")
+    })
+}
+
+/// Does something with this service and, where each master has one of its own, with each of the others.
+pub fn at_each_master(
+    scene: &Scene,
+    service: &mut Service,
+    mut work: impl FnMut(&mut Service) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    work(service)?;
+    let others = scene.settings.enroll.as_ref().filter(|_| scene.settings.one_service_for_each_master());
+    for (enroll, url) in others.into_iter().flat_map(|enroll| (1..enroll.urls.len()).map(move |url| (enroll, url))) {
+        work(&mut Service::at(enroll, scene.store.pin(), url)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! The journal of a run: which step is under way, how long each took, what is known so far. It is
+//! shared with the thread that reports if the one that works cannot.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::span::EnteredSpan;
+use tracing::{info, info_span, warn};
+
+use super::progress::Progress;
+use super::state::Store;
+use crate::system::retry::Patience;
+use crate::types::failure::Failure;
+use crate::types::names::Jid;
+use crate::types::report::{Circumstances, States, Step};
+
+/// Everybody who holds a copy writes into the same journal.
+#[derive(Clone)]
+pub struct Journal(Arc<Mutex<Entries>>);
+
+struct Entries {
+    begun: Instant,
+    known: Circumstances,
+    current: Option<(String, Instant)>,
+    litter: Vec<Jid>,
+    shown_in: Option<Store>,
+}
+
+/// What a step brought, and whether anything had to change for it.
+pub struct Did<T> {
+    value: T,
+    changed: bool,
+}
+
+/// A step that is under way.
+struct Open {
+    begun: Instant,
+    patience: Patience,
+    span: EnteredSpan,
+}
+
+impl<T> Did<T> {
+    /// Something was changed.
+    pub fn change(value: T) -> Did<T> {
+        Did { value, changed: true }
+    }
+
+    /// Everything was in place.
+    pub fn nothing(value: T) -> Did<T> {
+        Did { value, changed: false }
+    }
+
+    /// As `changed` says.
+    pub fn so(value: T, changed: bool) -> Did<T> {
+        Did { value, changed }
+    }
+}
+
+impl Journal {
+    /// Begins a journal for a verb.
+    pub fn begin(verb: &str, minion_id: &str) -> Journal {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let known = Circumstances { verb: verb.to_owned(), minion_id: minion_id.to_owned(), started, ..Circumstances::default() };
+        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, litter: Vec::new(), shown_in: None })))
+    }
+
+    /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
+    /// fails stays the current one, so that the report can name it.
+    pub fn step<T>(&self, name: &str, patience: &Patience, work: impl FnOnce(&Patience) -> Result<Did<T>, Failure>) -> Result<T, Failure> {
+        let open = self.open(name, patience);
+        let result = work(&open.patience);
+        self.close(name, open, result.as_ref().ok().map(|did| did.changed));
+        result.map(|did| did.value)
+    }
+
+    // Apart from `step`, of which there is one for each kind of result.
+    fn open(&self, name: &str, patience: &Patience) -> Open {
+        let begun = Instant::now();
+        // The log names the step beside whatever is said meanwhile.
+        let span = info_span!("step", name).entered();
+        let mut entries = self.entries();
+        entries.current = Some((name.to_owned(), begun));
+        entries.show(None);
+        Open { begun, patience: patience.counting(), span }
+    }
+
+    /// `changed` says whether it did, of a step that did not fail.
+    fn close(&self, name: &str, open: Open, changed: Option<bool>) {
+        drop(open.span);
+        let seconds = open.begun.elapsed().as_secs_f64();
+        let (ended_well, changed) = (changed.is_some(), changed.unwrap_or(false));
+        let mut entries = self.entries();
+        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: open.patience.attempts() });
+        if ended_well {
+            entries.current = None;
+            entries.show(None);
+        }
+        drop(entries);
+        match (ended_well, changed) {
+            (true, true) => info!("{name}: changed ({seconds:.2} s)"),
+            (true, false) => info!("{name}: ok ({seconds:.2} s)"),
+            (false, _) => warn!("{name}: failed after {seconds:.2} s"),
+        }
+    }
+
+    /// From now on the store shows how far this has come, to whoever looks and to whoever has to report if this is killed.
+    pub fn show_in(&self, store: &Store) {
+        let mut entries = self.entries();
+        entries.shown_in = Some(store.clone());
+        entries.show(None);
+    }
+
+    /// Everybody has been told, and this is the exit code.
+    pub fn note_end(&self, code: u8) {
+        self.entries().show(Some(code));
+    }
+
+    /// The same, and nobody else is there to take away what the store shows.
+    pub fn leave_no_trace(&self) {
+        if let Some(store) = &self.entries().shown_in {
+            Progress::forget(store).unwrap_or_else(|failure| warn!("{failure}"));
+        }
+    }
+
+    /// The configuration says what the minion is called.
+    pub fn name_minion(&self, id: &str) {
+        self.entries().known.minion_id = id.to_owned();
+    }
+
+    /// This is the instance, if that can be known.
+    pub fn name_instance(&self, id: Option<String>) {
+        self.entries().known.instance_id = id;
+    }
+
+    /// The states run as this job.
+    pub fn name_job(&self, jid: &Jid) {
+        self.entries().known.jid = Some(jid.to_string());
+    }
+
+    /// Something that whoever reads the report should know, however the run ends.
+    pub fn note_fact(&self, name: &str, fact: String) {
+        self.entries().known.facts.insert(name.to_owned(), fact);
+    }
+
+    /// This bootstrap has an id.
+    pub fn name_bootstrap(&self, id: &str) {
+        self.entries().known.bootstrap_id = Some(id.to_owned());
+    }
+
+    /// The id of this bootstrap, if it has one by now.
+    pub fn bootstrap_id(&self) -> Option<String> {
+        self.entries().known.bootstrap_id.clone()
+    }
+
+    /// The state run had a result.
+    pub fn note_states(&self, states: States) {
+        self.entries().known.states = Some(states);
+    }
+
+    /// A job of ours lies in the minion's cache, to be removed once the report is safe.
+    pub fn note_litter(&self, jid: Jid) {
+        self.entries().litter.push(jid);
+    }
+
+    /// The jobs that were noted.
+    pub fn litter(&self) -> Vec<Jid> {
+        self.entries().litter.clone()
+    }
+
+    /// The step that is under way, or that failed.
+    pub fn current_step(&self) -> Option<String> {
+        self.entries().current.as_ref().map(|(name, _)| name.clone())
+    }
+
+    /// What is known now.
+    pub fn circumstances(&self) -> Circumstances {
+        self.entries().circumstances()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Entries are whole between any two statements that hold the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    fn show(&self, ended: Option<u8>) {
+        if let Some(store) = &self.shown_in {
+            let step = self.current.as_ref().map(|(name, _)| name.clone());
+            Progress { pid: std::process::id(), known: self.circumstances(), step, ended }.keep(store);
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        let mut known = self.known.clone();
+        known.seconds = rounded(self.begun.elapsed().as_secs_f64());
+        // A step that somebody else had to end was never recorded.
+        if let Some((name, begun)) = self.current.as_ref().filter(|(name, _)| known.steps.last().is_none_or(|last| last.name != *name)) {
+            known.steps.push(Step { name: name.clone(), seconds: rounded(begun.elapsed().as_secs_f64()), changed: false, attempts: 1 });
+        }
+        known
+    }
+}
+
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,12 @@
+//! A bootstrap: its steps, one after the other, and what is remembered between runs.
+
+pub mod apply;
+pub mod context;
+pub mod deregister;
+pub mod enroll;
+pub mod instance;
+pub mod journal;
+pub mod pipeline;
+pub mod progress;
+pub mod state;
+pub mod unit;

@@ -1,0 +1,263 @@
+//! The story: what a bootstrap does, top to bottom. Each step looks first and changes only what
+//! has to change, so a run after a run does nothing, and a run after a killed one goes on.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::apply;
+use super::context::{Links, Scene};
+use super::enroll;
+use super::journal::Did;
+use super::unit;
+use crate::config::settings::{Accept, Api, Settings, Trust};
+use crate::minion::connection;
+use crate::minion::daemon::{self, Minion};
+use crate::minion::keypair;
+use crate::minion::paths::Place;
+use crate::packages;
+use crate::packages::commands::Step;
+use crate::salt::enrolment::Service;
+use crate::salt::key_state::Judgement;
+use crate::salt::keys;
+use crate::salt::public_key::Fingerprint;
+use crate::salt::session::Session;
+use crate::system::files;
+use crate::system::retry::Patience;
+use crate::types::failure::{Failure, Kind};
+use crate::types::report::States;
+
+/// How long salt-api is asked whether it accepts a minion that is connected; what it does not say by then, a new connection shows.
+const ASKING: Duration = Duration::from_secs(10);
+
+/// Plays the links that are wanted; returns a sentence that says what holds now.
+pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
+    let Scene { settings, root, store, journal, patience, .. } = *scene;
+    let id = &settings.minion.id;
+    journal.name_minion(id.as_str());
+    be_oneself(scene, links)?;
+    let before = if links.install && links.apply && !scene.again { in_place(scene) } else { None };
+    if !settings.splay.is_zero() {
+        // Many machines that were started together would ask the master together.
+        journal.step("splay", patience, |patience| patience.splay(settings.splay).map(Did::nothing))?;
+    }
+    let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
+    let mut service = enroll::service(settings, store)?;
+    if let Some(states) = before {
+        if still_accepted(scene, session.as_mut(), service.as_mut())? {
+            return Ok(format!("{id} is in place: nothing had to change{}", held_then(&states)));
+        }
+        // The connection is older than whatever has happened to the key.
+        store.owe_restart()?;
+    }
+    // Also before `install` alone: only who has enrolled is told which master is the right one.
+    let enrolls = settings.accept == Accept::Enroll && (links.accept || links.install);
+    let mut accepted = false;
+    let master = match service.as_mut().filter(|_| enrolls) {
+        Some(service) => {
+            let master;
+            (master, accepted) = enroll::early(scene, service)?;
+            master
+        }
+        None => master(scene, session.as_mut())?,
+    };
+    let master = master.as_ref();
+    let mut minion = if links.install {
+        let program = journal.step("install", patience, |patience| {
+            let prepare = |step| {
+                if step == Step::Replace {
+                    store.owe_restart()?;
+                }
+                daemon::prepare(root, settings, master, patience)
+            };
+            let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, patience);
+            ensured.map(|(program, changed)| Did::so(program, changed))
+        })?;
+        journal.step("configure", patience, |patience| {
+            daemon::ensure(root, settings, &program, master, store, patience).map(|(minion, changed)| Did::so(minion, changed))
+        })?
+    } else {
+        Minion::found(Place::of(root, settings))
+    };
+    if links.install && settings.deregister_at_shutdown {
+        journal.step("unit", patience, |patience| unit::ensure(root, scene.config, patience).map(|changed| Did::so((), changed)))?;
+    }
+    if !links.accept && !links.apply {
+        journal.step("start", patience, |patience| started(&mut minion, patience).map(Did::nothing))?;
+        store.restarted(minion.pids().first().copied())?;
+        return Ok(format!("salt-minion is configured as {id} and runs"));
+    }
+    let connected = match (service.as_mut().filter(|_| links.accept), session.as_mut()) {
+        (Some(service), _) => enroll::connected(scene, service, &mut minion, master, accepted)?,
+        (None, session) => {
+            if let (true, Accept::Wheel, Some(session)) = (links.accept, settings.accept, session) {
+                log_in(scene, session)?;
+                journal.step("accept", patience, |patience| {
+                    keys::accept(session, &mut minion, id, patience).map(|changed| Did::so((), changed))
+                })?;
+            }
+            journal.step("connect", patience, |patience| connection::wait(&mut minion, master, patience).map(Did::nothing))?
+        }
+    };
+    store.restarted(minion.pids().first().copied())?;
+    if settings.minion.trust == Trust::FirstUse && links.accept {
+        let met = minion.place.met_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
+        warn!("trust on first use: the first master that answered was believed; its key has the fingerprint {met}");
+        journal.note_fact("trusted_on_first_use", met);
+    }
+    if links.apply && !links.accept && settings.apply.is_none() {
+        return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
+            .hint("Name the states in apply.states, or give --state."));
+    }
+    let (true, Some(wanted)) = (links.apply, settings.apply.as_ref()) else {
+        return Ok(format!("{id} is accepted and connected"));
+    };
+    if let Some(states) = apply::held_before(scene, wanted).filter(|_| !scene.again) {
+        return Ok(format!(
+            "{id} is connected, and {} was applied before{}; --again applies it again",
+            wanted.argument(),
+            held_then(&states)
+        ));
+    }
+    let states = match (service.as_mut(), session.as_mut()) {
+        (Some(service), _) => journal.step("states", patience, |patience| {
+            apply::apply_by(scene, service, wanted, &mut minion, master, connected, patience).map(Did::change)
+        })?,
+        (None, Some(session)) => {
+            log_in(scene, session)?;
+            journal.step("states", patience, |patience| {
+                apply::apply(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
+            })?
+        }
+        // Settings::parse refuses this.
+        (None, None) => return Err(Failure::new(Kind::Bug, "nobody can be asked to run the states")),
+    };
+    Ok(format!("{id} runs {}: {}, {} with changes", wanted.argument(), hold(&states), states.changed))
+}
+
+/// Where each master has an API of its own the first one is spoken to, and must answer.
+pub fn session_with<'a>(settings: &Settings, api: &'a Api) -> Result<Session<'a>, Failure> {
+    if settings.one_api_for_each_master() { Session::at(api, 0) } else { Session::new(api) }
+}
+
+/// A copy of another machine's disk has that one's key pair and memories, and must not use them.
+fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
+    let Scene { settings, root, store, patience, journal, .. } = *scene;
+    let Some(original) = store.is_a_copy() else { return store.note_instance() };
+    if !links.install {
+        return Err(Failure::new(
+            Kind::LocalSystem,
+            format!("this disk is a copy of {original}'s, and this machine has no key pair of its own yet"),
+        )
+        .hint("`heat-salt-bootstrap install` (or `run`) gives it one; an image that brings a key on purpose says so by minion.keep_key."));
+    }
+    if settings.minion.keep_key {
+        info!("this disk is a copy of {original}'s: its key pair stays, since minion.keep_key says so");
+    } else {
+        journal.step("key pair", patience, |patience| {
+            info!("this disk is a copy of {original}'s: this machine gets a key pair of its own");
+            let place = Place::of(root, settings);
+            daemon::stop(settings.minion.start, root, &place, patience)?;
+            keypair::discard(&place).map(Did::change)
+        })?;
+    }
+    store.forget_original()?;
+    store.note_instance()
+}
+
+/// Does the master still accept this minion? A connection that stands proves nothing: Salt keeps it when it deletes the key. salt-api
+/// knows, where the user may ask; else a new connection shows it, which salt-call makes without disturbing the minion.
+fn still_accepted(scene: &Scene, session: Option<&mut Session>, service: Option<&mut Service>) -> Result<bool, Failure> {
+    let Scene { settings, root, journal, patience, .. } = *scene;
+    let place = Place::of(root, settings);
+    let may_ask = settings.accept == Accept::Wheel && settings.api.as_ref().is_some_and(|api| api.password.is_some());
+    journal.step("look", patience, |patience| {
+        if let (true, Some(session)) = (may_ask, session) {
+            let soon = patience.slice(ASKING);
+            let looked = session.log_in(&soon).and_then(|()| keys::inspect(session, &settings.minion.id, place.public_key()?, &soon));
+            match looked {
+                Ok(Judgement::Accepted) => return Ok(Did::nothing(true)),
+                Ok(other) => {
+                    warn!("the key of {} is {other:?} on the master: starting over", settings.minion.id);
+                    return Ok(Did::nothing(false));
+                }
+                Err(failure) if matches!(failure.kind, Kind::KeyRejected | Kind::KeyConflict | Kind::Interrupted) => return Err(failure),
+                Err(failure) => warn!("salt-api cannot be asked whether the key is accepted: {failure}"),
+            }
+        }
+        if service.is_some_and(|service| enroll::is_accepted(scene, service, &place, patience)) {
+            return Ok(Did::nothing(true));
+        }
+        connection::prove(&settings.minion.program, &place, patience).map(Did::nothing)
+    })
+}
+
+/// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.
+fn in_place(scene: &Scene) -> Option<Option<States>> {
+    let Scene { settings, root, store, patience, .. } = *scene;
+    let place = Place::of(root, settings);
+    let master = match &settings.minion.trust {
+        Trust::Given(finger) => Some(finger.clone()),
+        Trust::AskApi | Trust::AskService => Some(place.pinned_master()?),
+        Trust::FirstUse => None,
+    };
+    let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, master.as_ref()).as_bytes())
+        && place.check_master(master.as_ref()).is_ok()
+        && !store.owes_restart()
+        && (!settings.deregister_at_shutdown || unit::in_place(root));
+    let minion = Minion::found(place);
+    if !configured || connection::look(&minion).is_none() {
+        return None;
+    }
+    // What cannot be found out here, the step finds out and tells.
+    packages::present(&settings.install, &settings.minion.program, patience).ok().flatten()?;
+    match &settings.apply {
+        Some(wanted) => apply::held_before(scene, wanted),
+        None => Some(None),
+    }
+}
+
+/// Which master the minion has to meet. If the configuration does not say, salt-api does, over
+/// verified TLS and before the minion starts. `None` only where the configuration wants the first one that answers.
+fn master(scene: &Scene, session: Option<&mut Session>) -> Result<Option<Fingerprint>, Failure> {
+    match (&scene.settings.minion.trust, session) {
+        (Trust::Given(finger), _) => Ok(Some(finger.clone())),
+        (Trust::FirstUse, _) => Ok(None),
+        (Trust::AskApi, Some(session)) => {
+            log_in(scene, session)?;
+            scene.journal.step("master", scene.patience, |patience| {
+                keys::master_fingerprint(session, patience).map(|finger| Did::nothing(Some(finger)))
+            })
+        }
+        // Whoever applies alone has enrolled before.
+        (Trust::AskService, _) => Ok(Place::of(scene.root, scene.settings).pinned_master()),
+        // Settings::parse refuses this.
+        (Trust::AskApi, None) => Err(Failure::new(Kind::Bug, "nobody says which master is the right one")),
+    }
+}
+
+/// Logs in, as a step of its own, unless that was done.
+pub fn log_in(scene: &Scene, session: &mut Session) -> Result<(), Failure> {
+    if session.is_open() {
+        return Ok(());
+    }
+    scene.journal.step("login", scene.patience, |patience| session.log_in(patience).map(Did::nothing))
+}
+
+/// For `install` alone: the minion is there once it has a process.
+fn started(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
+    let up = patience.slice(Duration::from_secs(60)).poll(Duration::from_millis(50), || {
+        minion.check()?;
+        Ok((!minion.pids().is_empty()).then_some(()))
+    })?;
+    up.ok_or_else(|| minion.explain(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))
+}
+
+fn hold(states: &States) -> String {
+    format!("{} of {} states hold", states.total - states.failed, states.total)
+}
+
+/// What changed then has not changed now.
+fn held_then(states: &Option<States>) -> String {
+    states.as_ref().map_or_else(String::new, |states| format!(", {}", hold(states)))
+}

@@ -1,0 +1,254 @@
+//! salt-api: the way there, and what can be seen through it by somebody who is logged in.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+
+use super::board::Chain;
+use super::net;
+use crate::config::settings::{Accept, Api, Settings, Trust};
+use crate::minion::connection;
+use crate::minion::daemon::Minion;
+use crate::minion::keypair;
+use crate::minion::paths::Place;
+use crate::salt::key_state::Judgement;
+use crate::salt::keys;
+use crate::salt::permissions::{may_wheel, summary};
+use crate::salt::public_key::{Fingerprint, PublicKey};
+use crate::salt::session::Session;
+use crate::system::retry::Patience;
+use crate::types::address::Address;
+use crate::types::failure::{Failure, Kind};
+use crate::types::finding::State;
+use crate::types::names::HookPath;
+use crate::types::time;
+
+/// For an answer without any work behind it.
+pub const GREETING: Duration = Duration::from_secs(6);
+/// A hook is answered at once; one that fails is tried again only so long.
+const FIRING: Duration = Duration::from_secs(5);
+/// Certificates and tokens are good for longer than this, and clocks that nobody sets are off by more.
+const MOST_SKEW: u64 = 300;
+/// A tag outside of `heat-salt-bootstrap/`, since the reactor that the project ships hears everything below that.
+const NOBODY_HEARS: (&str, &str) = ("heat-salt-bootstrap-check", "nobody-listens");
+
+/// This machine's clock, in seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs() as i64)
+}
+
+/// Name, port, certificate and clock of the salt-api at one of the URLs.
+pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<()> {
+    let api = settings.api.as_ref()?;
+    let url = api.urls.get(number)?;
+    let address = Address::of_url(url)?;
+    let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
+    net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
+    let greeted = Session::at(api, number).and_then(|session| session.greet(GREETING));
+    let distrusted = greeted.as_ref().is_err_and(|failure| failure.kind == Kind::ApiTls);
+    match chain.found(greeted, |_| format!("{url} shows one that can be trusted")) {
+        Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), now(), Kind::LocalSystem)),
+        None => {
+            // A clock that is wrong makes good certificates bad ones, and the other way round.
+            let said = format!("here it is {}; nobody who can be trusted says what it should be", time::written(now()));
+            if distrusted {
+                chain.put(State::Unknown(said));
+            }
+            None
+        }
+    }
+}
+
+/// How far this machine's clock is from the one that has answered.
+pub fn skew(there: Option<i64>, now: i64, kind: Kind) -> State {
+    let here = time::written(now);
+    let Some(there) = there else {
+        return State::Unknown(format!("here it is {here}; the answer bears no time to compare that with"));
+    };
+    let (span, word) = (now.abs_diff(there), if now < there { "behind" } else { "ahead of" });
+    match span {
+        0..=2 => State::Fine(format!("{here}, as on the master's machine")),
+        3..=MOST_SKEW => State::Fine(format!("{here}, {} {word} the master's machine", time::length(span))),
+        _ => State::Wrong(
+            Failure::new(kind, format!("the clock says {here} and is {} {word} the master's machine", time::length(span)))
+                .hint("Set the one that is wrong, here with `chronyc makestep` or `timedatectl set-ntp true`: certificates and tokens are judged by it."),
+        ),
+    }
+}
+
+/// What can be seen through a session: at one of the URLs, or at the first that answers.
+pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, place: &Place, patience: &Patience) -> Option<()> {
+    let api = settings.api.as_ref()?;
+    let opened = number.map_or_else(|| Session::new(api), |number| Session::at(api, number)).and_then(|mut session| {
+        session.log_in(patience)?;
+        Ok(session)
+    });
+    let mut session = chain.found(opened, |session| format!("{} is let in as {} at {}", api.username, api.eauth, session.url()))?;
+    let ours = place.public_key();
+    let seen = Seen::by(&mut session, settings, ours.as_ref().ok().cloned().flatten(), patience);
+    chain.put(permissions(&session, settings, api, &seen));
+    chain.put(master(settings, place, &seen));
+    chain.put(own_key(settings, place, ours, &seen));
+    if settings.apply.is_some() {
+        let (dir, name) = NOBODY_HEARS;
+        let hook = HookPath::below(dir, name);
+        let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), &patience.slice(FIRING), || None);
+        chain.found(fired, |_| {
+            format!("an event for nobody ({}) was fired; whether a reactor hears the real ones only a run can tell", hook.tag())
+        })?;
+    }
+    Some(())
+}
+
+/// What the master says to this user; `None` for what it was not asked.
+struct Seen {
+    master: Option<Result<Fingerprint, Failure>>,
+    key: Option<Result<Judgement, Failure>>,
+}
+
+impl Seen {
+    /// Asks only what a run would ask, and what the user may ask for all that is known.
+    fn by(session: &mut Session, settings: &Settings, ours: Option<PublicKey>, patience: &Patience) -> Seen {
+        let may = |session: &Session, fun| may_wheel(session.permissions(), fun) == Some(true);
+        let asks = settings.minion.trust == Trust::AskApi || may(session, "key.finger_master");
+        let master = asks.then(|| keys::master_fingerprint(session, patience));
+        let asks = settings.accept == Accept::Wheel || may(session, "key.print") || may(session, "key.finger");
+        let key = asks.then(|| keys::inspect(session, &settings.minion.id, ours, patience));
+        Seen { master, key }
+    }
+}
+
+fn refused<T>(asked: Option<&Result<T, Failure>>) -> Option<&Failure> {
+    asked.and_then(|answer| answer.as_ref().err()).filter(|failure| failure.kind == Kind::PermissionRefused)
+}
+
+/// What the user lacks, all at once: nobody likes to restart a master three times.
+fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -> State {
+    let (user, eauth, has) = (&api.username, &api.eauth, session.permissions());
+    let (wheel, asks) = (settings.accept == Accept::Wheel, settings.minion.trust == Trust::AskApi);
+    let master = refused(seen.master.as_ref()).filter(|_| asks);
+    let key = refused(seen.key.as_ref()).filter(|_| wheel);
+    // Not the user's fault: salt-api does not serve wheel at all.
+    if let Some(failure) = master.into_iter().chain(key).find(|failure| !failure.facts.contains_key("permission")) {
+        return State::Wrong(failure.clone());
+    }
+    let says = |fun| may_wheel(has, fun);
+    // What the login says of permissions may be incomplete (groups). It is believed where it knows what was seen to be so.
+    let sees = says("key.print") == Some(true) || says("key.finger") == Some(true);
+    let blind = says("key.print") == Some(false) && says("key.finger") == Some(false);
+    let knows = if key.is_some() { blind } else { sees };
+    let changes = [("key.accept", wheel), ("key.delete", wheel && settings.deregister_at_shutdown)];
+    let changes: Vec<&str> = changes.into_iter().filter(|(_, needed)| *needed).map(|(fun, _)| fun).collect();
+    let mut lacks: Vec<&str> = changes.iter().copied().filter(|fun| knows && says(fun) == Some(false)).collect();
+    lacks.extend(key.map(|_| "key.print"));
+    lacks.extend(master.map(|_| "key.finger_master"));
+    if !lacks.is_empty() {
+        let lacks = lacks.join(", ");
+        return State::Wrong(
+            Failure::new(Kind::PermissionRefused, format!("user {user:?} may not call {lacks}; the login names {}", summary(has))).hint(
+                format!(
+                    "Give the user '@wheel': [{lacks}] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master. \
+                     Without key.finger_master it goes if minion.master_finger is given, without all of them by the enrolment service (accept \"enroll\")."
+                ),
+            ),
+        );
+    }
+    let unsure: Vec<&str> = changes.into_iter().filter(|fun| says(fun) != Some(true)).collect();
+    let has = summary(has);
+    match (wheel, asks) {
+        (true, _) if unsure.is_empty() => State::Fine(format!("{user} has what accept \"wheel\" needs: {has}")),
+        (true, _) => {
+            State::Unknown(format!("whether {user} may call {} shows only when it is called; the login names {has}", unsure.join(" and ")))
+        }
+        (false, true) => State::Fine(format!("{user} may ask for the master's fingerprint, and needs nothing else; the login names {has}")),
+        (false, false) => State::Fine(format!("{user} needs none; the login names {has}")),
+    }
+}
+
+fn master(settings: &Settings, place: &Place, seen: &Seen) -> State {
+    let told = seen.master.as_ref().and_then(|asked| asked.as_ref().ok());
+    let expected = match &settings.minion.trust {
+        Trust::FirstUse => {
+            return State::Fine(match place.met_master() {
+                Some(met) => format!("{}, met before and believed at first sight", met.as_str()),
+                None => "whoever answers first is believed, as the configuration has it".to_owned(),
+            });
+        }
+        Trust::Given(finger) => finger,
+        // That one says it of itself when it is asked for more.
+        Trust::AskService => return State::Unknown("the enrolment service says it to whoever enrolls".to_owned()),
+        Trust::AskApi => match (told, seen.master.as_ref().and_then(|asked| asked.as_ref().err())) {
+            (Some(told), _) => told,
+            (None, Some(failure)) if failure.kind != Kind::PermissionRefused => return State::Wrong(failure.clone()),
+            (None, _) => return State::Unknown("not shown to this user".to_owned()),
+        },
+    };
+    if let Some(told) = told.filter(|told| *told != expected) {
+        return State::Wrong(
+            Failure::new(
+                Kind::MasterUntrusted,
+                format!(
+                    "salt-api says that the master's key has the fingerprint {}, the configuration expects {}",
+                    told.as_str(),
+                    expected.as_str()
+                ),
+            )
+            .hint("Compare both with `salt-key -F master` on the master, and correct minion.master_finger or minion.master_public_key."),
+        );
+    }
+    if let Err(failure) = place.check_master(Some(expected)) {
+        return State::Wrong(failure);
+    }
+    let expected = expected.as_str();
+    match (told.is_some(), place.met_master().is_some()) {
+        (true, true) => State::Fine(format!("{expected}, by salt-api, and the minion has met it")),
+        (true, false) => State::Fine(format!("{expected}, by salt-api")),
+        (false, true) => State::Fine(format!("{expected}, by the configuration, and the minion has met it")),
+        (false, false) => {
+            State::Unknown(format!("{expected}, by the configuration; whether it is right shows when the minion meets the master"))
+        }
+    }
+}
+
+fn own_key(settings: &Settings, place: &Place, ours: Result<Option<PublicKey>, Failure>, seen: &Seen) -> State {
+    let ours = match ours.and_then(|ours| keypair::load(place).map(|_| ours)) {
+        Ok(ours) => ours,
+        Err(failure) => return State::Wrong(failure),
+    };
+    let id = &settings.minion.id;
+    let own = ours.as_ref().map_or_else(|| "this machine has none yet".to_owned(), |key| key.fingerprint().as_str().to_owned());
+    match &seen.key {
+        Some(Ok(Judgement::Accepted)) => State::Fine(format!("{own}, accepted on the master")),
+        Some(Ok(Judgement::Pending)) if settings.accept == Accept::Nobody => {
+            State::Unknown(format!("{own}, waits on the master until somebody accepts it"))
+        }
+        Some(Ok(Judgement::Pending)) => State::Fine(format!("{own}, waits on the master, and run gets it accepted")),
+        Some(Ok(_)) => State::Fine(format!("{own}; the master knows none of {id}")),
+        Some(Err(failure)) if failure.kind == Kind::PermissionRefused => {
+            State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user"))
+        }
+        Some(Err(failure)) => State::Wrong(failure.clone()),
+        None if connection::look(&Minion::found(place.clone())).is_some() => {
+            State::Fine(format!("{own}, accepted, since the minion is connected"))
+        }
+        None => State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user (`salt-key -f {id}` there)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_judged_by_its_distance() {
+        let date = "Mon, 23 Nov 2026 22:46:39 GMT";
+        let there = time::http_date(date).unwrap();
+        for (here, says) in [(there + 1, "as on the master's"), (there + 200, "3 min ahead of"), (there - 30, "30 s behind")] {
+            assert!(matches!(skew(Some(there), here, Kind::LocalSystem), State::Fine(said) if said.contains(says)), "{says}");
+        }
+        assert!(
+            matches!(skew(Some(there), there - 86_400, Kind::LocalSystem), State::Wrong(failure) if failure.message.contains("24 h behind"))
+        );
+        assert!(matches!(skew(None, there, Kind::LocalSystem), State::Unknown(_)));
+    }
+}

@@ -1,0 +1,157 @@
+//! The lines of `check`'s table and who looks at them: chains of looks, each in a thread of its own, all with the same end.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use crate::system::interrupt::Interrupt;
+use crate::system::retry::Patience;
+use crate::types::deadline::Deadline;
+use crate::types::failure::Failure;
+use crate::types::finding::{Finding, State};
+
+/// The looks end by then by themselves, and log out.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Those that did not, since a name server does not answer, say, are not waited for. A person was promised 20 s.
+const END: Duration = Duration::from_secs(18);
+
+/// The table that is being filled.
+pub struct Board {
+    whats: Vec<String>,
+    states: Vec<Option<State>>,
+    sender: Sender<(usize, State)>,
+    heard: Receiver<(usize, State)>,
+    patience: Patience,
+    end: Deadline,
+}
+
+/// Looks that follow from each other: they fill lines that follow each other.
+pub struct Chain {
+    whats: Vec<String>,
+    first: usize,
+    next: usize,
+    broken: Option<usize>,
+    sender: Sender<(usize, State)>,
+}
+
+impl Board {
+    /// An empty one. Its time runs from now on.
+    pub fn new() -> Board {
+        let (sender, heard) = mpsc::channel();
+        let patience = Patience::until(Deadline::after(PATIENCE), Interrupt::default());
+        Board { whats: Vec::new(), states: Vec::new(), sender, heard, patience, end: Deadline::after(END) }
+    }
+
+    /// A line that is known already.
+    pub fn note(&mut self, what: &str, state: State) {
+        self.whats.push(what.to_owned());
+        self.states.push(Some(state));
+    }
+
+    /// Lines that are going to be filled by these looks, which begin at once. Lines that they leave were not looked at.
+    pub fn look(&mut self, whats: Vec<String>, looks: impl FnOnce(&mut Chain, &Patience) -> Option<()> + Send + 'static) {
+        let mut chain = Chain { whats: whats.clone(), first: self.whats.len(), next: 0, broken: None, sender: self.sender.clone() };
+        self.states.extend(whats.iter().map(|_| None));
+        self.whats.extend(whats);
+        let patience = self.patience.clone();
+        // Where no thread can be started the chain is dropped, and its lines say that nobody looked.
+        let _ = thread::Builder::new().name("look".into()).spawn(move || looks(&mut chain, &patience));
+    }
+
+    /// Waits for all looks, or to the end.
+    pub fn findings(self) -> Vec<Finding> {
+        let Board { whats, mut states, sender, heard, end, .. } = self;
+        drop(sender);
+        while let Ok((row, state)) = heard.recv_timeout(end.remaining()) {
+            states[row] = Some(state);
+        }
+        whats.into_iter().zip(states).map(|(what, state)| Finding { what, state: state.unwrap_or(State::Late) }).collect()
+    }
+}
+
+impl Chain {
+    /// Fills the next line. The rest can be looked at all the same.
+    pub fn put(&mut self, state: State) -> Option<()> {
+        if matches!(state, State::Wrong(_)) {
+            self.broken = Some(self.next);
+        }
+        // Nobody listens any more once the time is up.
+        let _ = self.sender.send((self.first + self.next, state));
+        self.next += 1;
+        Some(())
+    }
+
+    /// Fills the next line by what a look brought. Without that the rest cannot be looked at: `None`.
+    pub fn found<T>(&mut self, looked: Result<T, Failure>, said: impl FnOnce(&T) -> String) -> Option<T> {
+        match looked {
+            Ok(found) => {
+                self.put(State::Fine(said(&found)));
+                Some(found)
+            }
+            Err(failure) => {
+                self.put(State::Wrong(failure));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let before = self.broken.and_then(|broken| self.whats.get(broken));
+        let why = before.map_or_else(|| "nobody could look".to_owned(), |before| format!("not looked at: it takes the {before}"));
+        while self.next < self.whats.len() {
+            self.put(State::Unknown(why.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::failure::Kind;
+
+    fn whats(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn lines_stand_in_the_order_in_which_they_were_announced() {
+        let mut board = Board::new();
+        board.note("first", State::Fine("a".into()));
+        board.look(whats(&["second", "third"]), |chain, _| {
+            thread::sleep(Duration::from_millis(30));
+            chain.put(State::Fine("b".into()))?;
+            chain.put(State::Fine("c".into()))
+        });
+        board.look(whats(&["fourth"]), |chain, _| chain.put(State::Fine("d".into())));
+        let said: Vec<String> = board.findings().into_iter().map(|one| format!("{} {:?}", one.what, one.state)).collect();
+        assert_eq!(said, [r#"first Fine("a")"#, r#"second Fine("b")"#, r#"third Fine("c")"#, r#"fourth Fine("d")"#]);
+    }
+
+    #[test]
+    fn what_follows_from_something_wrong_is_not_looked_at() {
+        let mut board = Board::new();
+        board.look(whats(&["name", "port", "login"]), |chain, _| {
+            chain.put(State::Fine("known".into()))?;
+            chain.found(Err::<(), _>(Failure::new(Kind::ApiUnreachable, "closed")), |()| "open".into())?;
+            panic!("the rest depends on it");
+        });
+        let findings = board.findings();
+        assert!(matches!(findings[1].state, State::Wrong(_)));
+        assert_eq!(findings[2].state, State::Unknown("not looked at: it takes the port".into()));
+    }
+
+    #[test]
+    fn whoever_does_not_end_is_not_waited_for() {
+        let mut board = Board::new();
+        board.end = Deadline::after(Duration::from_millis(50));
+        board.look(whats(&["slow", "after"]), |chain, _| {
+            thread::sleep(Duration::from_secs(60));
+            chain.put(State::Fine("too late".into()))
+        });
+        board.look(whats(&["quick"]), |chain, _| chain.put(State::Fine("here".into())));
+        let states: Vec<State> = board.findings().into_iter().map(|one| one.state).collect();
+        assert_eq!(states, [State::Late, State::Late, State::Fine("here".into())]);
+    }
+}

@@ -1,0 +1,170 @@
+//! `check`: looks at everything that a run depends on, says what is wrong and how to mend it, and changes nothing.
+//!
+//! The table follows a run: configuration, program, salt-api and what it says of this user, master and key, the way to the master,
+//! the minion, Heat. Its lines are looked at by several chains at once (`board`), so that one peer that hangs hides nothing else.
+
+mod api;
+mod board;
+mod here;
+mod net;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::board::Board;
+use super::args::Common;
+use super::output;
+use super::run::print;
+use crate::bootstrap::state::Store;
+use crate::config::load;
+use crate::config::settings::{Settings, Signal};
+use crate::heat::client;
+use crate::heat::handle_age;
+use crate::minion::paths::Place;
+use crate::system::files::Root;
+use crate::system::retry::Patience;
+use crate::types::failure::Failure;
+use crate::types::finding::{Finding, State, exit_code};
+
+/// Long enough for Keystone and Heat to answer; what fails is not worth trying for longer while a person waits.
+const HEAT: Duration = Duration::from_secs(8);
+
+/// Looks at everything, whatever it finds first; returns the exit code of the first thing that is wrong.
+pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
+    let mut board = Board::new();
+    let found = load::find(root, common.config.as_deref(), &common.settings.overrides());
+    found.warn_of_open_files();
+    let mut spare = false;
+    let mut serves = Duration::ZERO;
+    let signal = found.signal();
+    match found.settings() {
+        Err(failure) => board.note("configuration", State::Wrong(failure)),
+        Ok(settings) => {
+            board.note("configuration", State::Fine(format!("can be used, for the minion {}", settings.minion.id)));
+            serves = settings.deadline;
+            spare = look_by(Arc::new(settings), root, &mut board);
+        }
+    }
+    if let Some(signal) = signal {
+        board.look(vec!["heat".into()], move |chain, patience| chain.put(told(&signal, serves, patience)));
+    }
+    let mut findings = board.findings();
+    if spare {
+        excuse(&mut findings);
+    }
+    print(&if as_json { format!("{:#}\n", output::findings_json(&findings)) } else { output::findings(&findings) });
+    exit_code(&findings)
+}
+
+/// Looks at all that the settings name. Says whether one salt-api may stand in for another.
+fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
+    let place = Arc::new(Place::of(root, &settings));
+    {
+        let (settings, root) = (Arc::clone(&settings), root.clone());
+        let whats = ["program", "package source", "package locks"].map(str::to_owned).to_vec();
+        board.look(whats, move |chain, patience| here::packages(chain, &settings, &root, patience));
+    }
+    let spare = match &settings.enroll {
+        Some(enroll) => {
+            enrolment(&settings, &enroll.urls, &place, root, board);
+            enroll.urls.len() > 1 && !settings.one_service_for_each_master()
+        }
+        None => salt_api(&settings, &place, board),
+    };
+    let several = settings.minion.masters.len() > 1;
+    for (number, master) in settings.minion.masters.iter().enumerate() {
+        let suffix = suffix(several, master);
+        let ports = [("master port", place.master_port), ("publish port", place.publish_port)];
+        let whats = [format!("master name{suffix}")].into_iter().chain(ports.map(|(what, port)| format!("{what} {port}{suffix}")));
+        let (settings, ports) = (Arc::clone(&settings), ports.map(|(_, port)| port));
+        board.look(whats.collect(), move |chain, _| net::master(chain, &settings.minion.masters[number], ports));
+    }
+    board.look(vec!["minion".into()], move |chain, _| here::minion(chain, &place));
+    spare
+}
+
+fn salt_api(settings: &Arc<Settings>, place: &Arc<Place>, board: &mut Board) -> bool {
+    let urls = settings.api.as_ref().map_or(0, |api| api.urls.len());
+    let each = settings.one_api_for_each_master();
+    let hooks = settings.apply.is_some();
+    let way = |suffix: &str| ["salt-api name", "salt-api port", "certificate", "clock"].map(|what| format!("{what}{suffix}"));
+    let inside = |suffix: &str| {
+        let whats = ["login", "permissions", "master's key", "own key"].into_iter().chain(hooks.then_some("hook"));
+        whats.map(|what| format!("{what}{suffix}")).collect::<Vec<_>>()
+    };
+    for (number, url) in settings.api.iter().flat_map(|api| &api.urls).enumerate() {
+        let suffix = suffix(urls > 1, url);
+        let alone = urls == 1 || each;
+        let whats = way(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
+        let (settings, place) = (Arc::clone(settings), Arc::clone(place));
+        board.look(whats.collect(), move |chain, patience| {
+            api::reached(chain, &settings, number)?;
+            if alone { api::inside(chain, &settings, Some(number), &place, patience) } else { Some(()) }
+        });
+    }
+    let spare = urls > 1 && !each;
+    if spare {
+        let (settings, place) = (Arc::clone(settings), Arc::clone(place));
+        board.look(inside(""), move |chain, patience| api::inside(chain, &settings, None, &place, patience));
+    }
+    spare
+}
+
+fn enrolment(settings: &Arc<Settings>, urls: &[String], place: &Arc<Place>, root: &Root, board: &mut Board) {
+    for (number, url) in urls.iter().enumerate() {
+        let suffix = suffix(urls.len() > 1, url);
+        let whats = ["service name", "service port", "certificate", "clock", "token"].map(|what| format!("{what}{suffix}"));
+        let (settings, place, store) = (Arc::clone(settings), Arc::clone(place), Store::below(root));
+        board.look(whats.to_vec(), move |chain, patience| service::look(chain, &settings, number, &place, &store, patience));
+    }
+}
+
+/// Of several URLs one is enough: where a login succeeds, or a token is good, the others that are wrong fail no run.
+fn excuse(findings: &mut [Finding]) {
+    let is_in = |one: &Finding| one.what == "login" || one.what.starts_with("token ");
+    if !findings.iter().any(|one| is_in(one) && matches!(one.state, State::Fine(_))) {
+        return;
+    }
+    for one in findings {
+        let of_a_url = ["salt-api name ", "salt-api port ", "service name ", "service port ", "certificate "]
+            .iter()
+            .any(|what| one.what.starts_with(what));
+        if let (true, State::Wrong(failure)) = (of_a_url, &one.state) {
+            one.state = State::Unknown(format!("{failure}; another URL is taken meanwhile"));
+        }
+    }
+}
+
+fn suffix(several: bool, of: &str) -> String {
+    if several { format!(" ({})", of.trim_start_matches("https://")) } else { String::new() }
+}
+
+/// Heat is asked, and not told: it counts nothing of this.
+fn told(signal: &Signal, serves: Duration, patience: &Patience) -> State {
+    let aged = handle_age::said(&signal.handle.way, api::now(), serves.as_secs());
+    let and = |text: String| aged.as_ref().map_or_else(|| text.clone(), |aged| format!("{text}; {aged}"));
+    match client::probe(signal, &patience.slice(HEAT)) {
+        Ok(said) => State::Fine(and(said)),
+        Err(failure) => State::Wrong(Failure { message: and(failure.message), ..failure }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::failure::Kind;
+
+    #[test]
+    fn a_url_that_does_not_answer_is_excused_by_a_login_at_another() {
+        let of = |what: &str, state| Finding { what: what.into(), state };
+        let wrong = || State::Wrong(Failure::new(Kind::ApiUnreachable, "closed"));
+        let mut findings = vec![of("salt-api port (a:8000)", wrong()), of("login", wrong()), of("heat", wrong())];
+        excuse(&mut findings);
+        assert_eq!(findings[0].state, wrong());
+        findings[1].state = State::Fine("in".into());
+        excuse(&mut findings);
+        assert_eq!(findings[0].state, State::Unknown("api-unreachable: closed; another URL is taken meanwhile".into()));
+        assert_eq!(findings[2].state, wrong());
+    }
+}

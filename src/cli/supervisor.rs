@@ -1,0 +1,143 @@
+//! One thread works, this one watches: for the end, a panic, a signal, the deadline. Whatever
+//! comes first, there is a result to report.
+
+use std::panic;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::bootstrap::journal::Journal;
+use crate::system::command::KILLED_BY;
+use crate::system::interrupt::Interrupt;
+use crate::system::retry::Patience;
+use crate::types::deadline::Deadline;
+use crate::types::failure::{Failure, Kind};
+
+/// What the watcher hears.
+enum Event {
+    Ended(Result<String, Failure>),
+    Panicked(String),
+    Signal,
+}
+
+/// So long the worker may take to end by itself once it was told to: it logs out, and it knows best
+/// what it was doing.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// So long after one process of a group the others have heard a signal too.
+const BOTH: Duration = Duration::from_millis(100);
+
+/// Runs `work` with patience until `deadline` and returns its result, or one in its place.
+pub fn watch_over(
+    journal: &Journal,
+    deadline: Deadline,
+    work: impl FnOnce(&Patience) -> Result<String, Failure> + Send + 'static,
+) -> Result<String, Failure> {
+    let (events, heard) = mpsc::channel();
+    let signal = events.clone();
+    let interrupt = Interrupt::on_signals(move |_| {
+        // Nobody listens any more once the result is there.
+        let _ = signal.send(Event::Signal);
+    })
+    .map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot listen to signals: {error}")))?;
+    let patience = Patience::until(deadline, interrupt.clone());
+    tell_of_panics(events.clone());
+    thread::Builder::new()
+        .name("work".into())
+        .spawn(move || {
+            let result = work(&patience);
+            let _ = events.send(Event::Ended(result));
+        })
+        .map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot start a thread: {error}")))?;
+    // Whoever presses Ctrl-C is heard twice: here, and by the guardian that passes it on.
+    let mut warned = false;
+    let mut until = Deadline::after(deadline.remaining() + GRACE);
+    loop {
+        match heard.recv_timeout(until.remaining()) {
+            Ok(Event::Ended(result)) => return result.map_err(|failure| told_apart(failure, journal, &interrupt)),
+            Ok(Event::Panicked(said)) => return Err(Failure::new(Kind::Bug, format!("panicked {said}"))),
+            Ok(Event::Signal) => {
+                if !warned {
+                    warn!("told to stop: ending");
+                }
+                warned = true;
+                until = until.slice(GRACE);
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(overdue(journal, &interrupt)),
+        }
+    }
+}
+
+/// A signal for the whole process group may end a command as well, in the moment in which that is started, and its end may be seen
+/// first. Then nothing is wrong with the command.
+fn told_apart(failure: Failure, journal: &Journal, interrupt: &Interrupt) -> Failure {
+    if failure.facts.contains_key(KILLED_BY) && interrupt.sleep(BOTH).is_some() { overdue(journal, interrupt) } else { failure }
+}
+
+fn overdue(journal: &Journal, interrupt: &Interrupt) -> Failure {
+    let step = journal.current_step().unwrap_or_else(|| "the work".into());
+    match interrupt.raised() {
+        Some(signal) => Failure::new(Kind::Interrupted, format!("told to stop by {signal} during {step}")),
+        None => Failure::new(Kind::OutOfTime, format!("the deadline passed during {step}")),
+    }
+}
+
+/// A panic ends the process (panic = abort), so the thread in which it happens stops here and lets
+/// the watcher report it first.
+fn tell_of_panics(events: Sender<Event>) {
+    panic::set_hook(Box::new(move |panicked| {
+        let payload = panicked.payload();
+        let said = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let at = panicked.location().map(|place| format!("at {}:{}", place.file(), place.line())).unwrap_or_default();
+        let main = thread::current().name() == Some("main");
+        if events.send(Event::Panicked(format!("{at}: {said}"))).is_err() || main {
+            eprintln!("heat-salt-bootstrap panicked {at}: {said}");
+            std::process::exit(i32::from(Kind::Bug.code()));
+        }
+        loop {
+            thread::park();
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Signals belong to the whole process, so all of it is one test. Panics have a process of their
+    // own in tests/panic.rs: the thread that panicked never leaves the hook, which libtest wants back.
+    #[test]
+    fn whatever_happens_there_is_a_result() {
+        let journal = Journal::begin("run", "web-1");
+        let soon = || Deadline::after(Duration::from_secs(30));
+        assert_eq!(watch_over(&journal, soon(), |_| Ok("fine".into())), Ok("fine".into()));
+
+        // A worker that hears nothing any more, as one stuck in a system call.
+        let stuck = watch_over(&journal, Deadline::after(Duration::ZERO), |_| {
+            loop {
+                thread::park();
+            }
+        });
+        assert_eq!(stuck.unwrap_err().kind, Kind::OutOfTime);
+
+        let killed = || Failure::new(Kind::LocalSystem, "`x` was killed by signal 15").fact(KILLED_BY, "15");
+        assert_eq!(watch_over(&journal, soon(), move |_| Err(killed())), Err(killed()));
+        let both = watch_over(&journal, soon(), move |_| {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+            Err(killed())
+        });
+        assert_eq!(both.unwrap_err().kind, Kind::Interrupted);
+
+        let told = watch_over(&journal, soon(), |patience| {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+            patience.pause(Duration::from_secs(60)).map(|()| String::new())
+        });
+        assert_eq!(told.unwrap_err().kind, Kind::Interrupted);
+    }
+}

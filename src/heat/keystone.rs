@@ -1,0 +1,45 @@
+//! Keystone v3 on the wire: a token by password, and where the catalog has a service
+//! (<https://docs.openstack.org/api-ref/identity/v3/>, "Password authentication with scoped authorization").
+
+use serde_json::{Value, json};
+
+use super::handle::Keystone;
+use crate::types::secret::Secret;
+
+/// The body of `POST /v3/auth/tokens`.
+pub fn token_body(login: &Keystone) -> Secret {
+    let user = json!({"id": login.user_id, "password": login.password.expose()});
+    let identity = json!({"methods": ["password"], "password": {"user": user}});
+    Secret::new(json!({"auth": {"identity": identity, "scope": {"project": {"id": login.project_id}}}}).to_string())
+}
+
+/// The public URL of a service in the answer's catalog, without a slash at its end.
+pub fn endpoint(answer: &[u8], service: &str, region: Option<&str>) -> Option<String> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let services = answer["token"]["catalog"].as_array()?;
+    let endpoints = services.iter().filter(|entry| entry["type"] == service).filter_map(|entry| entry["endpoints"].as_array()).flatten();
+    let fits = |endpoint: &&Value| endpoint["interface"] == "public" && region.is_none_or(|region| endpoint["region"] == region);
+    endpoints.into_iter().find(fits)?["url"].as_str().map(|url| url.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_endpoint_of_the_region_is_found() {
+        let endpoints = json!([
+            {"interface": "internal", "region": "One", "url": "http://internal"},
+            {"interface": "public", "region": "Two", "url": "http://two"},
+            {"interface": "public", "region": "One", "url": "http://one/v1/p/"}]);
+        let answer = json!({"token": {"catalog": [{"type": "image", "endpoints": []}, {"type": "orchestration", "endpoints": endpoints}]}})
+            .to_string();
+        let found = |region| endpoint(answer.as_bytes(), "orchestration", region);
+        assert_eq!(found(Some("One")).as_deref(), Some("http://one/v1/p"));
+        assert_eq!(found(None).as_deref(), Some("http://two"));
+        assert_eq!(found(Some("Three")), None);
+        for nonsense in [&b""[..], b"[]", b"{\"token\": 1}"] {
+            assert_eq!(endpoint(nonsense, "orchestration", None), None);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The minion's key pair: made before the minion starts, so that its key can be accepted before it first calls; and what it
+//! signs, which only this machine can.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
+
+use super::daemon::{self, Minion};
+use super::paths::Place;
+use crate::salt::public_key::PublicKey;
+use crate::system::command::{self, Running};
+use crate::system::files;
+use crate::system::retry::Patience;
+use crate::types::failure::{Failure, Kind};
+use crate::types::secret::Secret;
+
+const MOST_BYTES: u64 = 64 * 1024;
+/// 2,048 bits take 0.05 to 0.5 s.
+const MAKING: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the minion has made one.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// The pair, as far as it is needed here.
+pub struct KeyPair {
+    /// The half that the master gets.
+    pub public: PublicKey,
+    private: RsaKeyPair,
+}
+
+/// A pair that is being made.
+pub struct Making {
+    openssl: String,
+    running: Running,
+}
+
+/// Begins to make the pair by openssl(1) where the minion has none, and does not wait for it. `None` where there is one, and where that
+/// cannot be done (no openssl, a minion of another user): then the minion makes its own at its first start, as always.
+///
+/// Of the ways there are, openssl is the one whose random numbers and primes the machine trusts already: 0.1 s and no bytes here,
+/// against 1.5 s of `salt-key --gen-keys` and some 200 kB of a crate.
+pub fn begin(place: &Place) -> Result<Option<Making>, Failure> {
+    // The minion writes them itself if it runs, and one writer is enough. A public half alone counts for nothing, with Salt too.
+    if private_of(place).exists() || daemon::running(place).is_some() || !place.as_root {
+        return Ok(None);
+    }
+    let Some(openssl) = command::find("openssl").map(|path| path.display().to_string()) else {
+        debug!("there is no openssl: the minion makes its own key pair");
+        return Ok(None);
+    };
+    let running = command::start(&[&openssl, "genrsa", &place.key_bits.to_string()])?;
+    Ok(Some(Making { openssl, running }))
+}
+
+impl Making {
+    /// Waits for the pair and puts it in place. Says whether that worked; if not, the minion makes its own.
+    pub fn finish(self, place: &Place, patience: &Patience) -> Result<bool, Failure> {
+        let patience = patience.slice(MAKING);
+        let made = match self.running.finish(&patience) {
+            Ok(made) if made.success() => made,
+            Ok(made) => {
+                warn!("openssl made no key pair ({}): the minion makes its own", made.status);
+                return Ok(false);
+            }
+            // One that waits for random numbers, say. The minion has another way to get them.
+            Err(failure) if failure.kind == Kind::LocalSystem => {
+                warn!("{}: the minion makes its own key pair", failure.message);
+                return Ok(false);
+            }
+            Err(failure) => return Err(failure),
+        };
+        files::ensure_dir(&place.pki_dir, 0o700)?;
+        let made = Secret::new(made.stdout);
+        // The private half gets its name last: whoever finds it finds both.
+        let unnamed = place.pki_dir.join("minion.pem.new");
+        files::write(&unnamed, made.expose().as_bytes(), 0o400)?;
+        let named = public_half(&self.openssl, &unnamed, &patience)?.filter(|half| is_of(half, &made));
+        // A package that starts the minion, or a person, may have been faster.
+        let other = private_of(place).exists() || daemon::running(place).is_some();
+        let Some(half) = named.filter(|_| !other) else {
+            if other {
+                info!("the minion has made its key pair meanwhile: that one counts");
+            } else {
+                warn!("openssl gave no public key that fits: the minion makes its own key pair");
+            }
+            files::remove(&unnamed)?;
+            return Ok(false);
+        };
+        files::write(&place.pki_dir.join("minion.pub"), half.as_bytes(), 0o644)?;
+        files::rename(&unnamed, &private_of(place))?;
+        Ok(true)
+    }
+}
+
+/// The public half of a private key in a file, as openssl writes it; `None` if it does not.
+fn public_half(openssl: &str, private: &Path, patience: &Patience) -> Result<Option<String>, Failure> {
+    match command::run(&[openssl, "rsa", "-in", &private.display().to_string(), "-pubout"], patience) {
+        Ok(half) => Ok(Some(half.stdout).filter(|text| half.status.success() && PublicKey::parse(text).is_ok())),
+        Err(failure) if failure.kind == Kind::LocalSystem => {
+            warn!("{}", failure.message);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Do the two halves belong together?
+fn is_of(public: &str, private: &Secret) -> bool {
+    let Some(Ok(private)) = read_private(private.expose()) else { return false };
+    PublicKey::parse(public).is_ok_and(|public| public.holds(private.public().as_ref()))
+}
+
+/// Can they belong together, as far as it can be told? A private key of a size that is not read here may be that of any public one.
+fn may_be_of(public: &str, private: &Secret) -> bool {
+    match read_private(private.expose()) {
+        Some(Err(_)) => PublicKey::parse(public).is_ok(),
+        _ => is_of(public, private),
+    }
+}
+
+fn private_of(place: &Place) -> PathBuf {
+    place.pki_dir.join("minion.pem")
+}
+
+/// Salt ends at half a pair, every time (`salt/crypt.py`, InvalidKeyError), and a machine that loses its power in the minion's first
+/// seconds has one. Half a private key is of no use to anybody: it is set aside, and the minion makes another. A public half that is
+/// missing, or another's, is made from the private one, if openssl is there: the minion shows the one and signs with the other.
+pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
+    let (private, public) = (private_of(place), place.pki_dir.join("minion.pub"));
+    let Ok(Some(bytes)) = files::read_if_there(&private, MOST_BYTES) else { return Ok(()) };
+    let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
+    if read_private(text.expose()).is_none() {
+        let aside = place.pki_dir.join("minion.pem.half");
+        warn!(
+            "{} is half a key, as a loss of power leaves it: it is {} now, and the minion makes another",
+            private.display(),
+            aside.display()
+        );
+        files::rename(&private, &aside)?;
+        return files::remove(&public);
+    }
+    let there = files::read_text(&public, MOST_BYTES).unwrap_or_default();
+    if may_be_of(&there, &text) {
+        return Ok(());
+    }
+    let Some(openssl) = command::find("openssl") else {
+        warn!("{} is not the public half of {}, and there is no openssl to mend it", public.display(), private.display());
+        return Ok(());
+    };
+    if let Some(half) = public_half(&openssl.display().to_string(), &private, &patience.slice(MAKING))? {
+        warn!("{} was not the public half of {}: it is made anew", public.display(), private.display());
+        files::write(&public, half.as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
+/// Removes the pair: it is another machine's. The minion, which must not run, makes another.
+pub fn discard(place: &Place) -> Result<(), Failure> {
+    files::remove(&private_of(place))?;
+    files::remove(&place.pki_dir.join("minion.pub"))
+}
+
+/// The pair that lies there; `None` while there is none, or half of one.
+pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
+    let Some(public) = place.public_key()? else { return Ok(None) };
+    let path = private_of(place);
+    let text = match files::read_if_there(&path, MOST_BYTES) {
+        Ok(Some(bytes)) => Secret::new(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(files::cannot("read", &path, &error)),
+    };
+    let Some(private) = read_private(text.expose()) else { return Ok(None) };
+    let private = private.map_err(|why| {
+        Failure::new(Kind::LocalSystem, format!("{} cannot be used: {why}", path.display()))
+            .hint("It has to be an RSA key of 2,048 to 4,096 bits without a passphrase. Remove minion.pem and minion.pub while the minion is stopped, and run again.")
+    })?;
+    if !public.holds(private.public().as_ref()) {
+        return Err(Failure::new(Kind::LocalSystem, format!("minion.pub is not the public half of {}", path.display()))
+            .hint("Remove minion.pub while the minion is stopped, and run again: it is made from the private half."));
+    }
+    Ok(Some(KeyPair { public, private }))
+}
+
+/// The pair that this minion signs with, once it is there.
+pub fn own(place: &Place) -> Result<KeyPair, Failure> {
+    load(place)?.ok_or_else(|| Failure::new(Kind::KeyNotSeen, format!("there is no key pair of the minion in {}", place.pki_dir.display())))
+}
+
+/// Waits for the pair that the minion makes itself at its first start.
+pub fn wait(minion: &mut Minion, patience: &Patience) -> Result<KeyPair, Failure> {
+    let missing = format!("salt-minion has made no key pair in {} yet", minion.place.pki_dir.display());
+    let found = patience.poll_aloud(EVERY, &missing, || {
+        minion.check()?;
+        load(&minion.place)
+    })?;
+    found.ok_or_else(|| {
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.place.pki_dir.display())))
+    })
+}
+
+/// Reads a private key in PEM form, as openssl and both lines of Salt write it: PKCS #1 or PKCS #8. `None` for half a text.
+fn read_private(pem: &str) -> Option<Result<RsaKeyPair, String>> {
+    let lines: Vec<&str> = pem.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let [first, body @ .., last] = lines.as_slice() else { return None };
+    if !last.starts_with("-----END ") {
+        return None;
+    }
+    let der = match STANDARD.decode(Zeroizing::new(body.concat()).as_bytes()) {
+        Ok(der) => Zeroizing::new(der),
+        Err(_) => return Some(Err("its body is not Base64; it may be protected by a passphrase".into())),
+    };
+    let read = match *first {
+        "-----BEGIN RSA PRIVATE KEY-----" => RsaKeyPair::from_der(&der),
+        "-----BEGIN PRIVATE KEY-----" => RsaKeyPair::from_pkcs8(&der),
+        other => return Some(Err(format!("it begins with {other:?}"))),
+    };
+    Some(read.map_err(|rejected| rejected.to_string()))
+}
+
+impl KeyPair {
+    /// Signs by RSASSA-PKCS1-v1_5 with SHA-256.
+    pub fn sign(&self, document: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut signature = vec![0; self.private.public().modulus_len()];
+        self.private
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), document, &mut signature)
+            .map_err(|_| Failure::new(Kind::LocalSystem, "the minion's private key does not sign"))?;
+        Ok(signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+    use crate::types::deadline::Deadline;
+
+    /// A pair of this size, as openssl makes it.
+    fn pair(bits: &str) -> (String, Secret) {
+        let patience = Patience::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("minion.pem");
+        let made = command::run(&["openssl", "genrsa", bits], &patience).unwrap();
+        std::fs::write(&private, &made.stdout).unwrap();
+        (public_half("openssl", &private, &patience).unwrap().unwrap(), Secret::new(made.stdout))
+    }
+
+    #[test]
+    fn halves_that_belong_together() {
+        let ((public, private), (other, _)) = (pair("2048"), pair("2048"));
+        assert!(may_be_of(&public, &private) && !may_be_of(&other, &private) && !may_be_of("", &private));
+        // Smaller than what is read here: any public half may be its own, but there has to be one.
+        let (public, private) = pair("1024");
+        assert!(may_be_of(&public, &private) && may_be_of(&other, &private));
+        assert!(!may_be_of("", &private) && !may_be_of("half a te", &private));
+    }
+}

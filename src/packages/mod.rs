@@ -1,0 +1,165 @@
+//! The package that holds the minion's program: is it there, is it the wanted version, and if not, how it gets there.
+
+pub mod commands;
+pub mod os;
+pub mod plan;
+pub mod probe;
+pub mod repository;
+pub mod settings;
+mod source;
+mod transaction;
+pub mod version;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::info;
+
+use self::commands::Step;
+use self::os::{Format, Manager, OsRelease, System};
+use self::transaction::Transaction;
+use crate::config::settings::{Install, Source};
+use crate::system::command;
+use crate::system::files::{self, Root};
+use crate::system::retry::Patience;
+use crate::types::failure::{Failure, Kind};
+
+/// os-release(5): the first that is there counts.
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+const MOST_BYTES: u64 = 64 * 1024;
+/// Where packages put programs.
+const PACKAGED: &str = "/usr/bin";
+
+/// The minion's program, found.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// Looks whether the program is there in the wanted version, and changes nothing. One whose package should have brought it counts
+/// only if the package is whole: a package manager that was killed leaves files behind.
+pub fn present(install: &Install, program: &str, patience: &Patience) -> Result<Option<Program>, Failure> {
+    let Some(path) = command::find(program) else { return Ok(None) };
+    if install.source != Source::Preinstalled && path.starts_with(PACKAGED) && package_version(patience)?.is_none() {
+        return Ok(None);
+    }
+    let Some(wish) = &install.version else { return Ok(Some(Program { path })) };
+    let found = version(&path, patience)?;
+    Ok(wish.is_met_by(&found).then_some(Program { path }))
+}
+
+/// Makes sure that the program is there in the wanted version; says whether it had to be installed. `prepare` is called before a
+/// package is, since many start the minion at once: by then it has to be configured.
+pub fn ensure(
+    install: &Install,
+    program: &str,
+    root: &Root,
+    prepare: impl FnOnce(Step) -> Result<(), Failure>,
+    patience: &Patience,
+) -> Result<(Program, bool), Failure> {
+    if let Some(program) = present(install, program, patience)? {
+        return Ok((program, false));
+    }
+    let there = command::find(program);
+    if install.source == Source::Preinstalled {
+        return Err(not_as_wanted(install, program, there.as_deref(), patience));
+    }
+    if !root.is_machine() {
+        return Err(only_into_machine(root));
+    }
+    let system = system().map_err(unsupported)?;
+    let step = match (&there, package_version(patience)?) {
+        (_, Some(found)) => {
+            info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
+            Step::Replace
+        }
+        (Some(path), None) => {
+            info!("{} is there, but no package has brought it: installing {}", path.display(), wanted(install));
+            Step::Replace
+        }
+        (None, None) => {
+            info!("installing salt-minion ({}) by {}", wanted(install), system.manager.program());
+            Step::New
+        }
+    };
+    let transaction = Transaction::by(system.manager, patience);
+    match &install.source {
+        Source::Repository { url, key } => source::from_repository(&transaction, &system, url.as_deref(), key, install, step, prepare)?,
+        Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, step, prepare)?,
+        Source::Preinstalled => {}
+    }
+    let installed = present(install, program, patience)?;
+    installed.map(|program| (program, true)).ok_or_else(|| not_as_wanted(install, program, command::find(program).as_deref(), patience))
+}
+
+/// The system that this machine is; the error says what was seen instead.
+fn system() -> Result<System, String> {
+    let text = OS_RELEASE.iter().find_map(|path| files::read_text(Path::new(path), MOST_BYTES).ok()).unwrap_or_default();
+    System::of(OsRelease::parse(&text), |program| command::find(program).is_some())
+}
+
+fn only_into_machine(root: &Root) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("packages can be installed into / only, not below {}", root.dir().display()))
+        .hint("With --root set install.source to \"preinstalled\".")
+}
+
+fn unsupported(seen: String) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {seen}"))
+}
+
+fn wanted(install: &Install) -> String {
+    install.version.as_ref().map_or_else(|| "any version".to_owned(), ToString::to_string)
+}
+
+/// The version of the program. The package database knows it at once; the program itself, where no package brought it, takes a
+/// second.
+fn version(path: &Path, patience: &Patience) -> Result<String, Failure> {
+    if path.starts_with(PACKAGED)
+        && let Some(version) = package_version(patience)?
+    {
+        return Ok(version);
+    }
+    let finished = command::run(&[&path.to_string_lossy(), "--version"], &patience.slice(Duration::from_secs(60)))?;
+    if !finished.success() {
+        return Err(finished.failure(Kind::PackageFailed));
+    }
+    // "salt-minion 3006.27 (Sulfur)"
+    Ok(finished.stdout.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
+}
+
+/// The version of the package that is installed, by the databases that are there.
+fn package_version(patience: &Patience) -> Result<Option<String>, Failure> {
+    for (format, tool) in [(Format::Deb, "dpkg-query"), (Format::Rpm, Manager::Rpm.program())] {
+        if command::find(tool).is_none() {
+            continue;
+        }
+        let asked = commands::installed(format);
+        let finished = command::run(&borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
+        let known = finished.success().then(|| commands::installed_version(format, &finished.stdout)).flatten();
+        if known.is_some() {
+            return Ok(known.map(str::to_owned));
+        }
+    }
+    Ok(None)
+}
+
+fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, patience: &Patience) -> Failure {
+    let preinstalled = install.source == Source::Preinstalled;
+    let Some(path) = there else { return not_there(program, preinstalled) };
+    match version(path, patience) {
+        Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
+            .fact("found", found),
+        Err(failure) => failure,
+    }
+}
+
+fn not_there(program: &str, preinstalled: bool) -> Failure {
+    let how = if preinstalled { "although install.source says preinstalled" } else { "although its package was" };
+    Failure::new(Kind::PackageFailed, format!("{program:?} is not installed, {how}"))
+        .hint(format!("Install salt-minion into the image, or give its path in minion.program; it was looked for in {}.", command::PATH))
+}
+
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,70 @@
+//! What an installation would do, for this machine or for another one.
+
+use serde_json::{Value, json};
+
+use super::commands::{self, Step};
+use super::os::{Format, OsRelease, System};
+use super::repository::Repository;
+use super::system;
+use crate::config::settings::{Install, SigningKey, Source};
+use crate::system::command;
+use crate::system::files::Root;
+use crate::types::failure::Failure;
+
+/// The plan as JSON: the system, the files, the commands; and what the installation would fail of, if that is known already.
+/// `os_release` is the text of another machine's.
+pub fn plan(install: &Install, program: &str, root: &Root, os_release: Option<&str>) -> (Value, Option<Failure>) {
+    let here = os_release.is_none();
+    if here && command::find(program).is_some() {
+        let version = install.version.as_ref().map(ToString::to_string);
+        return (json!({"program": "is there", "version": version, "note": "installs only if the version is another"}), None);
+    }
+    // Another root is looked at for a machine that is not there yet.
+    let failure = (here && root.is_machine() && install.source == Source::Preinstalled).then(|| super::not_there(program, true));
+    match os_release.map_or_else(system, |text| System::usual(OsRelease::parse(text))) {
+        Ok(system) => (steps(install, &system), failure),
+        Err(seen) => {
+            let problem = json!({"problem": format!("salt-minion cannot be installed there: {seen}")});
+            (problem, Some(failure.unwrap_or_else(|| super::unsupported(seen))))
+        }
+    }
+}
+
+fn steps(install: &Install, system: &System) -> Value {
+    let manager = system.manager;
+    let (files, commands) = match &install.source {
+        Source::Preinstalled => {
+            return json!({"system": system.release.to_string(), "problem": "salt-minion is not there, and install.source says preinstalled"});
+        }
+        Source::Package { url, format, .. } => {
+            let name = match format {
+                Format::Rpm => "FILE.rpm",
+                Format::Deb => "FILE.deb",
+            };
+            let mut files = vec![json!({"fetched": url})];
+            if let Some((path, text)) = commands::file_repository(manager, "DIRECTORY-OF-FILE") {
+                files.push(json!({"path": path, "mode": "0644", "content": text}));
+            }
+            (files, vec![commands::install_file(manager, name)])
+        }
+        Source::Repository { url, key } => {
+            let repository = Repository::at(url.as_deref(), install.version.as_ref(), system);
+            let armoured = match key {
+                SigningKey::Given(armoured) => armoured.clone(),
+                SigningKey::At(url) => format!("(the key that {url} gives)"),
+            };
+            let files = repository.files(manager, &armoured);
+            let files = files.into_iter().map(|file| json!({"path": file.path, "mode": "0644", "content": file.text})).collect();
+            let whole = commands::wants_whole_version(manager);
+            let version = whole.then(|| repository.wish.as_ref().map_or_else(|| "NEWEST".to_owned(), |wish| format!("NEWEST-OF-{wish}")));
+            let commands = [
+                commands::refresh(manager),
+                whole.then(|| commands::list(manager)).flatten(),
+                commands::install(manager, repository.wish.as_ref(), version.as_deref(), Step::New),
+            ];
+            (files, commands.into_iter().flatten().collect())
+        }
+    };
+    let commands: Vec<String> = commands.iter().map(|words| words.join(" ")).collect();
+    json!({"system": system.release.to_string(), "manager": manager.program(), "files": files, "commands": commands})
+}

@@ -1,0 +1,77 @@
+//! What an installation depends on, looked at without installing anything.
+
+use std::time::Duration;
+
+use super::os::{Manager, System};
+use super::repository::Repository;
+use super::source;
+use super::{not_as_wanted, present, system, unsupported, wanted};
+use crate::config::settings::{Install, SigningKey, Source};
+use crate::system::command;
+use crate::system::files::Root;
+use crate::system::locks;
+use crate::system::retry::Patience;
+use crate::types::failure::Failure;
+use crate::types::finding::State;
+
+/// For each address that is asked.
+const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Whether something has to be installed, and what for that.
+pub enum Need {
+    /// Nothing; the text says what is there.
+    Nothing(String),
+    /// The program, by this system's package manager; the text says which.
+    Program(Box<System>, String),
+}
+
+/// Looks whether the program is there or can be installed here.
+pub fn program(install: &Install, program: &str, root: &Root, patience: &Patience) -> Result<Need, Failure> {
+    if let Some(found) = present(install, program, patience)? {
+        let version = install.version.as_ref().map_or_else(String::new, |wish| format!(", version {wish}"));
+        return Ok(Need::Nothing(format!("{} is there{version}", found.path.display())));
+    }
+    if install.source == Source::Preinstalled {
+        return Err(not_as_wanted(install, program, command::find(program).as_deref(), patience));
+    }
+    if !root.is_machine() {
+        return Err(super::only_into_machine(root));
+    }
+    let system = system().map_err(unsupported)?;
+    let said = format!("run installs {program} ({}) by {}", wanted(install), system.manager.program());
+    Ok(Need::Program(Box::new(system), said))
+}
+
+/// Looks whether what the package manager is going to be told to use is there. What it makes of it, signatures above all, only the
+/// package manager can say.
+pub fn source(install: &Install, system: &System) -> State {
+    State::of(match &install.source {
+        Source::Preinstalled => Ok("none is needed".to_owned()),
+        Source::Package { url, format, .. } if *format == system.manager.format() => {
+            source::answers(url, TIMEOUT, None).map(|()| format!("{url} is there; its checksum is looked at when it is fetched"))
+        }
+        Source::Package { url, .. } => Err(source::wrong_format(url, system)),
+        Source::Repository { .. } if matches!(system.manager, Manager::Rpm | Manager::Dpkg) => Err(source::no_repositories(system)),
+        Source::Repository { url, key } => {
+            let repository = Repository::at(url.as_deref(), install.version.as_ref(), system);
+            if repository.url.contains('$') {
+                return State::Unknown(format!("{} holds variables, which only {} knows", repository.url, system.manager.program()));
+            }
+            let answers = source::answers(&repository.probe_url(system.manager), TIMEOUT, None);
+            let key = match key {
+                SigningKey::Given(_) => Ok(()),
+                SigningKey::At(url) => source::answers(url, TIMEOUT, Some("-----BEGIN PGP PUBLIC KEY BLOCK-----")),
+            };
+            answers.and(key).map(|()| format!("{} answers, and its key is there", repository.url))
+        }
+    })
+}
+
+/// Looks whether another package manager works at this moment.
+pub fn locks(system: &System) -> State {
+    match locks::holder(system.manager.locks(), &Manager::BY_PID) {
+        None => State::Fine("nobody holds one".to_owned()),
+        // Most holders are done within a minute; only time tells about this one.
+        Some(holder) => State::Unknown(format!("{holder}: run waits for it, up to its deadline")),
+    }
+}

@@ -1,0 +1,90 @@
+//! The `install` section of the configuration.
+
+use super::os::Format;
+use super::repository::PROJECT_KEY;
+use super::version::Wish;
+use crate::config::parse::References;
+use crate::config::settings::{Install, SigningKey, Source};
+use crate::types::address::shown;
+use crate::types::section::Section;
+
+/// Reads the section; every problem is listed.
+pub fn install(top: &Section, refs: &dyn References) -> Option<Install> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Repository,
+        Package,
+        Preinstalled,
+    }
+    let section = top.section("install");
+    let choices = [("repository", Kind::Repository), ("package", Kind::Package), ("preinstalled", Kind::Preinstalled)];
+    let kind = section.choice("source", &choices).unwrap_or(Kind::Repository);
+    let version = section.parsed("version", Wish::parse);
+    let repository = repository(section.section("repository"), refs);
+    let package = package(&section, kind == Kind::Package);
+    section.finish();
+    let source = match kind {
+        Kind::Repository => repository?,
+        Kind::Package => package?,
+        Kind::Preinstalled => Source::Preinstalled,
+    };
+    Some(Install { source, version })
+}
+
+fn repository(section: Section, refs: &dyn References) -> Option<Source> {
+    let url = section.parsed("url", |url| check_source(url, &["https://", "http://"]));
+    let inline = section.text("gpg_key").map(str::to_owned);
+    let from_file = section.parsed("gpg_key_file", |path| {
+        refs.file(path).map(|text| text.expose().to_owned()).map_err(|why| format!("{path} cannot be read: {why}"))
+    });
+    let at = section.parsed("gpg_key_url", |url| check_source(url, &["https://"]));
+    if [inline.is_some(), from_file.is_some(), at.is_some()].iter().filter(|given| **given).count() > 1 {
+        section.complain("gpg_key", "is given more than once: gpg_key, gpg_key_file and gpg_key_url mean the same, give one");
+    }
+    for (name, key) in [("gpg_key", &inline), ("gpg_key_file", &from_file)] {
+        if key.as_ref().is_some_and(|key| !key.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----")) {
+            section.complain(name, "is no armoured public key: it has to begin with -----BEGIN PGP PUBLIC KEY BLOCK-----");
+        }
+    }
+    let key = match (inline.or(from_file), at) {
+        (Some(armoured), _) => SigningKey::Given(armoured),
+        (None, url) => SigningKey::At(url.unwrap_or_else(|| PROJECT_KEY.to_owned())),
+    };
+    section.finish();
+    Some(Source::Repository { url, key })
+}
+
+fn package(section: &Section, wanted: bool) -> Option<Source> {
+    let url = section.parsed("package_url", |url| check_source(url, &["https://"]));
+    let sha256 = section.parsed("sha256", |text| {
+        let hexadecimal = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hexadecimal { Ok(text.to_lowercase()) } else { Err(format!("{text:?} is no SHA-256: that has 64 hexadecimal digits")) }
+    });
+    if wanted && section.value("package_url").is_none() {
+        section.complain("package_url", "is missing: install.source \"package\" needs the URL of an .rpm or .deb");
+    }
+    if wanted && section.value("sha256").is_none() {
+        section.complain("sha256", "is missing: without it nobody knows whether the package is the right one; see `sha256sum FILE`");
+    }
+    let url = url?;
+    let format = match url.split(['?', '#']).next().unwrap_or_default().rsplit('.').next() {
+        Some("rpm") => Format::Rpm,
+        Some("deb") => Format::Deb,
+        _ => {
+            section.complain("package_url", format!("{:?} is neither an .rpm nor a .deb", shown(&url)));
+            return None;
+        }
+    };
+    Some(Source::Package { url, format, sha256: sha256? })
+}
+
+/// URLs go into files that have a syntax of their own.
+fn check_source(url: &str, schemes: &[&str]) -> Result<String, String> {
+    if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(format!("{:?} does not begin with {}", shown(url), schemes.join(" or ")));
+    }
+    if url.chars().any(|c| c.is_whitespace() || c.is_control()) || url.parse::<ureq::http::Uri>().is_err() {
+        return Err(format!("{:?} is no URL", shown(url)));
+    }
+    Ok(url.to_owned())
+}

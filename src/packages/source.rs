@@ -1,0 +1,305 @@
+//! The two sources that a package can come from: a repository and a single file.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ring::digest;
+use tracing::{info, warn};
+
+use super::commands::{self, Reason, Step};
+use super::os::{Format, Manager, System};
+use super::repository::{self, Repository};
+use super::transaction::Transaction;
+use super::version::Wish;
+use crate::config::settings::{Install, SigningKey};
+use crate::system::files::{self, Root};
+use crate::system::http::{Client, Distrust, Trouble};
+use crate::system::retry::{Miss, Patience};
+use crate::types::failure::{Failure, Kind};
+
+/// A key is some kilobytes; Salt's packages are 50 MB.
+const MOST_KEY: u64 = 256 * 1024;
+const MOST_PACKAGE: u64 = 1024 * 1024 * 1024;
+const KEY_TIMEOUT: Duration = Duration::from_secs(30);
+const PACKAGE_TIMEOUT: Duration = Duration::from_secs(600);
+/// For a question whose answer is not needed.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where a package file lies while it is installed.
+const CACHE: &str = "/var/cache/heat-salt-bootstrap";
+
+/// Installs from a repository, after writing its file.
+pub fn from_repository(
+    transaction: &Transaction,
+    system: &System,
+    url: Option<&str>,
+    key: &SigningKey,
+    install: &Install,
+    step: Step,
+    prepare: impl FnOnce(Step) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Transaction { manager, patience, .. } = *transaction;
+    if matches!(manager, Manager::Rpm | Manager::Dpkg) {
+        return Err(no_repositories(system));
+    }
+    let mut repository = Repository::at(url, install.version.as_ref(), system);
+    let key = match key {
+        SigningKey::Given(armoured) => armoured.clone(),
+        SigningKey::At(url) => fetched_key(url, patience)?,
+    };
+    repository.signed_metadata = has_signed_metadata(&repository, manager);
+    prepare(step)?;
+    for file in repository.files(manager, &key) {
+        let path = Path::new(&file.path);
+        files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        files::ensure(path, file.text.as_bytes(), 0o644)?;
+    }
+    if manager == Manager::Zypper {
+        // Without this it asks whether the key is to be trusted, and answers no by itself.
+        let import = ["rpm", "--import", repository::key_file(manager)].map(str::to_owned).to_vec();
+        transaction.run(&import, |_| None)?;
+    }
+    if let Some(refresh) = commands::refresh(manager) {
+        transaction.run(&refresh, |finished| commands::refresh_fault(&repository.url, &finished.stdout, &finished.stderr))?;
+    }
+    let wish = repository.wish.as_ref();
+    let version = if commands::wants_whole_version(manager) { Some(chosen(transaction, wish, &repository.url)?) } else { None };
+    let Some(command) = commands::install(manager, wish, version.as_deref(), step) else {
+        return Err(Failure::new(Kind::Bug, format!("{} was asked for a repository", manager.program())));
+    };
+    match transaction.run(&command, |_| None) {
+        Ok(_) => Ok(()),
+        Err(failure) if Reason::read(&failure.message) == Reason::NoSuchVersion => {
+            Err(chosen(transaction, wish, &repository.url).err().unwrap_or(failure))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The failure of a system whose manager knows no repositories.
+pub fn no_repositories(system: &System) -> Failure {
+    let why = format!("there is only {} here ({}), which knows no repositories", system.manager.program(), system.release);
+    Failure::new(Kind::UnsupportedSystem, why).hint("Give one package file: install.source \"package\", with package_url and sha256.")
+}
+
+/// The failure of a package that is none for this system.
+pub fn wrong_format(url: &str, system: &System) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("{url} is no package for {}", system.release))
+}
+
+/// Looks whether a source gives what is at this URL, and takes no more of it than is needed to know. `holds` is a text that has to be
+/// in what comes.
+pub fn answers(url: &str, timeout: Duration, holds: Option<&str>) -> Result<(), Failure> {
+    let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
+    let (mut begun, mut taken) = (false, Vec::new());
+    let answer = Client::for_downloads().download(url, timeout, MOST_KEY, &mut |piece| {
+        begun = true;
+        taken.extend_from_slice(piece);
+        if holds.is_some() { Ok(()) } else { Err(std::io::Error::other("that is enough")) }
+    });
+    match (answer, holds) {
+        (_, None) if begun => Ok(()),
+        (Ok((200, _)), None) => Ok(()),
+        (Ok((200, _)), Some(text)) if String::from_utf8_lossy(&taken).contains(text) => Ok(()),
+        (Ok((200, _)), Some(_)) => Err(no_key(url)),
+        (Ok((status, _)), _) => Err(failed(format!("HTTP {status}"))),
+        (Err(Trouble::Tls(distrust)), _) => Err(untrusted(failed(distrust.to_string()))),
+        (Err(trouble), _) => Err(failed(trouble.to_string())),
+    }
+}
+
+fn no_key(url: &str) -> Failure {
+    Failure::new(Kind::PackageUntrusted, format!("{url} holds no armoured public key"))
+        .hint("Correct install.repository.gpg_key_url, or give the key itself in gpg_key.")
+}
+
+fn untrusted(failure: Failure) -> Failure {
+    failure.hint("Its certificate has to be signed by a CA that this machine knows; see ca-certificates.")
+}
+
+/// The version that is going to be installed, of those that the repository has.
+fn chosen(transaction: &Transaction, wish: Option<&Wish>, url: &str) -> Result<String, Failure> {
+    let printed = match commands::list(transaction.manager) {
+        Some(list) => transaction.look(&list)?.unwrap_or_default(),
+        None => String::new(),
+    };
+    let offered = commands::versions(&printed);
+    Wish::choose(wish, &offered).map(str::to_owned).map_err(|nearest| {
+        let wanted = wish.map_or_else(|| "salt-minion".to_owned(), |wish| format!("salt-minion {wish}"));
+        let nearest = nearest.map_or_else(|| "it has none at all".to_owned(), |nearest| format!("the nearest that it has is {nearest}"));
+        let failure = Failure::new(Kind::PackageFailed, format!("there is no {wanted} in {url}: {nearest}"));
+        failure.hint("Give a version that the repository has in install.version, or another repository.").fact("offered", offered.join(" "))
+    })
+}
+
+fn fetched_key(url: &str, patience: &Patience) -> Result<String, Failure> {
+    let mut key = Vec::new();
+    fetch(url, KEY_TIMEOUT, MOST_KEY, patience, |piece| {
+        // A try that broke off has left its beginning here.
+        match piece {
+            Some(piece) => key.extend_from_slice(piece),
+            None => key.clear(),
+        }
+        Ok(())
+    })?;
+    let text = String::from_utf8_lossy(&key).into_owned();
+    if text.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
+        return Ok(text);
+    }
+    Err(no_key(url))
+}
+
+/// Are the metadata signed as well as the packages? It is not known before, and dnf wants it said. If nobody answers, it is
+/// demanded: the package manager, which may know a way of its own, will see.
+fn has_signed_metadata(repository: &Repository, manager: Manager) -> bool {
+    let Some(url) = repository.signature_url(manager) else { return true };
+    let asked = Client::for_downloads().download(&url, PROBE_TIMEOUT, MOST_KEY, &mut |_| Ok(()));
+    let missing = matches!(asked, Ok((404 | 410, _)));
+    if missing {
+        info!("{} signs its packages only, not its metadata", repository.url);
+    }
+    !missing
+}
+
+/// Installs one package file, after looking at its checksum.
+#[expect(clippy::too_many_arguments, reason = "what a package file is, and what is done around it")]
+pub fn from_file(
+    transaction: &Transaction,
+    system: &System,
+    url: &str,
+    format: Format,
+    sha256: &str,
+    root: &Root,
+    step: Step,
+    prepare: impl FnOnce(Step) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if format != system.manager.format() {
+        return Err(wrong_format(url, system));
+    }
+    let file = Downloaded::new(root, url, format)?;
+    file.fill(url, sha256, transaction.patience)?;
+    prepare(step)?;
+    let _announced = Announced::new(transaction.manager, root, &file)?;
+    let command = commands::install_file(transaction.manager, &file.0.to_string_lossy());
+    transaction.run(&command, |_| None).map(|_| ())
+}
+
+/// The package as a repository of its own, for a manager that wants it so, until it is installed.
+struct Announced(Vec<PathBuf>);
+
+impl Announced {
+    fn new(manager: Manager, root: &Root, file: &Downloaded) -> Result<Announced, Failure> {
+        let dir = root.at(CACHE).join("repository");
+        let Some((path, text)) = commands::file_repository(manager, &dir.to_string_lossy()) else {
+            return Ok(Announced(Vec::new()));
+        };
+        // Nothing may lie there but what has just been verified.
+        Announced::clear(&dir);
+        files::ensure_dir(&dir, 0o755)?;
+        let named = dir.join(file.0.file_name().unwrap_or_default());
+        let announced = Announced(vec![root.at(&path), dir]);
+        fs::copy(&file.0, &named).map_err(|error| files::cannot("write", &named, &error))?;
+        files::ensure_dir(announced.0[0].parent().unwrap_or(Path::new("/")), 0o755)?;
+        files::write(&announced.0[0], text.as_bytes(), 0o644)?;
+        Ok(announced)
+    }
+
+    fn clear(path: &Path) {
+        let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        if let Err(error) = gone
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            warn!("{} cannot be removed: {error}", path.display());
+        }
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| Announced::clear(path));
+    }
+}
+
+/// A package file, removed when nobody needs it any more.
+struct Downloaded(PathBuf);
+
+impl Downloaded {
+    fn new(root: &Root, url: &str, format: Format) -> Result<Downloaded, Failure> {
+        let dir = root.at(CACHE);
+        files::ensure_dir(&dir, 0o755)?;
+        let name = url.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        let plain = !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
+            && !name.starts_with(['.', '-']);
+        let usual = match format {
+            Format::Rpm => "salt-minion.rpm",
+            Format::Deb => "salt-minion.deb",
+        };
+        Ok(Downloaded(dir.join(if plain { name } else { usual })))
+    }
+
+    fn fill(&self, url: &str, sha256: &str, patience: &Patience) -> Result<(), Failure> {
+        let failed = |error: &std::io::Error| files::cannot("write", &self.0, error);
+        let mut file = File::create(&self.0).map_err(|error| failed(&error))?;
+        let mut digest = digest::Context::new(&digest::SHA256);
+        let mut disk = None;
+        let fetched = fetch(url, PACKAGE_TIMEOUT, MOST_PACKAGE, patience, |piece| {
+            let written = match piece {
+                Some(piece) => {
+                    digest.update(piece);
+                    file.write_all(piece)
+                }
+                None => {
+                    digest = digest::Context::new(&digest::SHA256);
+                    File::create(&self.0).map(|empty| file = empty)
+                }
+            };
+            written.inspect_err(|error| disk = Some(failed(error)))
+        });
+        if let Some(failure) = disk {
+            return Err(failure);
+        }
+        fetched?;
+        let found: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found == sha256 {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::PackageUntrusted, format!("{url} has the SHA-256 {found}, expected is {sha256}")).fact("found", found))
+    }
+}
+
+impl Drop for Downloaded {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            warn!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Fetches, and tries again as the answer deserves. `take` gets `None` before each try, then what comes.
+fn fetch(
+    url: &str,
+    timeout: Duration,
+    most: u64,
+    patience: &Patience,
+    mut take: impl FnMut(Option<&[u8]>) -> std::io::Result<()>,
+) -> Result<(), Failure> {
+    let client = Client::for_downloads();
+    let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
+    patience.retry(url, |_| {
+        let disk = |error: std::io::Error| Miss::Final(failed(error.to_string()));
+        take(None).map_err(disk)?;
+        let timeout = timeout.min(patience.remaining()).max(Duration::from_millis(100));
+        let mut refused = false;
+        let answer = client.download(url, timeout, most, &mut |piece| take(Some(piece)).inspect_err(|_| refused = true));
+        match answer {
+            Ok((200, _)) => Ok(()),
+            Ok((status @ (408 | 429 | 500..=599), retry_after)) => Err(Miss::Passing(failed(format!("HTTP {status}")), retry_after)),
+            Ok((status, _)) => Err(Miss::Final(failed(format!("HTTP {status}")))),
+            Err(trouble) if refused => Err(Miss::Final(failed(trouble.to_string()))),
+            Err(Trouble::Tls(distrust)) if distrust != Distrust::NotYetValid => Err(Miss::Final(untrusted(failed(distrust.to_string())))),
+            Err(trouble) => Err(Miss::Passing(failed(trouble.to_string()), None)),
+        }
+    })
+}

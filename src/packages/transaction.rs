@@ -1,0 +1,149 @@
+//! Running a package manager: it is waited for when another one works, tried again when its source did not answer, understood
+//! when it fails, and never killed.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::borrowed;
+use super::commands::{self, Reason, Words};
+use super::os::{Format, Manager};
+use crate::system::command::{self, Finished};
+use crate::system::locks::{self, Holder};
+use crate::system::retry::{Miss, Patience};
+use crate::types::failure::{Failure, Kind};
+
+/// So often a lock is looked at that somebody else holds.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// What talks to one package manager.
+pub struct Transaction<'a> {
+    /// Which one.
+    pub manager: Manager,
+    /// How long all of it may take.
+    pub patience: &'a Patience,
+    environment: Vec<(String, OsString)>,
+}
+
+impl<'a> Transaction<'a> {
+    /// Prepares to talk to this one.
+    pub fn by(manager: Manager, patience: &'a Patience) -> Transaction<'a> {
+        let mut environment = command::proxies();
+        if manager.format() == Format::Deb {
+            // Maintainer scripts may ask questions otherwise.
+            environment.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
+        }
+        Transaction { manager, patience, environment }
+    }
+
+    /// Runs a command of it until it succeeds or fails for good. `judge` may find fault with one that exited with 0.
+    pub fn run(&self, words: &Words, judge: impl Fn(&Finished) -> Option<String>) -> Result<Finished, Failure> {
+        let mut repaired = false;
+        let mut last: Option<Failure> = None;
+        self.patience.retry(self.manager.program(), |_| {
+            loop {
+                // Why it failed before says more than that time ran out while it was tried again.
+                let finished = self.once(words).map_err(|failure| Miss::Final(in_vain(last.take(), self.of_the_source(words, failure))))?;
+                let fault = judge(&finished);
+                if finished.success() && fault.is_none() {
+                    return Ok(finished);
+                }
+                let said = fault.clone().unwrap_or_else(|| format!("{}\n{}", finished.stdout, finished.stderr));
+                let reason = Reason::read(&said);
+                if reason == Reason::CutOff && !repaired {
+                    repaired = true;
+                    self.repair().map_err(Miss::Final)?;
+                    continue;
+                }
+                let failure = explained(&finished, reason, fault);
+                if reason == Reason::Garbled {
+                    last = Some(failure.clone());
+                    return Err(Miss::Doubtful(failure));
+                }
+                if !reason.may_pass() {
+                    return Err(Miss::Final(failure));
+                }
+                last = Some(failure.clone());
+                return Err(Miss::Passing(failure, None));
+            }
+        })
+    }
+
+    /// Time that ran out while the manager was still at its source is the source's fault: it says so, or was to do nothing else.
+    fn of_the_source(&self, words: &Words, failure: Failure) -> Failure {
+        if failure.kind != Kind::OutOfTime {
+            return failure;
+        }
+        let trouble = failure.facts.get("output").and_then(|said| commands::trouble_with_source(said));
+        match trouble {
+            Some(trouble) => Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {trouble}", failure.message), ..failure },
+            None if commands::refresh(self.manager).as_ref() == Some(words) => Failure { kind: Kind::RepositoryUnreachable, ..failure },
+            None => failure,
+        }
+    }
+
+    /// Runs a command that only looks; `None` if it did not succeed.
+    pub fn look(&self, words: &Words) -> Result<Option<String>, Failure> {
+        let finished = self.once(words)?;
+        Ok(finished.success().then_some(finished.stdout))
+    }
+
+    fn once(&self, words: &Words) -> Result<Finished, Failure> {
+        self.await_locks()?;
+        info!("running `{}`", words.join(" "));
+        command::start_with(&borrowed(words), &self.environment)?.finish_or_leave(self.patience)
+    }
+
+    /// Waits until nobody else holds a lock that is going to be wanted. Somebody may take one afterwards: then the manager says so.
+    fn await_locks(&self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut seen: Option<Holder> = None;
+        let free = self.patience.poll(LOOK, || {
+            let holder = locks::holder(self.manager.locks(), &Manager::BY_PID);
+            if let Some(holder) = holder.as_ref().filter(|holder| seen.as_ref() != Some(holder)) {
+                info!("waiting for another package manager: {holder}");
+            }
+            let free = holder.is_none().then_some(());
+            seen = holder.or(seen.take());
+            Ok(free)
+        })?;
+        let waited = begun.elapsed().as_secs();
+        match (free, seen) {
+            (Some(()), None) => Ok(()),
+            (Some(()), Some(_)) => {
+                info!("the lock is free after {waited} s");
+                Ok(())
+            }
+            (None, seen) => {
+                let holder = seen.map_or_else(|| "somebody holds it".to_owned(), |holder| holder.to_string());
+                Err(Failure::new(Kind::PackageLocked, format!("another package manager was not done after {waited} s: {holder}"))
+                    .fact("holder", holder))
+            }
+        }
+    }
+
+    fn repair(&self) -> Result<(), Failure> {
+        warn!("an earlier dpkg was cut off: finishing what it began");
+        let finished = self.once(&commands::repair())?;
+        if finished.success() { Ok(()) } else { Err(finished.failure(Kind::PackageFailed)) }
+    }
+}
+
+fn in_vain(before: Option<Failure>, failure: Failure) -> Failure {
+    match before {
+        Some(before) if matches!(failure.kind, Kind::OutOfTime | Kind::RepositoryUnreachable) => before.fact("then", failure.message),
+        _ => failure,
+    }
+}
+
+fn explained(finished: &Finished, reason: Reason, fault: Option<String>) -> Failure {
+    let failure = match fault {
+        Some(fault) => Failure::new(reason.kind(), format!("`{}`: {fault}", finished.command)),
+        None => finished.failure(reason.kind()),
+    };
+    match reason.advice() {
+        Some(advice) => failure.hint(advice),
+        None => failure,
+    }
+}

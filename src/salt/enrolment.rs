@@ -1,0 +1,215 @@
+//! The enrolment service: lets this machine's minion in, publishes its job, notes how it ended. Unlike a hook it answers, so what it
+//! refuses is known at once and by its own words, and what it publishes by its job id.
+
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tracing::debug;
+
+use super::claim::{self, Asked, Claimant, Good, Job, LetIn, Pin, Refusal, Token};
+use crate::config::settings::Enroll;
+use crate::minion::keypair::KeyPair;
+use crate::system::clock::{self, Skew};
+use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
+use crate::system::retry::{Miss, Patience};
+use crate::types::failure::{Failure, Kind};
+use crate::types::names::{Jid, MinionId};
+use crate::types::report::Report;
+use crate::types::time;
+
+/// The service itself gives up after 20 s on a master that does not publish. Each try gets more than the one before.
+const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
+/// With less time the last try could not even be refused.
+const AT_LEAST: Duration = Duration::from_millis(100);
+
+/// What to do about a clock that nobody has set.
+const SET_THE_CLOCK: &str =
+    "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
+
+/// The service, by one or several URLs.
+pub struct Service<'a> {
+    enroll: &'a Enroll,
+    client: Client,
+    url: usize,
+    /// Only this URL is asked.
+    alone: bool,
+}
+
+/// In whose name it is asked.
+pub struct Asking<'a> {
+    /// What claims are signed with. Only `check` does without.
+    pub keys: Option<&'a KeyPair>,
+    /// The minion.
+    pub id: &'a MinionId,
+    /// In the course of which bootstrap.
+    pub bootstrap_id: &'a str,
+}
+
+impl<'a> Service<'a> {
+    /// The service at whichever of the URLs answers; nothing is sent yet. `remembered` is the pin of a token that was wiped after use.
+    pub fn new(enroll: &'a Enroll, remembered: Option<Pin>) -> Result<Service<'a>, Failure> {
+        Service::prepared(enroll, remembered, 0, false)
+    }
+
+    /// The service at one of the URLs, and no other.
+    pub fn at(enroll: &'a Enroll, remembered: Option<Pin>, url: usize) -> Result<Service<'a>, Failure> {
+        Service::prepared(enroll, remembered, url, true)
+    }
+
+    fn prepared(enroll: &'a Enroll, remembered: Option<Pin>, url: usize, alone: bool) -> Result<Service<'a>, Failure> {
+        let pin = enroll.token.as_ref().map_or(remembered, |token| token.pin().cloned());
+        let client = match &pin {
+            Some(pin) => Client::pinned(pin),
+            None => Client::trusting(enroll.ca.as_deref()),
+        };
+        let client = client.map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
+        Ok(Service { enroll, client, url, alone })
+    }
+
+    /// The URL that is spoken to.
+    pub fn url(&self) -> &str {
+        &self.enroll.urls[self.url]
+    }
+
+    /// Asks for nothing: whoever answers can be trusted and reached. Returns what its clock says, in seconds since 1970.
+    pub fn greet(&self, within: Duration) -> Result<Option<i64>, Failure> {
+        let url = format!("{}/v1/status", self.url());
+        let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
+        let failed = |miss| match miss {
+            Miss::Final(failure) | Miss::Passing(failure, _) | Miss::Doubtful(failure) => failure,
+        };
+        let reply = self.client.send(&request).map_err(|trouble| failed(self.unreachable(trouble)))?;
+        claim::greeted(reply.status, &reply.body).map_err(|refusal| failed(self.refused("status", refusal, None)))
+    }
+
+    /// Has the minion's key accepted. A key that is accepted already stays so, and no use is counted.
+    pub fn enroll(&mut self, asking: &Asking, token: &Token, asked: Asked, patience: &Patience) -> Result<LetIn, Failure> {
+        self.ask(asking, asked, patience, |reply, nonce| claim::let_in(reply.status, &reply.body, token, nonce))
+    }
+
+    /// Would the key be accepted, and the states be allowed?
+    pub fn check(&mut self, asking: &Asking, asked: Asked, patience: &Patience) -> Result<Good, Failure> {
+        self.ask(asking, asked, patience, |reply, _| claim::checked(reply.status, &reply.body))
+    }
+
+    /// Has a job published, or learns which one was.
+    pub fn apply(&mut self, asking: &Asking, job: &Job, patience: &Patience) -> Result<Jid, Failure> {
+        self.ask(asking, Asked::Apply(job), patience, |reply, _| claim::published(reply.status, &reply.body))
+    }
+
+    /// Tells how the bootstrap ended.
+    pub fn report(&mut self, asking: &Asking, report: &Report, patience: &Patience) -> Result<(), Failure> {
+        self.ask(asking, Asked::Report(report), patience, |reply, _| claim::noted(reply.status, &reply.body))
+    }
+
+    /// Has the minion's key removed. Says whether there was one.
+    pub fn deregister(&mut self, asking: &Asking, patience: &Patience) -> Result<bool, Failure> {
+        self.ask(asking, Asked::Deregister, patience, |reply, _| claim::removed(reply.status, &reply.body))
+    }
+
+    /// Signs a claim and posts it, until it is answered. It is a new one every time: its time must not be old, and the service knows
+    /// by the key, or by the job's name, that it is asked for the same again.
+    fn ask<T>(
+        &mut self,
+        asking: &Asking,
+        asked: Asked,
+        patience: &Patience,
+        read: impl Fn(&Reply, &str) -> Result<T, Refusal>,
+    ) -> Result<T, Failure> {
+        let claimant = Claimant { id: asking.id, key: asking.keys.map(|keys| &keys.public), bootstrap_id: asking.bootstrap_id };
+        patience.retry(asked.verb(), |tries| {
+            let nonce = nonce().map_err(Miss::Final)?;
+            let time = u64::try_from(clock::now()).unwrap_or_default();
+            let document = claim::document(&claimant, &asked, &nonce, time);
+            let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(Miss::Final)?;
+            let body = claim::body(&asked, &document, signature.as_deref());
+            let url = format!("{}/v1/{}", self.url(), asked.verb());
+            let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
+            let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
+            let timeout = most.min(patience.remaining()).max(AT_LEAST);
+            let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
+            let answered = sent
+                .map_err(|trouble| self.unreachable(trouble))
+                .and_then(|reply| read(&reply, &nonce).map_err(|refusal| self.refused(asked.verb(), refusal, reply.retry_after)));
+            answered.map_err(|miss| self.elsewhere(miss))
+        })
+    }
+
+    /// Where there is another URL, that one is asked the next time.
+    fn elsewhere(&mut self, miss: Miss) -> Miss {
+        if self.alone || self.enroll.urls.len() < 2 || matches!(miss, Miss::Final(_)) {
+            return miss;
+        }
+        self.url = (self.url + 1) % self.enroll.urls.len();
+        debug!("the next one to be asked is {}", self.url());
+        match miss {
+            // The one that asked to be left alone is not the one that is asked next.
+            Miss::Passing(failure, Some(_)) if self.url != 0 => Miss::Passing(failure, None),
+            other => other,
+        }
+    }
+
+    fn refused(&self, verb: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+        let url = self.url();
+        let fail = |kind, message: String| Failure::new(kind, message).fact("url", url);
+        match refusal {
+            Refusal::Refused { kind, word, message, hint } => {
+                let failure = fail(kind, format!("the enrolment service refuses {verb}: {message}")).fact("refused", word);
+                let advice = || "On the master see `heat-bootstrap audit ID` and `heat-bootstrap token list`.".to_owned();
+                Miss::Final(failure.hint(hint.unwrap_or_else(advice)))
+            }
+            // At a first boot nobody may have set it yet: time synchronisation is waited for.
+            Refusal::Skewed { ahead } => {
+                let side = if ahead > 0 { "ahead of" } else { "behind" };
+                let length = time::length(ahead.unsigned_abs());
+                let said = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
+                let failure = fail(Kind::ApiTls, said).fact("skew_seconds", ahead.to_string()).hint(SET_THE_CLOCK);
+                Miss::Passing(failure, None)
+            }
+            Refusal::Unavailable(said) => {
+                Miss::Passing(fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {said}")), retry_after)
+            }
+            // Something in front of it may have said it.
+            Refusal::Nonsense(said) => {
+                Miss::Doubtful(fail(Kind::ApiProtocol, format!("{url} does not answer {verb} as the enrolment service does: {said}")))
+            }
+        }
+    }
+
+    fn unreachable(&self, trouble: Trouble) -> Miss {
+        let base = self.url();
+        let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
+        let tls = |hint: &str| Miss::Doubtful(fail(Kind::ApiTls).hint(hint));
+        match &trouble {
+            Trouble::Tls(Distrust::NotYetValid | Distrust::Expired) => {
+                // By a clock that nobody has set yet at a first boot: time synchronisation is waited for.
+                let skew = Skew::asked_of(&format!("{base}/v1/status"));
+                let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{said}")).fact("url", base);
+                Miss::Passing(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
+            }
+            Trouble::Tls(Distrust::WrongKey) => tls(
+                "The service has another key than when the token was made, or somebody else answers: if its certificate was renewed with another key, make a new token (`heat-bootstrap token create`).",
+            ),
+            Trouble::Tls(Distrust::UnknownIssuer) => tls("Use a token that pins the service's key, or give the CA that signed its certificate in enroll.ca or enroll.ca_file."),
+            Trouble::Tls(Distrust::WrongName) => tls("Use a name in enroll.url that the certificate holds, or a token that pins the service's own key."),
+            Trouble::Tls(Distrust::Authority) => tls("Give the service a certificate of its own (heat_bootstrap: ssl_crt), or use a token that pins its key."),
+            Trouble::Tls(Distrust::NotTls) => tls("Another service answers there: the enrolment service's port is 8010 unless heat_bootstrap says otherwise."),
+            Trouble::Tls(Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
+            Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in enroll.url."), None),
+            Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(
+                fail(Kind::ApiUnreachable)
+                    .hint("On the master see that salt-api runs and that heat_bootstrap is configured; check the port (8010) and security groups."),
+                None,
+            ),
+            Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
+        }
+    }
+}
+
+/// Random, in hexadecimal: names a claim, or a job.
+pub fn nonce() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::new(Kind::LocalSystem, "the kernel gives no random numbers"))?;
+    Ok(claim::hexadecimal(&bytes))
+}

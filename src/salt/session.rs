@@ -1,0 +1,316 @@
+//! A session with salt-api (rest_cherrypy): logged in when first needed and again when it died,
+//! logged out when dropped, whatever the path.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{debug, info, warn};
+
+use super::api::{self, Refusal};
+use crate::config::settings::Api;
+use crate::system::clock::Skew;
+use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
+use crate::system::retry::{Miss, Patience};
+use crate::types::failure::{Failure, Kind};
+use crate::types::names::HookPath;
+use crate::types::secret::Secret;
+
+/// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login
+/// after a start has been seen to take 27 s. So each try gets more than the one before.
+const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
+/// With less time the last try could not even be refused.
+const AT_LEAST: Duration = Duration::from_millis(100);
+/// A hook only puts an event on the bus.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// What to do about them.
+const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
+/// From an event on the bus to its job on an idle master's minion it takes 0.1 to 2 s. One that comes later runs beside another: no more
+/// than that.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+/// How often it is looked for meanwhile.
+const LOCAL: Duration = Duration::from_millis(40);
+/// After so many answers of one kind to a hook a person is told what to do about it.
+const BROKEN: u32 = 3;
+/// Where no salt-api answers, each is asked again after at most this.
+const LONGEST_ROUND: Duration = Duration::from_secs(15);
+/// A logout is a courtesy: the session would die by itself.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The session. One TLS connection is kept for all of it.
+pub struct Session<'a> {
+    api: &'a Api,
+    client: Client,
+    url: usize,
+    pinned: bool,
+    token: Option<Secret>,
+    permissions: Value,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares a session with whichever of the URLs answers; nothing is sent yet.
+    pub fn new(api: &'a Api) -> Result<Session<'a>, Failure> {
+        Session::prepared(api, 0, false)
+    }
+
+    /// Prepares a session with the salt-api at one of the URLs, and no other.
+    pub fn at(api: &'a Api, url: usize) -> Result<Session<'a>, Failure> {
+        Session::prepared(api, url, true)
+    }
+
+    fn prepared(api: &'a Api, url: usize, pinned: bool) -> Result<Session<'a>, Failure> {
+        let client = Client::trusting(api.ca.as_deref())
+            .map_err(|why| Failure::new(Kind::ApiTls, format!("no TLS connection can be verified: {why}")))?;
+        Ok(Session { api, client, url, pinned, token: None, permissions: Value::Null })
+    }
+
+    /// Is somebody logged in, as far as is known here?
+    pub fn is_open(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Logs in, unless that was done.
+    pub fn log_in(&mut self, patience: &Patience) -> Result<(), Failure> {
+        if self.token.is_some() {
+            return Ok(());
+        }
+        let password = self.api.password.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Config, "api.password is not there any more, and salt-api has to be asked for something")
+                .hint("forget_secrets has wiped it after use: give it again, in api.password or api.password_file.")
+        })?;
+        let body = api::login_body(&self.api.username, password, &self.api.eauth);
+        let opened = patience.retry("login", |tries| {
+            let reply = self.post("login", body.expose(), false, timeout(tries, patience));
+            let opened = reply.and_then(|reply| {
+                api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal, reply.retry_after))
+            });
+            opened.map_err(|miss| {
+                if !self.has_another() {
+                    return miss;
+                }
+                self.url = (self.url + 1) % self.api.urls.len();
+                match miss {
+                    // The one that asked to be left alone is not the one that is asked next.
+                    Miss::Passing(failure, Some(_)) => Miss::Passing(failure, None),
+                    other => other,
+                }
+            })
+        })?;
+        debug!("logged in at {} as {} ({})", self.base(), self.api.username, self.api.eauth);
+        (self.token, self.permissions) = (Some(opened.token), opened.permissions);
+        Ok(())
+    }
+
+    /// What the user may do, by what the last login said.
+    pub fn permissions(&self) -> &Value {
+        &self.permissions
+    }
+
+    /// The URL that is spoken to.
+    pub fn url(&self) -> &str {
+        self.base()
+    }
+
+    /// Asks for nothing: whoever answers, whatever it is, can be trusted and reached. Returns what its clock says, if it does.
+    pub fn greet(&self, within: Duration) -> Result<Option<String>, Failure> {
+        let url = format!("{}/", self.base());
+        let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
+        match self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble)) {
+            Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
+            Err(Miss::Final(failure) | Miss::Passing(failure, _) | Miss::Doubtful(failure)) => Err(failure),
+        }
+    }
+
+    /// Calls a wheel function and returns what it returned.
+    pub fn wheel(&mut self, fun: &str, arguments: &Value, patience: &Patience) -> Result<Value, Failure> {
+        let body = api::wheel_body(fun, arguments);
+        self.call(fun, patience, |session, timeout| {
+            let reply = session.post("", &body, true, timeout)?;
+            api::wheel_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(fun, refusal, reply.retry_after))
+        })
+    }
+
+    /// Fires a hook. A try that was not answered well may have put its event on the bus all the same: `came_through` is
+    /// asked before the next one, for as long as the event may be on its way, and what it finds is returned.
+    ///
+    /// The event socket of a salt-api 3008 (`MasterEvent.fire_event` below `SyncWrapper`) breaks for good when two of its
+    /// threads use it at the same moment: from then on each hook is answered with 500, and its event goes out with the
+    /// next one.
+    pub fn hook<T>(
+        &mut self,
+        hook: &HookPath,
+        body: &Value,
+        patience: &Patience,
+        mut came_through: impl FnMut() -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let (path, body) = (format!("hook/{}", hook.as_str()), body.to_string());
+        let (mut asked_before, mut may_be_fired) = (false, false);
+        let mut broken = 0;
+        let fired = self.call(&path, patience, |session, timeout| {
+            let span = if may_be_fired { ON_ITS_WAY } else { Duration::ZERO };
+            let seen = if asked_before { patience.slice(span).poll(LOCAL, || Ok(came_through())).map_err(Miss::Final)? } else { None };
+            if seen.is_some() {
+                return Ok(seen);
+            }
+            asked_before = true;
+            // Of what is left now, and not before the job was looked for.
+            let most = patience.remaining().max(AT_LEAST);
+            let sent = session.send(&path, &body, true, timeout.min(HOOK_TIMEOUT).min(most));
+            may_be_fired = match &sent {
+                Ok(reply) => reply.status >= 500,
+                Err(Trouble::TimedOut(_) | Trouble::Broken(_)) => true,
+                // It was never heard, or by somebody else.
+                Err(Trouble::Name(_) | Trouble::Connect(_) | Trouble::Tls(_) | Trouble::Nonsense(_)) => false,
+            };
+            let reply = sent.map_err(|trouble| unreachable(session.base(), trouble))?;
+            broken += u32::from(reply.status == 500);
+            if reply.status == 500 && broken == BROKEN {
+                warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Trying on meanwhile");
+            }
+            api::hook_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(&path, refusal, reply.retry_after))?;
+            Ok(None)
+        });
+        fired.or_else(|failure| came_through().map(Some).ok_or(failure))
+    }
+
+    /// A call that needs the session: if the session has died, a new one is opened, once. Where this salt-api does not answer any more and
+    /// there is another, that one is logged in to.
+    fn call<T>(
+        &mut self,
+        what: &str,
+        patience: &Patience,
+        mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, Miss>,
+    ) -> Result<T, Failure> {
+        let (mut reopened, mut moves) = (false, 0);
+        loop {
+            self.log_in(patience)?;
+            let mut dead = false;
+            let result = patience.retry(what, |tries| {
+                let tried = attempt(self, timeout(tries, patience));
+                match tried {
+                    Err(Miss::Passing(failure, _)) if self.has_another() => {
+                        dead = true;
+                        Err(Miss::Final(failure))
+                    }
+                    other => other,
+                }
+            });
+            if let (true, Err(failure)) = (dead && !patience.over(), &result) {
+                self.token = None;
+                self.url = (self.url + 1) % self.api.urls.len();
+                info!("{}; logging in at {}", failure.message, self.base());
+                moves += 1;
+                if moves % self.api.urls.len() == 0 {
+                    patience.pause(LONGEST_ROUND.min(Duration::from_millis(500) * moves as u32))?;
+                }
+                continue;
+            }
+            // `refused_or_lost` drops the token of a session that has died.
+            if self.token.is_some() || result.is_ok() || reopened {
+                return result;
+            }
+            info!("the session with salt-api has ended: logging in again");
+            reopened = true;
+        }
+    }
+
+    fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Miss> {
+        self.send(path, body, with_token, timeout).map_err(|trouble| unreachable(self.base(), trouble))
+    }
+
+    fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Trouble> {
+        let url = format!("{}/{path}", self.base());
+        let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/json")];
+        if let Some(token) = self.token.as_ref().filter(|_| with_token) {
+            headers.push(("X-Auth-Token", token.expose()));
+        }
+        self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout })
+    }
+
+    /// Is there another salt-api that may be asked in place of this one?
+    fn has_another(&self) -> bool {
+        !self.pinned && self.api.urls.len() > 1
+    }
+
+    fn base(&self) -> &str {
+        &self.api.urls[self.url]
+    }
+
+    fn refused_or_lost(&mut self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+        if matches!(refusal, Refusal::Session | Refusal::TokenExpired) {
+            self.token = None;
+        }
+        self.refused(what, refusal, retry_after)
+    }
+
+    fn refused(&self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+        let (base, user, eauth) = (self.base(), &self.api.username, &self.api.eauth);
+        let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
+        // Whoever answers there may say back what it was told.
+        let secrets = [self.api.password.as_ref(), self.token.as_ref()].into_iter().flatten();
+        let refusal = secrets.fold(refusal, Refusal::without);
+        Miss::Final(match refusal {
+            Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
+                .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
+            Refusal::Session => fail(Kind::LoginRefused, format!("salt-api does not know the session in which {what} was called, although it was just opened"))
+                .hint("Behind a balancer every request has to reach the same salt-api: its sessions live in its memory."),
+            Refusal::TokenExpired => fail(Kind::LoginRefused, format!("the Salt token behind the session expired before {what} could be called"))
+                .hint("Raise token_expire on the master; its clock may also have jumped."),
+            Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact("salt_api_says", said).fact("permission", what).hint(format!(
+                "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master."
+            )),
+            Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
+            Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
+            // Something in front of salt-api may have said it.
+            Refusal::Nonsense(said) => return Miss::Doubtful(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
+            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
+            Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
+        })
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        let url = format!("{}/logout", self.base());
+        let headers = [("Accept", "application/json"), ("X-Auth-Token", token.expose())];
+        match self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: b"", timeout: LOGOUT_TIMEOUT }) {
+            Ok(_) => debug!("logged out"),
+            Err(trouble) => warn!("could not log out of salt-api: {trouble}; the session ends by itself"),
+        }
+    }
+}
+
+fn timeout(tries: u32, patience: &Patience) -> Duration {
+    let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
+    most.min(patience.remaining()).max(AT_LEAST)
+}
+
+/// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
+fn by_the_clock(base: &str, distrust: &Distrust) -> Miss {
+    let skew = Skew::asked_of(&format!("{base}/"));
+    let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact("url", base);
+    let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
+    match (distrust, skew) {
+        (Distrust::Expired, Some(skew)) if skew.is_ahead() => Miss::Passing(failure.hint(set_the_clock), None),
+        (Distrust::Expired, _) => {
+            Miss::Doubtful(failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."))
+        }
+        _ => Miss::Passing(failure.hint(set_the_clock), None),
+    }
+}
+
+fn unreachable(base: &str, trouble: Trouble) -> Miss {
+    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
+    match &trouble {
+        Trouble::Tls(distrust @ (Distrust::NotYetValid | Distrust::Expired)) => by_the_clock(base, distrust),
+        Trouble::Tls(Distrust::UnknownIssuer) => Miss::Doubtful(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
+        Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
+        Trouble::Tls(Distrust::Authority) => Miss::Doubtful(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
+        Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
+        Trouble::Tls(Distrust::WrongKey | Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
+        Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; programs that ask through nsswitch.conf, as `getent` does, may know names that this one does not: it reads /etc/hosts and asks the servers of resolv.conf."), None),
+        Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
+        Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
+    }
+}

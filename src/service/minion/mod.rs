@@ -1,8 +1,0 @@
-//! The minion on this machine: where its files lie, how it is configured and run, whether it is
-//! connected, and what its jobs brought.
-
-pub mod connection;
-pub mod daemon;
-pub mod jobs;
-pub mod keypair;
-pub mod place;

@@ -1,0 +1,49 @@
+//! Is this machine going down, and for how long? Asked of systemd.
+
+use std::time::Duration;
+
+use super::command;
+use super::interrupt::Interrupt;
+use super::retry::Patience;
+use crate::types::deadline::Deadline;
+
+const ASKING: Duration = Duration::from_secs(10);
+
+/// Does it go down, in whatever way? systemctl(1), "is-system-running".
+pub fn under_way(patience: &Patience) -> bool {
+    let said = command::run(&["systemctl", "is-system-running"], &patience.slice(ASKING));
+    said.is_ok_and(|finished| finished.stdout.trim() == "stopping")
+}
+
+/// Is it being switched off, and not only started anew?
+pub fn for_good(patience: &Patience) -> bool {
+    let said = command::run(&["systemctl", "list-jobs", "--no-legend", "--plain"], &patience.slice(ASKING));
+    said.is_ok_and(|finished| names_the_end(&finished.stdout))
+}
+
+/// Is it being started anew, and comes back?
+pub fn is_reboot() -> bool {
+    let patience = Patience::until(Deadline::after(ASKING), Interrupt::default());
+    under_way(&patience) && !for_good(&patience)
+}
+
+/// Reads the jobs that systemd has queued: number, unit, kind, state.
+fn names_the_end(jobs: &str) -> bool {
+    let starts = |unit: &str| jobs.lines().any(|line| line.split_whitespace().skip(1).take(2).eq([unit, "start"]));
+    starts("poweroff.target") || starts("halt.target")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reboot_is_not_the_end() {
+        // systemctl list-jobs --no-legend --plain, systemd 252, while a unit was being stopped
+        let off = "183 poweroff.target start waiting\n188 leave.service stop running\n190 systemd-poweroff.service start waiting\n";
+        assert!(names_the_end(off));
+        assert!(!names_the_end(&off.replace("poweroff", "reboot")));
+        assert!(!names_the_end("1 poweroff.target stop waiting\n"));
+        assert!(!names_the_end(""));
+    }
+}

@@ -1,0 +1,14 @@
+//! The types that all other rooms speak in.
+
+pub mod address;
+pub mod deadline;
+pub mod duration;
+pub mod excerpt;
+pub mod failure;
+pub mod finding;
+pub mod names;
+pub mod report;
+pub mod secret;
+pub mod section;
+pub mod time;
+pub mod version;
