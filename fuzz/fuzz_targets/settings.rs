@@ -4,8 +4,8 @@
 
 use fuzz::{SECRET, sentence, texts, within_memory};
 use heat_salt_bootstrap::config::fragments::{Fragment, Merged, without_secrets};
-use heat_salt_bootstrap::config::parse::References;
 use heat_salt_bootstrap::config::settings::Settings;
+use heat_salt_bootstrap::types::references::References;
 use heat_salt_bootstrap::types::secret::Secret;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

@@ -5,10 +5,11 @@
 use fuzz::{sentence, within_memory};
 use heat_salt_bootstrap::packages::commands::{Reason, refresh_fault, trouble_with_source, versions};
 use heat_salt_bootstrap::packages::version::Wish;
-use heat_salt_bootstrap::salt::claim::{Pin, Token};
+use heat_salt_bootstrap::salt::claim::Token;
 use heat_salt_bootstrap::types::address::{Address, shown};
 use heat_salt_bootstrap::types::excerpt::{CUT, cut, one_line};
 use heat_salt_bootstrap::types::names::{HookPath, Jid, MinionId, StateName};
+use heat_salt_bootstrap::types::pin::Pin;
 use heat_salt_bootstrap::types::{duration, time};
 use libfuzzer_sys::fuzz_target;
 

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::context::Scene;
 use super::state::{Memory, Phase, Store};
-use crate::config::settings::{Apply, Settings};
+use crate::config::settings::Settings;
 use crate::minion::connection::{self, Connected};
 use crate::minion::daemon::Minion;
 use crate::minion::job::{Outcome, Wanted};
@@ -20,6 +20,7 @@ use crate::salt::claim::Job;
 use crate::salt::enrolment::{self, Asking, Service};
 use crate::salt::public_key::Fingerprint;
 use crate::salt::session::Session;
+use crate::salt::settings::Apply;
 use crate::system::files;
 use crate::system::retry::Patience;
 use crate::types::failure::{Failure, Kind};

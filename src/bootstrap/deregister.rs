@@ -4,13 +4,14 @@ use super::context::Scene;
 use super::enroll;
 use super::journal::Did;
 use super::pipeline::{log_in, session_with};
-use crate::config::settings::{Accept, Api};
 use crate::minion::daemon;
-use crate::minion::keypair::{self, KeyPair};
+use crate::minion::keypair;
 use crate::minion::paths::Place;
 use crate::salt::enrolment::{Asking, Service};
 use crate::salt::keys;
+use crate::salt::private_key::KeyPair;
 use crate::salt::session::Session;
+use crate::salt::settings::{Accept, Api};
 use crate::system::files;
 use crate::types::failure::{Failure, Kind};
 
@@ -27,7 +28,7 @@ pub fn leave(scene: &Scene) -> Result<String, Failure> {
         )
         .hint("Deregister the machine that the key was made for."));
     }
-    let place = Place::of(root, settings);
+    let place = Place::of(root, &settings.minion);
     let removed = match (enroll::service(settings, store)?, settings.api.as_ref().filter(|_| settings.accept == Accept::Wheel)) {
         (Some(mut service), _) => by_service(scene, &mut service, &place, &keypair::own(&place)?)?,
         (None, Some(api)) => by_wheel(scene, api, &place, &keypair::own(&place)?)?,

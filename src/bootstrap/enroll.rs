@@ -9,13 +9,15 @@ use super::apply;
 use super::context::Scene;
 use super::journal::Did;
 use super::state::Store;
-use crate::config::settings::{Settings, Trust};
+use crate::config::settings::Settings;
 use crate::minion::connection::{self, Connected};
 use crate::minion::daemon::Minion;
-use crate::minion::keypair::{self, KeyPair};
+use crate::minion::keypair;
 use crate::minion::paths::Place;
+use crate::minion::settings::Trust;
 use crate::salt::claim::{Asked, Token};
 use crate::salt::enrolment::{Asking, Service};
+use crate::salt::private_key::KeyPair;
 use crate::salt::public_key::Fingerprint;
 use crate::system::retry::Patience;
 use crate::types::failure::{Failure, Kind};
@@ -56,7 +58,7 @@ pub fn is_accepted(scene: &Scene, service: &mut Service, place: &Place, patience
 /// minion has to make it first.
 pub fn early(scene: &Scene, service: &mut Service) -> Result<(Option<Fingerprint>, bool), Failure> {
     let Scene { settings, root, store, journal, patience, .. } = *scene;
-    let place = Place::of(root, settings);
+    let place = Place::of(root, &settings.minion);
     let known = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
         Trust::FirstUse => None,
@@ -66,7 +68,7 @@ pub fn early(scene: &Scene, service: &mut Service) -> Result<(Option<Fingerprint
     // It is accepted, or it would not be connected; unless something has happened to its key, for which a restart is due. Who let it
     // in may have been somebody else, though.
     let enrolled = place.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint()));
-    if knows && enrolled && connection::look(&Minion::found(place.clone())).is_some() && !store.owes_restart() {
+    if knows && enrolled && connection::look(&Minion::found(place.clone())).is_some() && !store.pending_restart().is_due() {
         return Ok((known, true));
     }
     let making = keypair::begin(&place)?;

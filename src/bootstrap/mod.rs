@@ -1,5 +1,6 @@
 //! A bootstrap: its steps, one after the other, and what is remembered between runs.
 
+pub mod accept;
 pub mod apply;
 pub mod context;
 pub mod deregister;

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::apply;
 use super::context::{Links, Scene};
 use super::enroll;
 use super::journal::Did;
 use super::unit;
-use crate::config::settings::{Accept, Api, Settings, Trust};
+use super::{accept, apply};
+use crate::config::settings::Settings;
 use crate::minion::connection;
 use crate::minion::daemon::{self, Minion};
 use crate::minion::keypair;
 use crate::minion::paths::Place;
+use crate::minion::settings::Trust;
 use crate::packages;
 use crate::packages::commands::Step;
 use crate::salt::enrolment::Service;
@@ -22,6 +23,7 @@ use crate::salt::key_state::Judgement;
 use crate::salt::keys;
 use crate::salt::public_key::Fingerprint;
 use crate::salt::session::Session;
+use crate::salt::settings::{Accept, Api};
 use crate::system::files;
 use crate::system::retry::Patience;
 use crate::types::failure::{Failure, Kind};
@@ -48,7 +50,7 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
             return Ok(format!("{id} is in place: nothing had to change{}", held_then(&states)));
         }
         // The connection is older than whatever has happened to the key.
-        store.owe_restart()?;
+        store.pending_restart().mark()?;
     }
     // Also before `install` alone: only who has enrolled is told which master is the right one.
     let enrolls = settings.accept == Accept::Enroll && (links.accept || links.install);
@@ -66,25 +68,26 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         let program = journal.step("install", patience, |patience| {
             let prepare = |step| {
                 if step == Step::Replace {
-                    store.owe_restart()?;
+                    store.pending_restart().mark()?;
                 }
-                daemon::prepare(root, settings, master, patience)
+                daemon::prepare(root, &settings.minion, master, patience)
             };
             let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, patience);
             ensured.map(|(program, changed)| Did::so(program, changed))
         })?;
         journal.step("configure", patience, |patience| {
-            daemon::ensure(root, settings, &program, master, store, patience).map(|(minion, changed)| Did::so(minion, changed))
+            daemon::ensure(root, &settings.minion, &program, master, &store.pending_restart(), patience)
+                .map(|(minion, changed)| Did::so(minion, changed))
         })?
     } else {
-        Minion::found(Place::of(root, settings))
+        Minion::found(Place::of(root, &settings.minion))
     };
     if links.install && settings.deregister_at_shutdown {
         journal.step("unit", patience, |patience| unit::ensure(root, scene.config, patience).map(|changed| Did::so((), changed)))?;
     }
     if !links.accept && !links.apply {
         journal.step("start", patience, |patience| started(&mut minion, patience).map(Did::nothing))?;
-        store.restarted(minion.pids().first().copied())?;
+        store.pending_restart().settle(minion.pids().first().copied())?;
         return Ok(format!("salt-minion is configured as {id} and runs"));
     }
     let connected = match (service.as_mut().filter(|_| links.accept), session.as_mut()) {
@@ -93,13 +96,13 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
             if let (true, Accept::Wheel, Some(session)) = (links.accept, settings.accept, session) {
                 log_in(scene, session)?;
                 journal.step("accept", patience, |patience| {
-                    keys::accept(session, &mut minion, id, patience).map(|changed| Did::so((), changed))
+                    accept::by_wheel(session, &mut minion, id, patience).map(|changed| Did::so((), changed))
                 })?;
             }
             journal.step("connect", patience, |patience| connection::wait(&mut minion, master, patience).map(Did::nothing))?
         }
     };
-    store.restarted(minion.pids().first().copied())?;
+    store.pending_restart().settle(minion.pids().first().copied())?;
     if settings.minion.trust == Trust::FirstUse && links.accept {
         let met = minion.place.met_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
         warn!("trust on first use: the first master that answered was believed; its key has the fingerprint {met}");
@@ -156,7 +159,7 @@ fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
     } else {
         journal.step("key pair", patience, |patience| {
             info!("this disk is a copy of {original}'s: this machine gets a key pair of its own");
-            let place = Place::of(root, settings);
+            let place = Place::of(root, &settings.minion);
             daemon::stop(settings.minion.start, root, &place, patience)?;
             keypair::discard(&place).map(Did::change)
         })?;
@@ -169,7 +172,7 @@ fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
 /// knows, where the user may ask; else a new connection shows it, which salt-call makes without disturbing the minion.
 fn still_accepted(scene: &Scene, session: Option<&mut Session>, service: Option<&mut Service>) -> Result<bool, Failure> {
     let Scene { settings, root, journal, patience, .. } = *scene;
-    let place = Place::of(root, settings);
+    let place = Place::of(root, &settings.minion);
     let may_ask = settings.accept == Accept::Wheel && settings.api.as_ref().is_some_and(|api| api.password.is_some());
     journal.step("look", patience, |patience| {
         if let (true, Some(session)) = (may_ask, session) {
@@ -195,15 +198,15 @@ fn still_accepted(scene: &Scene, session: Option<&mut Session>, service: Option<
 /// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.
 fn in_place(scene: &Scene) -> Option<Option<States>> {
     let Scene { settings, root, store, patience, .. } = *scene;
-    let place = Place::of(root, settings);
+    let place = Place::of(root, &settings.minion);
     let master = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
         Trust::AskApi | Trust::AskService => Some(place.pinned_master()?),
         Trust::FirstUse => None,
     };
-    let configured = files::holds(&place.drop_in, place.drop_in_text(root, settings, master.as_ref()).as_bytes())
+    let configured = files::holds(&place.drop_in, place.drop_in_text(root, &settings.minion, master.as_ref()).as_bytes())
         && place.check_master(master.as_ref()).is_ok()
-        && !store.owes_restart()
+        && !store.pending_restart().is_due()
         && (!settings.deregister_at_shutdown || unit::in_place(root));
     let minion = Minion::found(place);
     if !configured || connection::look(&minion).is_none() {
@@ -230,7 +233,7 @@ fn master(scene: &Scene, session: Option<&mut Session>) -> Result<Option<Fingerp
             })
         }
         // Whoever applies alone has enrolled before.
-        (Trust::AskService, _) => Ok(Place::of(scene.root, scene.settings).pinned_master()),
+        (Trust::AskService, _) => Ok(Place::of(scene.root, &scene.settings.minion).pinned_master()),
         // Settings::parse refuses this.
         (Trust::AskApi, None) => Err(Failure::new(Kind::Bug, "nobody says which master is the right one")),
     }

@@ -9,13 +9,13 @@ use tracing::{info, warn};
 
 use super::instance::{Instance, Kinship};
 use crate::heat::signal::Message;
-use crate::salt::claim::Pin;
+use crate::minion::restart::PendingRestart;
 use crate::salt::public_key::Fingerprint;
 use crate::system::files::{self, Lock, Root};
-use crate::system::process::{self, Moment};
 use crate::system::retry::Patience;
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::Jid;
+use crate::types::pin::Pin;
 use crate::types::report::Report;
 
 const DIR: &str = "/var/lib/heat-salt-bootstrap";
@@ -212,31 +212,9 @@ impl Store {
         files::remove(&self.dir.join("signal.json"))
     }
 
-    /// The minion runs with an older configuration than the one that is about to be written.
-    pub fn owe_restart(&self) -> Result<(), Failure> {
-        self.prepare()?;
-        files::write(&self.dir.join(RESTART_DUE), Moment::now().to_string().as_bytes(), 0o600)
-    }
-
-    /// Does it still?
-    pub fn owes_restart(&self) -> bool {
-        self.dir.join(RESTART_DUE).exists()
-    }
-
-    /// Since when it does, if it does.
-    pub fn restart_due_since(&self) -> Option<Moment> {
-        let said = || files::read_text(&self.dir.join(RESTART_DUE), 1024).ok().as_deref().and_then(Moment::parse);
-        self.owes_restart().then(|| said().unwrap_or_else(Moment::now))
-    }
-
-    /// Not any more, if this is the process of a minion that has begun since.
-    pub fn restarted(&self, minion: Option<i32>) -> Result<(), Failure> {
-        let Some(since) = self.restart_due_since() else { return Ok(()) };
-        if minion.and_then(process::began).is_some_and(|began| began.is_since(&since)) {
-            return files::remove(&self.dir.join(RESTART_DUE));
-        }
-        info!("salt-minion still runs with its older configuration: `heat-salt-bootstrap install` restarts it");
-        Ok(())
+    /// Whether the minion has to be restarted, and since when.
+    pub fn pending_restart(&self) -> PendingRestart {
+        PendingRestart::kept_in(self.dir.join(RESTART_DUE))
     }
 
     /// The enrolment service has let this key in, and is known by this pin also once the token was wiped.

@@ -3,21 +3,24 @@
 use serde_json::{Map, Value, json};
 
 use crate::bootstrap::state::Store;
-use crate::config::settings::{Accept, Apply, Enroll, Settings, Trust};
+use crate::config::settings::Settings;
 use crate::minion::config::DropIn;
 use crate::minion::daemon;
 use crate::minion::paths::{MAIN_FILE, Place};
+use crate::minion::settings::Trust;
 use crate::packages::{self, Program};
-use crate::salt::claim::{Pinned, Token};
+use crate::salt::claim::Token;
 use crate::salt::public_key::Fingerprint;
+use crate::salt::settings::{Accept, Apply, Enroll};
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::types::failure::Failure;
+use crate::types::pin::Pinned;
 
 /// The plan as JSON: files, commands, requests, in the order in which they would come; and what `run` would end with, if that is known
 /// already.
 pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> (Value, Option<Failure>) {
-    let place = Place::of(root, settings);
+    let place = Place::of(root, &settings.minion);
     let pinned = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
         Trust::AskApi | Trust::AskService => place.pinned_master(),
@@ -59,9 +62,9 @@ fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option
         DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }
             .render();
     let known = master.is_some() || settings.minion.trust == Trust::FirstUse;
-    let changes = !known || !files::holds(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes());
+    let changes = !known || !files::holds(&place.drop_in, place.drop_in_text(root, &settings.minion, master).as_bytes());
     let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
-    if let Some(path) = place.missing_main_file(settings) {
+    if let Some(path) = place.missing_main_file(&settings.minion) {
         files.push(json!({"path": path, "mode": "0644", "changes": true, "content": MAIN_FILE}));
     }
     if let Some(path) = &place.tmpfiles {

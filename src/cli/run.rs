@@ -25,7 +25,8 @@ use crate::bootstrap::pipeline::bootstrap;
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
 use crate::config::load;
-use crate::config::settings::{Settings, Signal};
+use crate::config::settings::Settings;
+use crate::heat::settings::Signal;
 use crate::minion::jobs;
 use crate::minion::keypair;
 use crate::minion::paths::Place;
@@ -207,7 +208,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     let report = conclude(&of, journal.current_step(), result, &note, signal.as_ref().filter(|_| says), &store, deadline);
     if let Some(settings) = &wanted {
         // Looked for now: a package that was installed meanwhile may have brought a configuration.
-        let place = Place::of(root, settings);
+        let place = Place::of(root, &settings.minion);
         journal.litter().iter().for_each(|jid| jobs::forget(&place, jid));
         jobs::forget_old(&place);
     }
@@ -257,7 +258,7 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
     let span = MOST_NOTING.min(deadline.remaining() / 3);
     let patience = Patience::until(Deadline::after(span), Interrupt::default());
     let noted = enroll::service(settings, store).and_then(|service| {
-        let (Some(mut service), Some(keys)) = (service, keypair::load(&Place::of(root, settings))?) else { return Ok(()) };
+        let (Some(mut service), Some(keys)) = (service, keypair::load(&Place::of(root, &settings.minion))?) else { return Ok(()) };
         let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id };
         service.report(&asking, report, &patience)
     });

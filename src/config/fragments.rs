@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::types::section::Origins;
+
 /// One fragment: where it came from, in a person's words (a path, or `--minion-id`), and its keys.
 #[derive(Debug, Clone)]
 pub struct Fragment {
@@ -32,9 +34,10 @@ impl Merged {
         }
         merged
     }
+}
 
-    /// Which fragment gave the key at this dotted path, or the nearest mapping around it.
-    pub fn origin(&self, path: &str) -> Option<&str> {
+impl Origins for Merged {
+    fn origin(&self, path: &str) -> Option<&str> {
         let mut path = path;
         loop {
             if let Some(source) = self.origins.get(path) {

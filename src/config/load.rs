@@ -11,11 +11,12 @@ use serde_json::{Map, Value};
 use tracing::{info, warn};
 
 use super::fragments::{Fragment, Merged, without_secrets};
-use super::parse::References;
-use super::settings::{Settings, Signal};
+use super::settings::Settings;
+use crate::heat::settings::Signal;
 use crate::system::files::{self, Root};
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
+use crate::types::references::References;
 use crate::types::secret::Secret;
 
 /// Where the configuration is looked for unless a flag says otherwise.

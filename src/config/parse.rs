@@ -2,30 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::fragments::Merged;
-use super::settings::{Accept, Api, Apply, Minion, Settings, Signal, Start, Trust};
-use crate::heat::handle;
-use crate::minion::config::RESERVED;
+use super::settings::Settings;
+use crate::heat::settings::{Signal, signal};
+use crate::minion::settings::minion;
 use crate::packages::settings::install;
-use crate::salt::public_key::{Fingerprint, PublicKey};
-use crate::salt::settings::{accept, enroll};
-use crate::types::address::shown;
-use crate::types::duration;
-use crate::types::names::{HookPath, MinionId, StateName};
-use crate::types::secret::Secret;
+use crate::salt::settings::{Accept, accept, api, apply, enroll};
+use crate::types::references::{References, duration};
 use crate::types::section::{Complaints, Section};
-
-/// Texts that the configuration only refers to. Looking them up is the caller's effect.
-pub trait References {
-    /// The content of a file; the error is a sentence without the file's name.
-    fn file(&self, path: &str) -> Result<Secret, String>;
-    /// A credential handed over by the service manager, by its name.
-    fn credential(&self, name: &str) -> Option<Secret>;
-    /// The short host name.
-    fn host_name(&self) -> String;
-}
 
 /// Shorter than this no run can even report.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -38,7 +22,7 @@ impl Settings {
     pub fn parse(merged: &Merged, refs: &dyn References) -> Result<Settings, Vec<String>> {
         let complaints = Complaints::about(merged);
         let settings = {
-            let top = Section::top(merged, &complaints);
+            let top = Section::top(&merged.keys, &complaints);
             let accept = accept(&top);
             let deregister_at_shutdown = top.choice("deregister", &[("never", false), ("at-shutdown", true)]).unwrap_or(false);
             let forget_secrets = top.truth("forget_secrets").unwrap_or(false);
@@ -47,7 +31,7 @@ impl Settings {
             let enroll = enroll(&top, refs, accept, forget_secrets);
             let minion = minion(&top, refs, accept);
             let install = install(&top, refs);
-            let signal = signal(&top, refs, &complaints);
+            let signal = signal(&top, refs);
             let deadline = deadline(&top);
             let splay = splay(&top, deadline);
             let needs_api = match accept {
@@ -86,234 +70,12 @@ impl Settings {
     /// a bad configuration too.
     pub fn parse_signal(merged: &Merged, refs: &dyn References) -> Option<Signal> {
         let complaints = Complaints::about(merged);
-        signal(&Section::top(merged, &complaints), refs, &complaints)
+        signal(&Section::top(&merged.keys, &complaints), refs)
     }
-}
-
-fn minion(top: &Section, refs: &dyn References, accept: Accept) -> Option<Minion> {
-    let section = top.section("minion");
-    let id = match section.value("id") {
-        Some(_) => section.parsed("id", MinionId::parse),
-        None => default_id(&section, refs),
-    };
-    let masters: Vec<String> = section.texts("master").into_iter().flatten().map(str::to_owned).collect();
-    if section.value("master").is_none() {
-        section.complain("master", "is missing: the address of the Salt master");
-    }
-    for master in &masters {
-        if master.chars().any(|c| c.is_whitespace() || c == '/') || master.is_empty() {
-            section.complain("master", format!("{master:?} is no host name or address"));
-        }
-    }
-    let finger = section.parsed("master_finger", Fingerprint::parse);
-    let key = section.parsed("master_public_key", |text| PublicKey::parse(text).map(|key| key.fingerprint()));
-    let first_use = section.truth("trust_on_first_use");
-    let trust = match (finger, key) {
-        (Some(finger), Some(key)) if finger != key => {
-            section.complain("master_finger", "is not the fingerprint of master_public_key: give the one that is right");
-            Trust::Given(finger)
-        }
-        (Some(known), _) | (None, Some(known)) => Trust::Given(known),
-        (None, None) if first_use == Some(true) => Trust::FirstUse,
-        (None, None) if accept == Accept::Enroll => Trust::AskService,
-        (None, None) => {
-            if !top.section("api").is_present() {
-                section.complain("master_finger", "is missing: without an api section nothing else says which master is the right one");
-            }
-            Trust::AskApi
-        }
-    };
-    let start =
-        section.choice("start", &[("auto", Start::Auto), ("systemd", Start::Systemd), ("sysv", Start::Sysv), ("direct", Start::Direct)]);
-    let keep_key = section.truth("keep_key").unwrap_or(false);
-    let program = section.text("program").unwrap_or("salt-minion").to_owned();
-    let config = section.mapping("config").unwrap_or_default();
-    for key in config.keys().filter(|key| RESERVED.contains(&key.as_str())) {
-        section.complain(&format!("config.{key}"), format!("is set by this program: {}", instead_of(key)));
-    }
-    let grains = section.mapping("grains").unwrap_or_default();
-    section.finish();
-    Some(Minion { id: id?, masters, trust, start: start.unwrap_or(Start::Auto), program, keep_key, config, grains })
-}
-
-fn instead_of(key: &str) -> &'static str {
-    match key {
-        "id" => "use minion.id",
-        "master" => "use minion.master",
-        "master_finger" => "use minion.master_finger",
-        "grains" => "use minion.grains",
-        "root_dir" => "use --root",
-        _ => "the result of the states is read from the job cache",
-    }
-}
-
-fn default_id(section: &Section, refs: &dyn References) -> Option<MinionId> {
-    let name = refs.host_name();
-    if name.is_empty() || name == "localhost" {
-        section.complain("id", format!("is missing, and the host name {name:?} cannot serve in its place: many machines have it"));
-        return None;
-    }
-    MinionId::parse(&name)
-        .map_err(|why| section.complain("id", format!("is missing, and the host name cannot serve in its place: {why}")))
-        .ok()
-}
-
-fn api(top: &Section, refs: &dyn References, wiped: bool) -> Option<Api> {
-    let section = top.section("api");
-    if !section.is_present() {
-        return None;
-    }
-    let urls = urls(&section, "https://salt.example.net:8000");
-    let username = section.text("username");
-    if section.value("username").is_none() {
-        section.complain("username", "is missing");
-    }
-    let password = secret(&section, "password", "password_file", refs);
-    if password.is_none() && !wiped && section.value("password").is_none() && section.value("password_file").is_none() {
-        section.complain("password", "is missing: give password, password_file, or the systemd credential api.password");
-    }
-    let eauth = section.text("eauth").unwrap_or("pam").to_owned();
-    let ca = certificate(&section, refs);
-    section.finish();
-    Some(Api { urls, username: username?.to_owned(), password, eauth, ca })
-}
-
-/// The base URLs of a section, without a slash at the end.
-pub fn urls(section: &Section, such_as: &str) -> Vec<String> {
-    let urls: Vec<String> = section.texts("url").into_iter().flatten().map(|url| url.trim_end_matches('/').to_owned()).collect();
-    if section.value("url").is_none() {
-        section.complain("url", format!("is missing: such as {such_as}"));
-    }
-    for url in &urls {
-        if let Err(why) = check_url(url) {
-            section.complain("url", format!("{:?} {why}", shown(url)));
-        }
-    }
-    urls
-}
-
-fn check_url(url: &str) -> Result<(), String> {
-    let parsed: ureq::http::Uri = url.parse().map_err(|_| "is no URL".to_owned())?;
-    match parsed.scheme_str() {
-        Some("https") => {}
-        Some("http") => return Err("is not encrypted: it has to be https://".into()),
-        _ => return Err("is no https:// URL".into()),
-    }
-    if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err("holds a user name: give the base URL only".into());
-    }
-    if parsed.query().is_some() || url.contains('#') {
-        return Err("holds a query or a fragment: give the base URL only".into());
-    }
-    Ok(())
-}
-
-/// A secret that stands in the configuration, in a file that it names, or in a credential under the key's path.
-pub fn secret(section: &Section, key: &'static str, file_key: &'static str, refs: &dyn References) -> Option<Secret> {
-    match (section.text(key), section.text(file_key)) {
-        (Some(_), Some(_)) => {
-            section.complain(file_key, format!("stands beside {key}: give one of them"));
-            None
-        }
-        (Some(text), None) => Some(Secret::new(text)),
-        (None, Some(path)) => match refs.file(path) {
-            Ok(text) if text.expose().trim_end_matches(['\r', '\n']).is_empty() => {
-                section.complain(file_key, format!("{path} is empty"));
-                None
-            }
-            Ok(text) => Some(Secret::new(text.expose().trim_end_matches(['\r', '\n']))),
-            Err(why) => {
-                section.complain(file_key, format!("{path} cannot be read: {why}"));
-                None
-            }
-        },
-        (None, None) => refs.credential(&section.path_of(key)).map(|text| Secret::new(text.expose().trim_end_matches(['\r', '\n']))),
-    }
-}
-
-/// A CA that stands in the configuration, or in a file that it names.
-pub fn certificate(section: &Section, refs: &dyn References) -> Option<String> {
-    let pem = match (section.text("ca"), section.text("ca_file")) {
-        (Some(_), Some(_)) => {
-            section.complain("ca_file", "stands beside ca: give one of them");
-            return None;
-        }
-        (Some(pem), None) => ("ca", pem.to_owned()),
-        (None, Some(path)) => match refs.file(path) {
-            Ok(text) => ("ca_file", text.expose().to_owned()),
-            Err(why) => {
-                section.complain("ca_file", format!("{path} cannot be read: {why}"));
-                return None;
-            }
-        },
-        (None, None) => return None,
-    };
-    let (key, pem) = pem;
-    let mut certificates = 0;
-    for item in ureq::tls::parse_pem(pem.as_bytes()) {
-        match item {
-            Ok(ureq::tls::PemItem::Certificate(_)) => certificates += 1,
-            Ok(_) => section.complain(key, "holds something else than certificates; a private key has no place here"),
-            Err(why) => section.complain(key, format!("is no PEM: {why}")),
-        }
-    }
-    if certificates == 0 {
-        section.complain(key, "holds no certificate (-----BEGIN CERTIFICATE----- ...)");
-    }
-    Some(pem)
-}
-
-fn apply(top: &Section, accept: Accept) -> Option<Apply> {
-    let section = top.section("apply");
-    if !section.is_present() {
-        return None;
-    }
-    let hook = match section.value("hook") {
-        Some(_) => section.parsed("hook", HookPath::parse),
-        None => HookPath::parse("states/state").ok(),
-    };
-    if accept == Accept::Enroll && section.value("hook").is_some() {
-        section.complain("hook", "is not used with accept \"enroll\": the enrolment service publishes the job itself");
-    }
-    let names: Vec<&str> = section.texts("states").into_iter().flatten().collect();
-    if section.value("states").is_none() {
-        section.complain("states", "is missing: the states to run, such as [\"memcached_v14\"]");
-    }
-    let mut states = Vec::new();
-    for name in names {
-        match StateName::parse(name) {
-            Ok(state) => states.push(state),
-            Err(why) => section.complain("states", why),
-        }
-    }
-    // What the reactor may get as tgt_type and still name this minion by its id alone.
-    let matcher = section.choice("matcher", &[("list", "list"), ("glob", "glob")]).unwrap_or("list").to_owned();
-    let pillar = section.mapping("pillar").unwrap_or_default();
-    section.finish();
-    Some(Apply { hook: hook?, states, matcher, pillar })
-}
-
-fn signal(top: &Section, refs: &dyn References, complaints: &Complaints) -> Option<Signal> {
-    let credential;
-    let value = match top.value("signal") {
-        Some(value) => value,
-        None => {
-            credential = Value::String(refs.credential("signal")?.expose().trim().to_owned());
-            &credential
-        }
-    };
-    let handle = handle::parse(value).map_err(|why| complaints.add("signal", why)).ok()??;
-    if !value.is_object() {
-        return Some(Signal { handle, ca: None, id: None });
-    }
-    let section = top.section("signal");
-    let ca = certificate(&section, refs);
-    let id = section.text("id").map(str::to_owned);
-    Some(Signal { handle, ca, id })
 }
 
 fn deadline(top: &Section) -> Duration {
-    let Some(span) = span_of(top, "deadline") else { return DEFAULT_DEADLINE };
+    let Some(span) = duration(top, "deadline") else { return DEFAULT_DEADLINE };
     if span < SHORTEST || span > LONGEST {
         top.complain("deadline", "has to lie between 5s and 12h, which is also the longest that a wait condition waits");
     }
@@ -321,7 +83,7 @@ fn deadline(top: &Section) -> Duration {
 }
 
 fn splay(top: &Section, deadline: Duration) -> Duration {
-    let span = span_of(top, "splay").unwrap_or_default();
+    let span = duration(top, "splay").unwrap_or_default();
     // What is left has to be enough for the work.
     if span > deadline / 2 {
         top.complain("splay", "may take half of the deadline at most");
@@ -329,25 +91,13 @@ fn splay(top: &Section, deadline: Duration) -> Duration {
     span
 }
 
-/// Seconds, or a text such as 25m.
-fn span_of(top: &Section, key: &'static str) -> Option<Duration> {
-    match top.value(key)? {
-        Value::Number(number) => {
-            let seconds = number.as_u64();
-            if seconds.is_none() {
-                top.complain(key, "has to be a whole number of seconds, or a text such as 25m");
-            }
-            seconds.map(Duration::from_secs)
-        }
-        _ => top.parsed(key, duration::parse),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::fragments::Fragment;
-    use serde_json::json;
+    use crate::minion::settings::Trust;
+    use crate::types::secret::Secret;
+    use serde_json::{Value, json};
 
     struct Fixed;
 

@@ -8,7 +8,7 @@ use tracing::info;
 use super::handle::{Handle, Keystone, Target, Way};
 use super::keystone;
 use super::signal::{Answer, Message, answer, probe_answer};
-use crate::config::settings::Signal;
+use crate::heat::settings::Signal;
 use crate::system::clock::Skew;
 use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::system::retry::{Miss, Patience};

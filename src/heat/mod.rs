@@ -5,4 +5,5 @@ pub mod curl_cli;
 pub mod handle;
 pub mod handle_age;
 pub mod keystone;
+pub mod settings;
 pub mod signal;

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use super::keypair;
 use super::paths::{MAIN_FILE, Place};
-use crate::bootstrap::state::Store;
-use crate::config::settings::{Settings, Start};
+use super::restart::PendingRestart;
+use super::settings::{MinionSettings, Start};
 use crate::packages::Program;
 use crate::salt::public_key::Fingerprint;
 use crate::system::command::{self, Finished, Running};
@@ -95,7 +95,7 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
 
 /// Configures a minion whose package is about to be installed and may start it at once, so that it never runs under another name
 /// or meets another master. Nothing has to be restarted for it: what runs by then is the caller's business.
-pub fn prepare(root: &Root, settings: &Settings, master: Option<&Fingerprint>, patience: &Patience) -> Result<(), Failure> {
+pub fn prepare(root: &Root, settings: &MinionSettings, master: Option<&Fingerprint>, patience: &Patience) -> Result<(), Failure> {
     let place = Place::of(root, settings);
     place.check_master(master)?;
     files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
@@ -107,10 +107,10 @@ pub fn prepare(root: &Root, settings: &Settings, master: Option<&Fingerprint>, p
 /// anything had to change. Does not wait for the minion to come up.
 pub fn ensure(
     root: &Root,
-    settings: &Settings,
+    settings: &MinionSettings,
     program: &Program,
     master: Option<&Fingerprint>,
-    store: &Store,
+    pending: &PendingRestart,
     patience: &Patience,
 ) -> Result<(Minion, bool), Failure> {
     let place = Place::of(root, settings);
@@ -121,13 +121,13 @@ pub fn ensure(
     let mut changed = false;
     files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
     if let Some(path) = place.missing_main_file(settings) {
-        store.owe_restart()?;
+        pending.mark()?;
         changed |= files::ensure(&path, MAIN_FILE.as_bytes(), 0o644)?;
     }
     let text = place.drop_in_text(root, settings, master);
     if !files::holds(&place.drop_in, text.as_bytes()) {
         // Said before it is written: a run that is killed in between leaves the debt behind.
-        store.owe_restart()?;
+        pending.mark()?;
         changed |= files::ensure(&place.drop_in, text.as_bytes(), 0o600)?;
     }
     if let Some(path) = place.tmpfiles.as_deref() {
@@ -143,10 +143,10 @@ pub fn ensure(
         restore_contexts(root, &place, patience)?;
     }
     let running = running(&place);
-    if running.is_some() && !store.owes_restart() {
+    if running.is_some() && !pending.is_due() {
         return Ok((Minion::found(place), changed));
     }
-    let manner = manner(settings.minion.start, root);
+    let manner = manner(settings.start, root);
     if manner == Manner::Direct {
         match running {
             Some(pid) => {
@@ -161,8 +161,8 @@ pub fn ensure(
         keypair::mend(&place, patience)?;
     }
     // A service that is just being started has no pid file yet, and may have read the older configuration.
-    let restart = running.is_some() || (manner == Manner::Systemd && store.owes_restart());
-    let not_before = store.restart_due_since();
+    let restart = running.is_some() || (manner == Manner::Systemd && pending.is_due());
+    let not_before = pending.since();
     let commands = commands(manner, program, &place, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {

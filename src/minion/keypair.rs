@@ -1,18 +1,14 @@
-//! The minion's key pair: made before the minion starts, so that its key can be accepted before it first calls; and what it
-//! signs, which only this machine can.
+//! The minion's key pair: made before the minion starts, so that its key can be accepted before it first calls; mended, found, and
+//! waited for where the minion makes it itself.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
 use super::daemon::{self, Minion};
 use super::paths::Place;
+use crate::salt::private_key::{KeyPair, read_private};
 use crate::salt::public_key::PublicKey;
 use crate::system::command::{self, Running};
 use crate::system::files;
@@ -26,13 +22,6 @@ const MAKING: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the minion has made one.
 const EVERY: Duration = Duration::from_millis(20);
-
-/// The pair, as far as it is needed here.
-pub struct KeyPair {
-    /// The half that the master gets.
-    pub public: PublicKey,
-    private: RsaKeyPair,
-}
 
 /// A pair that is being made.
 pub struct Making {
@@ -180,11 +169,11 @@ pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
         Failure::new(Kind::LocalSystem, format!("{} cannot be used: {why}", path.display()))
             .hint("It has to be an RSA key of 2,048 to 4,096 bits without a passphrase. Remove minion.pem and minion.pub while the minion is stopped, and run again.")
     })?;
-    if !public.holds(private.public().as_ref()) {
-        return Err(Failure::new(Kind::LocalSystem, format!("minion.pub is not the public half of {}", path.display()))
-            .hint("Remove minion.pub while the minion is stopped, and run again: it is made from the private half."));
-    }
-    Ok(Some(KeyPair { public, private }))
+    let pair = KeyPair::of(public, private).ok_or_else(|| {
+        Failure::new(Kind::LocalSystem, format!("minion.pub is not the public half of {}", path.display()))
+            .hint("Remove minion.pub while the minion is stopped, and run again: it is made from the private half.")
+    })?;
+    Ok(Some(pair))
 }
 
 /// The pair that this minion signs with, once it is there.
@@ -204,34 +193,16 @@ pub fn wait(minion: &mut Minion, patience: &Patience) -> Result<KeyPair, Failure
     })
 }
 
-/// Reads a private key in PEM form, as openssl and both lines of Salt write it: PKCS #1 or PKCS #8. `None` for half a text.
-fn read_private(pem: &str) -> Option<Result<RsaKeyPair, String>> {
-    let lines: Vec<&str> = pem.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let [first, body @ .., last] = lines.as_slice() else { return None };
-    if !last.starts_with("-----END ") {
-        return None;
-    }
-    let der = match STANDARD.decode(Zeroizing::new(body.concat()).as_bytes()) {
-        Ok(der) => Zeroizing::new(der),
-        Err(_) => return Some(Err("its body is not Base64; it may be protected by a passphrase".into())),
-    };
-    let read = match *first {
-        "-----BEGIN RSA PRIVATE KEY-----" => RsaKeyPair::from_der(&der),
-        "-----BEGIN PRIVATE KEY-----" => RsaKeyPair::from_pkcs8(&der),
-        other => return Some(Err(format!("it begins with {other:?}"))),
-    };
-    Some(read.map_err(|rejected| rejected.to_string()))
-}
-
-impl KeyPair {
-    /// Signs by RSASSA-PKCS1-v1_5 with SHA-256.
-    pub fn sign(&self, document: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut signature = vec![0; self.private.public().modulus_len()];
-        self.private
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), document, &mut signature)
-            .map_err(|_| Failure::new(Kind::LocalSystem, "the minion's private key does not sign"))?;
-        Ok(signature)
-    }
+/// Waits for the public half alone, which is enough where nothing is signed.
+pub fn wait_for_public(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
+    let key = patience.poll_aloud(EVERY, "salt-minion has not made its key yet", || {
+        minion.check()?;
+        minion.place.public_key()
+    })?;
+    key.ok_or_else(|| {
+        let path = minion.place.pki_dir.join("minion.pub");
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
+    })
 }
 
 #[cfg(test)]

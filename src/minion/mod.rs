@@ -9,3 +9,5 @@ pub mod jobs;
 pub mod keypair;
 pub mod msgpack;
 pub mod paths;
+pub mod restart;
+pub mod settings;

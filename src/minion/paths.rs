@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::config::{DROP_IN, DropIn, Known};
-use crate::config::settings::Settings;
+use super::settings::MinionSettings;
 use crate::salt::public_key::{Fingerprint, PublicKey};
 use crate::system::files::{self, Root};
 use crate::types::failure::{Failure, Kind};
@@ -49,7 +49,7 @@ pub struct Place {
 
 impl Place {
     /// Finds the place. Defaults are those of `salt/config/__init__.py`, `DEFAULT_MINION_OPTS`.
-    pub fn of(root: &Root, settings: &Settings) -> Place {
+    pub fn of(root: &Root, settings: &MinionSettings) -> Place {
         let config_dir = root.at("/etc/salt");
         let drop_in = config_dir.join("minion.d").join(DROP_IN);
         let mut known = Known::default();
@@ -67,9 +67,9 @@ impl Place {
                 tests_by = Some(path.clone());
             }
         }
-        let hides_grains = known.has_grains && !settings.minion.grains.is_empty();
-        known.note_options(&settings.minion.config);
-        if settings.minion.config.contains_key("test") {
+        let hides_grains = known.has_grains && !settings.grains.is_empty();
+        known.note_options(&settings.config);
+        if settings.config.contains_key("test") {
             tests_by = Some(drop_in.clone());
         }
         let tests_by = tests_by.filter(|_| known.only_tests);
@@ -86,7 +86,7 @@ impl Place {
             hides_grains,
             tests_by,
             // With failover it has one at a time.
-            masters: if known.fails_over { 1 } else { settings.minion.masters.len() },
+            masters: if known.fails_over { 1 } else { settings.masters.len() },
             as_root: known.user.is_none_or(|user| user == "root"),
             key_bits: known.keysize.unwrap_or(2048),
             config_dir,
@@ -125,21 +125,20 @@ impl Place {
     /// The main configuration file, if it is missing and that matters: without it Salt reads no grains from the drop-ins either
     /// (`salt/config/__init__.py` sets `conf_file` only for a file that exists, and `salt/loader/__init__.py`, `grains`, wants it).
     /// Salt's packages bring it; one that is there is never touched.
-    pub fn missing_main_file(&self, settings: &Settings) -> Option<PathBuf> {
+    pub fn missing_main_file(&self, settings: &MinionSettings) -> Option<PathBuf> {
         let path = self.config_dir.join("minion");
-        (!settings.minion.grains.is_empty() && !path.exists()).then_some(path)
+        (!settings.grains.is_empty() && !path.exists()).then_some(path)
     }
 
     /// The drop-in's content.
-    pub fn drop_in_text(&self, root: &Root, settings: &Settings, master: Option<&Fingerprint>) -> String {
-        let minion = &settings.minion;
+    pub fn drop_in_text(&self, root: &Root, settings: &MinionSettings, master: Option<&Fingerprint>) -> String {
         DropIn {
-            id: &minion.id,
-            masters: &minion.masters,
+            id: &settings.id,
+            masters: &settings.masters,
             master_finger: master,
             root: root.dir(),
-            config: &minion.config,
-            grains: &minion.grains,
+            config: &settings.config,
+            grains: &settings.grains,
         }
         .render()
     }

@@ -18,7 +18,7 @@ use tracing::info;
 use self::commands::Step;
 use self::os::{Format, Manager, OsRelease, System};
 use self::transaction::Transaction;
-use crate::config::settings::{Install, Source};
+use crate::packages::settings::{Install, Source};
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Patience;

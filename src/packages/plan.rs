@@ -6,7 +6,7 @@ use super::commands::{self, Step};
 use super::os::{Format, OsRelease, System};
 use super::repository::Repository;
 use super::system;
-use crate::config::settings::{Install, SigningKey, Source};
+use crate::packages::settings::{Install, SigningKey, Source};
 use crate::system::command;
 use crate::system::files::Root;
 use crate::types::failure::Failure;

@@ -6,7 +6,7 @@ use super::os::{Manager, System};
 use super::repository::Repository;
 use super::source;
 use super::{not_as_wanted, present, system, unsupported, wanted};
-use crate::config::settings::{Install, SigningKey, Source};
+use crate::packages::settings::{Install, SigningKey, Source};
 use crate::system::command;
 use crate::system::files::Root;
 use crate::system::locks;

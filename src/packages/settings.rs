@@ -3,10 +3,50 @@
 use super::os::Format;
 use super::repository::PROJECT_KEY;
 use super::version::Wish;
-use crate::config::parse::References;
-use crate::config::settings::{Install, SigningKey, Source};
 use crate::types::address::shown;
+use crate::types::references::References;
 use crate::types::section::Section;
+
+/// The `install` section.
+#[derive(Debug)]
+pub struct Install {
+    /// Where the program comes from.
+    pub source: Source,
+    /// The version that has to be there.
+    pub version: Option<Wish>,
+}
+
+/// Where the minion's program comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// From a package repository.
+    Repository {
+        /// Its URL; the Salt project's own if absent.
+        url: Option<String>,
+        /// The key that signs it.
+        key: SigningKey,
+    },
+    /// From one package file.
+    Package {
+        /// Where it is, by https.
+        url: String,
+        /// What it is: .rpm or .deb.
+        format: Format,
+        /// The SHA-256 of its content, in lower-case hexadecimal.
+        sha256: String,
+    },
+    /// It is there already.
+    Preinstalled,
+}
+
+/// The public key of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SigningKey {
+    /// Armoured, in the configuration or in a file that it names.
+    Given(String),
+    /// To be fetched over verified TLS.
+    At(String),
+}
 
 /// Reads the section; every problem is listed.
 pub fn install(top: &Section, refs: &dyn References) -> Option<Install> {

@@ -13,7 +13,7 @@ use super::os::{Format, Manager, System};
 use super::repository::{self, Repository};
 use super::transaction::Transaction;
 use super::version::Wish;
-use crate::config::settings::{Install, SigningKey};
+use crate::packages::settings::{Install, SigningKey};
 use crate::system::files::{self, Root};
 use crate::system::http::{Client, Distrust, Trouble};
 use crate::system::retry::{Miss, Patience};

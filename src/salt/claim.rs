@@ -3,10 +3,8 @@
 //!
 //! A claim is signed by the minion's own key and, to be let in, proved by a token. Neither ever leaves this machine.
 
-use std::fmt;
-
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +12,7 @@ use super::public_key::PublicKey;
 use crate::types::excerpt::one_line;
 use crate::types::failure::Kind;
 use crate::types::names::{Jid, MinionId, StateName};
+use crate::types::pin::Pin;
 use crate::types::report::{Report, States};
 use crate::types::secret::Secret;
 
@@ -30,24 +29,6 @@ pub struct Token {
     name: String,
     secret: Secret,
     pin: Option<Pin>,
-}
-
-/// The public key that the service, or the CA behind it, has to show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    /// Whose it is.
-    pub of: Pinned,
-    /// SHA-256 of the SubjectPublicKeyInfo in DER.
-    pub hash: [u8; 32],
-}
-
-/// Whose key a pin names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pinned {
-    /// The service's own.
-    Server,
-    /// That of a CA in the chain that the service shows.
-    Authority,
 }
 
 impl Token {
@@ -91,19 +72,6 @@ impl Token {
         let bytes = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let tag: Option<Vec<u8>> = proof.as_bytes().chunks(2).map(bytes).collect();
         tag.is_some_and(|tag| hmac::verify(&self.key(), document, &tag).is_ok())
-    }
-}
-
-impl Pin {
-    /// Reads what stands at the end of a token.
-    pub fn parse(text: &str) -> Option<Pin> {
-        let of = match text.as_bytes().first()? {
-            b's' => Pinned::Server,
-            b'c' => Pinned::Authority,
-            _ => return None,
-        };
-        let hash = URL_SAFE_NO_PAD.decode(&text[1..]).ok()?.try_into().ok()?;
-        Some(Pin { of, hash })
     }
 }
 
@@ -386,20 +354,11 @@ fn fine(status: u16, body: &[u8]) -> Result<Value, Refusal> {
         .ok_or_else(|| Refusal::Nonsense(format!("HTTP 200: {}", one_line(&String::from_utf8_lossy(body), 200))))
 }
 
-/// As it stands at the end of a token.
-impl fmt::Display for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letter = match self.of {
-            Pinned::Server => 's',
-            Pinned::Authority => 'c',
-        };
-        write!(f, "{letter}{}", URL_SAFE_NO_PAD.encode(self.hash))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::pin::Pinned;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAgeh_";
     const KEY: &str = "-----BEGIN PUBLIC KEY-----\nYWJj\n-----END PUBLIC KEY-----\n";

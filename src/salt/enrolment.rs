@@ -6,14 +6,15 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::debug;
 
-use super::claim::{self, Asked, Claimant, Good, Job, LetIn, Pin, Refusal, Token};
-use crate::config::settings::Enroll;
-use crate::minion::keypair::KeyPair;
+use super::claim::{self, Asked, Claimant, Good, Job, LetIn, Refusal, Token};
+use crate::salt::private_key::KeyPair;
+use crate::salt::settings::Enroll;
 use crate::system::clock::{self, Skew};
 use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::system::retry::{Miss, Patience};
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::{Jid, MinionId};
+use crate::types::pin::Pin;
 use crate::types::report::Report;
 use crate::types::time;
 

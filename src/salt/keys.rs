@@ -8,14 +8,10 @@ use tracing::{debug, warn};
 use super::key_state::{Judgement, KeyState};
 use super::public_key::{Fingerprint, PublicKey};
 use super::session::Session;
-use crate::minion::daemon::Minion;
-use crate::system::process;
 use crate::system::retry::Patience;
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::MinionId;
 
-/// How often it is looked, on this machine, whether the minion has begun to talk to the master.
-const LOCAL: Duration = Duration::from_millis(40);
 /// So often a key is accepted before it is thought to stay as it is.
 const ACCEPTS: u32 = 5;
 /// How often the master is asked for a key that did not arrive at once.
@@ -39,21 +35,23 @@ fn may_not(failure: &Failure) -> bool {
     failure.kind == Kind::PermissionRefused && failure.facts.contains_key("permission")
 }
 
-/// Gets this minion's own key accepted. Says whether that changed anything.
-pub fn accept(session: &mut Session, minion: &mut Minion, id: &MinionId, patience: &Patience) -> Result<bool, Failure> {
-    // Without a minion there will be no key: that is what the master would see.
-    let unseen =
-        |failure: Failure| if failure.kind == Kind::MinionNotConnected { Failure { kind: Kind::KeyNotSeen, ..failure } } else { failure };
-    let ours = own_key(minion, patience).map_err(unseen)?;
-    await_first_contact(minion, patience).map_err(unseen)?;
+/// Gets the key `ours` accepted, and no other, once it has reached the master. `lives` is asked at each look, and fails if the minion that
+/// has to show the key will not come up any more. Says whether that changed anything.
+pub fn accept(
+    session: &mut Session,
+    id: &MinionId,
+    ours: PublicKey,
+    mut lives: impl FnMut() -> Result<(), Failure>,
+    patience: &Patience,
+) -> Result<bool, Failure> {
     let mut look = Look::new(id, Some(ours));
     let missing = format!("the key of {id} has not reached the master yet");
     let judgement = patience.poll_aloud(REMOTE, &missing, || {
-        minion.check().map_err(unseen)?;
+        lives()?;
         Ok(Some(look.at_master(session, patience)?).filter(|judgement| *judgement != Judgement::Absent))
     })?;
     match judgement {
-        None | Some(Judgement::Absent) => return Err(minion.explain(look.not_seen())),
+        None | Some(Judgement::Absent) => return Err(look.not_seen()),
         Some(Judgement::Pending) => {}
         Some(Judgement::Accepted) => return Ok(false),
         Some(other) => return Err(look.refused(other)),
@@ -102,31 +100,6 @@ pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &
         Judgement::Absent => Ok(true),
         _ => Err(Failure::new(Kind::ApiProtocol, format!("key.delete was answered, but the master still has a key of {id}"))),
     }
-}
-
-/// The key that the minion made for itself, once it has.
-fn own_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
-    let key = patience.poll_aloud(LOCAL, "salt-minion has not made its key yet", || {
-        minion.check()?;
-        minion.place.public_key()
-    })?;
-    key.ok_or_else(|| {
-        let path = minion.place.pki_dir.join("minion.pub");
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
-    })
-}
-
-/// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
-/// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
-fn await_first_contact(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
-    let seen = patience.slice(Duration::from_secs(10)).poll(LOCAL, || {
-        minion.check()?;
-        let pids = minion.pids();
-        let ports = [minion.place.master_port, minion.place.publish_port];
-        Ok(process::connected(&pids, &ports).then_some(()))
-    })?;
-    debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
-    Ok(())
 }
 
 /// Accepts the pending key of this id. `match` is a pattern, but an id holds nothing that it could

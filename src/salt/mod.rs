@@ -7,6 +7,7 @@ pub mod error_page;
 pub mod key_state;
 pub mod keys;
 pub mod permissions;
+pub mod private_key;
 pub mod public_key;
 pub mod session;
 pub mod settings;

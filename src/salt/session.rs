@@ -7,7 +7,7 @@ use serde_json::Value;
 use tracing::{debug, info, warn};
 
 use super::api::{self, Refusal};
-use crate::config::settings::Api;
+use crate::salt::settings::Api;
 use crate::system::clock::Skew;
 use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
 use crate::system::retry::{Miss, Patience};

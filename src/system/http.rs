@@ -18,7 +18,7 @@ use ureq::{Agent, Proxy, http};
 
 use super::pinned::PinnedTls;
 use super::tls::provider;
-use crate::salt::claim::Pin;
+use crate::types::pin::Pin;
 use crate::types::time::http_date;
 use crate::types::version::{PROGRAM, VERSION};
 

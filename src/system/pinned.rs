@@ -18,7 +18,7 @@ use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter};
 
 use super::tls::provider;
-use crate::salt::claim::{Pin, Pinned};
+use crate::types::pin::{Pin, Pinned};
 
 /// The link that speaks TLS with whoever has the key.
 pub struct PinnedTls(Arc<ClientConfig>);

@@ -7,6 +7,8 @@ pub mod excerpt;
 pub mod failure;
 pub mod finding;
 pub mod names;
+pub mod pin;
+pub mod references;
 pub mod report;
 pub mod secret;
 pub mod section;

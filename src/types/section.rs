@@ -6,24 +6,29 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::excerpt::cut;
-use crate::config::fragments::Merged;
 
 /// More complaints nobody reads: something else than a configuration was given.
 const MOST_COMPLAINTS: usize = 50;
 /// More of one nobody reads, in bytes.
 const MOST_COMPLAINT: usize = 1_000;
 
+/// Knows which file or flag gave a key.
+pub trait Origins {
+    /// The one that gave the key at this dotted path, or the nearest mapping around it.
+    fn origin(&self, path: &str) -> Option<&str>;
+}
+
 /// Where complaints go, with the file that each key came from.
 pub struct Complaints<'a> {
-    merged: &'a Merged,
+    origins: &'a dyn Origins,
     found: RefCell<Vec<String>>,
     left_out: Cell<usize>,
 }
 
 impl<'a> Complaints<'a> {
     /// None so far.
-    pub fn about(merged: &'a Merged) -> Complaints<'a> {
-        Complaints { merged, found: RefCell::default(), left_out: Cell::default() }
+    pub fn about(origins: &'a dyn Origins) -> Complaints<'a> {
+        Complaints { origins, found: RefCell::default(), left_out: Cell::default() }
     }
 
     /// Notes that the key at `path` is wrong; `text` goes on after the key's name.
@@ -32,7 +37,7 @@ impl<'a> Complaints<'a> {
         if found.len() == MOST_COMPLAINTS {
             return self.left_out.set(self.left_out.get() + 1);
         }
-        let line = match self.merged.origin(path) {
+        let line = match self.origins.origin(path) {
             Some(source) => format!("{source}: {path}: {}", text.as_ref()),
             None => format!("{path}: {}", text.as_ref()),
         };
@@ -62,8 +67,8 @@ pub struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// The whole configuration.
-    pub fn top(merged: &'a Merged, complaints: &'a Complaints<'a>) -> Section<'a> {
-        Section { path: String::new(), keys: Some(&merged.keys), complaints, known: RefCell::default() }
+    pub fn top(keys: &'a Map<String, Value>, complaints: &'a Complaints<'a>) -> Section<'a> {
+        Section { path: String::new(), keys: Some(keys), complaints, known: RefCell::default() }
     }
 
     /// Is the section there at all?

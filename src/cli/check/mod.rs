@@ -18,9 +18,10 @@ use super::output;
 use super::run::print;
 use crate::bootstrap::state::Store;
 use crate::config::load;
-use crate::config::settings::{Settings, Signal};
+use crate::config::settings::Settings;
 use crate::heat::client;
 use crate::heat::handle_age;
+use crate::heat::settings::Signal;
 use crate::minion::paths::Place;
 use crate::system::files::Root;
 use crate::system::retry::Patience;
@@ -59,7 +60,7 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
 
 /// Looks at all that the settings name. Says whether one salt-api may stand in for another.
 fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
-    let place = Arc::new(Place::of(root, &settings));
+    let place = Arc::new(Place::of(root, &settings.minion));
     {
         let (settings, root) = (Arc::clone(&settings), root.clone());
         let whats = ["program", "package source", "package locks"].map(str::to_owned).to_vec();

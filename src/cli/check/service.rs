@@ -7,15 +7,17 @@ use super::board::Chain;
 use super::net;
 use crate::bootstrap::enroll;
 use crate::bootstrap::state::Store;
-use crate::config::settings::{Enroll, Settings};
+use crate::config::settings::Settings;
 use crate::minion::keypair;
 use crate::minion::paths::Place;
-use crate::salt::claim::{Asked, Good, Pinned, Token};
+use crate::salt::claim::{Asked, Good, Token};
 use crate::salt::enrolment::{Asking, Service};
+use crate::salt::settings::Enroll;
 use crate::system::retry::Patience;
 use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
+use crate::types::pin::Pinned;
 use crate::types::time;
 
 /// An answer without any work behind it; one that fails is asked for again only so long.
