@@ -1,5 +1,6 @@
 //! The project's own rules, as ordinary tests.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +29,9 @@ const ROOMS: [&[&str]; 7] = [&["types"], &["system"], &["packages", "salt", "hea
 /// What acts outside `system`, whose purpose it is: all others only decide, which is why they can be tested by texts and values alone.
 const ACTING: &[&str] = &[
     "bootstrap/accept.rs",
-    "bootstrap/apply.rs",
+    "bootstrap/apply/by_hook.rs",
+    "bootstrap/apply/by_service.rs",
+    "bootstrap/apply/memory.rs",
     "bootstrap/context.rs",
     "bootstrap/deregister.rs",
     "bootstrap/enroll.rs",
@@ -49,20 +52,26 @@ const ACTING: &[&str] = &[
     "cli/notify.rs",
     "cli/plan.rs",
     "cli/run.rs",
+    "cli/signal.rs",
     "cli/supervisor.rs",
+    "cli/terminal.rs",
+    "cli/verbs.rs",
     "config/load.rs",
     "heat/client.rs",
     "minion/connection.rs",
     "minion/daemon.rs",
+    "minion/first_start.rs",
     "minion/jobs.rs",
     "minion/keypair.rs",
     "minion/paths.rs",
+    "minion/pidfile.rs",
     "minion/restart.rs",
     "packages/mod.rs",
     "packages/plan.rs",
     "packages/probe.rs",
     "packages/source.rs",
     "packages/transaction.rs",
+    "salt/advice.rs",
     "salt/enrolment.rs",
     "salt/keys.rs",
     "salt/session.rs",
@@ -119,6 +128,63 @@ fn what_decides_has_no_effects() {
         }
     }
     assert_eq!(acting, ACTING, "on the left what acts, on the right what may");
+}
+
+/// The modules that each module uses, by the `use` lines of its code.
+fn uses() -> BTreeMap<String, BTreeSet<String>> {
+    let src = top().join("src");
+    let module = |path: &Path| {
+        let name = path.strip_prefix(&src).unwrap().to_string_lossy().trim_end_matches(".rs").replace('/', "::");
+        name.trim_end_matches("::mod").to_owned()
+    };
+    let files: BTreeMap<String, PathBuf> = files_below(&src, ".rs").into_iter().map(|path| (module(&path), path)).collect();
+    let mut uses = BTreeMap::new();
+    for (name, path) in &files {
+        let text = fs::read_to_string(path).unwrap();
+        let code: Vec<&str> = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect();
+        let code = code.join("\n");
+        let mut used = BTreeSet::new();
+        let begin = if code.starts_with("use ") { 0 } else { 1 };
+        for stated in code.split("\nuse ").skip(begin).filter_map(|rest| rest.split(';').next()) {
+            // rustfmt makes `a::{b, c}` of what has a common beginning, and never goes deeper here.
+            let (common, ends) = stated.split_once('{').map_or((stated, ""), |(common, ends)| (common, ends.trim_end_matches('}')));
+            for end in ends.split(',') {
+                let mut path = format!("{common}{}", end.trim());
+                let mut own = name.as_str();
+                while let Some(rest) = path.strip_prefix("super::") {
+                    own = own.rsplit_once("::").map_or("", |(above, _)| above);
+                    path = rest.to_owned();
+                }
+                let inside = stated.starts_with("super::").then(|| format!("{own}::{path}"));
+                let Some(inside) = inside.or_else(|| path.strip_prefix("crate::").map(str::to_owned)) else { continue };
+                let mut inside = inside.trim_start_matches("::");
+                while !files.contains_key(inside) && inside.contains("::") {
+                    inside = inside.rsplit_once("::").unwrap().0;
+                }
+                if files.contains_key(inside) && inside != name {
+                    used.insert(inside.to_owned());
+                }
+            }
+        }
+        uses.insert(name.clone(), used);
+    }
+    uses
+}
+
+#[test]
+fn no_two_modules_use_each_other_by_any_way_round() {
+    let mut left = uses();
+    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 300, "few uses were found: does this test still read them?");
+    // Whoever uses nobody that is left is in no circle.
+    loop {
+        let names: BTreeSet<String> = left.keys().cloned().collect();
+        let done: Vec<String> = left.iter().filter(|(_, used)| used.is_disjoint(&names)).map(|(name, _)| name.clone()).collect();
+        if done.is_empty() {
+            break;
+        }
+        left.retain(|name, _| !done.contains(name));
+    }
+    assert!(left.is_empty(), "these use each other, or somebody who does: {:?}", left.keys());
 }
 
 /// What is built goes into every source package if git knows of it.

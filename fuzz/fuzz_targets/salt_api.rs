@@ -15,7 +15,7 @@ fn look(refusal: Refusal) {
         Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => {}
         Refusal::Permission(said)
         | Refusal::ClientDisabled(said)
-        | Refusal::Unavailable(said)
+        | Refusal::Unavailable { said, .. }
         | Refusal::Exception(said)
         | Refusal::Nonsense(said) => {
             sentence(&said, 2_000);

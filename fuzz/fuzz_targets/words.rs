@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::packages::commands::{Reason, refresh_fault, trouble_with_source, versions};
+use heat_salt_bootstrap::packages::output::{Reason, refresh_fault, trouble_with_source, versions};
 use heat_salt_bootstrap::packages::version::Wish;
 use heat_salt_bootstrap::salt::claim::Token;
 use heat_salt_bootstrap::types::address::{Address, shown};

@@ -1,7 +1,7 @@
 //! The step `accept` of the classic chain: the minion calls the master, and its key is accepted by wheel.
 
 use crate::minion::daemon::Minion;
-use crate::minion::{connection, keypair};
+use crate::minion::first_start;
 use crate::salt::keys;
 use crate::salt::session::Session;
 use crate::system::retry::Patience;
@@ -13,8 +13,8 @@ pub fn by_wheel(session: &mut Session, minion: &mut Minion, id: &MinionId, patie
     // Without a minion there will be no key: that is what the master would see.
     let unseen =
         |failure: Failure| if failure.kind == Kind::MinionNotConnected { Failure { kind: Kind::KeyNotSeen, ..failure } } else { failure };
-    let ours = keypair::wait_for_public(minion, patience).map_err(unseen)?;
-    connection::wait_for_first_contact(minion, patience).map_err(unseen)?;
+    let ours = first_start::public_key(minion, patience).map_err(unseen)?;
+    first_start::contact(minion, patience).map_err(unseen)?;
     let accepted = keys::accept(session, id, ours, || minion.check().map_err(unseen), patience);
     accepted.map_err(|failure| if failure.kind == Kind::KeyNotSeen { minion.explain(failure) } else { failure })
 }

@@ -12,6 +12,7 @@ use super::state::Store;
 use crate::config::settings::Settings;
 use crate::minion::connection::{self, Connected};
 use crate::minion::daemon::Minion;
+use crate::minion::first_start;
 use crate::minion::keypair;
 use crate::minion::paths::Place;
 use crate::minion::settings::Trust;
@@ -100,7 +101,7 @@ pub fn connected(
     let Scene { journal, patience, .. } = *scene;
     let place = minion.place.clone();
     if !accepted && connection::look(minion).is_none() {
-        let keys = journal.step("keys", patience, |patience| keypair::wait(minion, patience).map(Did::nothing))?;
+        let keys = journal.step("keys", patience, |patience| first_start::key_pair(minion, patience).map(Did::nothing))?;
         enroll_step(scene, service, &place, &keys)?;
     }
     journal.step("connect", patience, |patience| connection::wait(minion, master, patience).map(Did::nothing))

@@ -124,12 +124,12 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
     }
     let states = match (service.as_mut(), session.as_mut()) {
         (Some(service), _) => journal.step("states", patience, |patience| {
-            apply::apply_by(scene, service, wanted, &mut minion, master, connected, patience).map(Did::change)
+            apply::by_service(scene, service, wanted, &mut minion, master, connected, patience).map(Did::change)
         })?,
         (None, Some(session)) => {
             log_in(scene, session)?;
             journal.step("states", patience, |patience| {
-                apply::apply(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
+                apply::by_hook(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
             })?
         }
         // Settings::parse refuses this.

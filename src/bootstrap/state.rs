@@ -145,6 +145,18 @@ impl Store {
         self.load("report.json")
     }
 
+    /// The last report; an error where there is none.
+    pub fn last_report(&self) -> Result<Report, Failure> {
+        let path = self.report_path();
+        self.report().ok_or_else(|| {
+            Failure::new(
+                Kind::LocalSystem,
+                format!("there is no report at {} that can be read: nothing has run to its end here", path.display()),
+            )
+            .hint("Run `heat-salt-bootstrap run`; under another root give the same --root; the report can be read by root only.")
+        })
+    }
+
     /// Keeps a report. What lies there of an earlier run gets another name, and the oldest of those goes.
     pub fn keep_report(&self, report: &Report) -> Result<(), Failure> {
         self.prepare()?;

@@ -12,9 +12,11 @@ use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
 use super::args::Common;
+use super::conclude::conclude;
 use super::logging;
 use super::notify;
-use super::run::{self, WITHOUT_SETTINGS};
+use super::notify::WITHOUT_SETTINGS;
+use super::terminal::{complain, print};
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
 use crate::config::load;
@@ -90,7 +92,7 @@ pub fn watch(verb: &str, json: bool, root: &Root, common: &Common) -> Role {
         Ok(status) => status,
         Err(error) => {
             let failure = Failure::new(Kind::Bug, format!("the end of the process that works cannot be seen: {error}"));
-            return Role::Ended(run::complain(&failure));
+            return Role::Ended(complain(&failure));
         }
     };
     let end = End { status, out_of_memory: process::out_of_memory_kills() > kills };
@@ -114,12 +116,12 @@ fn after(end: &End, pid: u32, begun: Instant, (verb, json): (&str, bool), root: 
     warn!("{}", failure.message);
     let Ok(_only_one) = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default()), || ()) else {
         // That one tells Heat how it ends.
-        return run::complain(&failure);
+        return complain(&failure);
     };
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(begun.elapsed()).as_secs();
     // One that was killed while it waited for another, which has told Heat by now, never held the lock.
     if progress.is_none() && store.report().is_some_and(|other| other.started as f64 + other.seconds >= started as f64) {
-        return run::complain(&failure);
+        return complain(&failure);
     }
     let mut of = progress.as_ref().map(|progress| progress.known.clone()).unwrap_or_else(|| {
         let minion_id = load::find(root, common.config.as_deref(), &common.settings.overrides()).minion_id();
@@ -128,7 +130,7 @@ fn after(end: &End, pid: u32, begun: Instant, (verb, json): (&str, bool), root: 
     of.seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     let report = speak_for(of, progress.and_then(|progress| progress.step), failure, root, common, &store);
     if json {
-        run::print(&(serde_json::json!(report).to_string() + "\n"));
+        print(&(serde_json::json!(report).to_string() + "\n"));
     }
     report.code
 }
@@ -175,7 +177,7 @@ fn speak_for(of: Circumstances, step: Option<String>, failure: Failure, root: &R
             }
             report
         }
-        None => run::conclude(&|| of.clone(), step, Err(failure), &|_| (), signal.as_ref(), store, deadline),
+        None => conclude(&|| of.clone(), step, Err(failure), &|_| (), signal.as_ref(), store, deadline),
     };
     Progress::forget(store).unwrap_or_else(|failure| warn!("{failure}"));
     report

@@ -2,11 +2,15 @@
 
 pub mod args;
 pub mod check;
+pub mod conclude;
 pub mod guardian;
 pub mod logging;
 pub mod notify;
 pub mod output;
 pub mod plan;
 pub mod run;
+pub mod signal;
 pub mod supervisor;
 pub mod templates;
+pub mod terminal;
+pub mod verbs;

@@ -1,23 +1,21 @@
 //! Telling Heat, and keeping what it could not be told.
 
-use serde_json::json;
-use tracing::{error, info, warn};
+use std::time::Duration;
 
-use super::args::{Common, SignalStatus, Wish};
-use super::guardian;
-use super::logging;
-use super::run::{WITHOUT_SETTINGS, last_report};
+use tracing::{error, warn};
+
 use crate::bootstrap::state::Store;
-use crate::config::load;
 use crate::heat::client;
 use crate::heat::settings::Signal;
-use crate::heat::signal::{Message, Status};
-use crate::system::files::Root;
+use crate::heat::signal::Message;
 use crate::system::interrupt::Interrupt;
 use crate::system::retry::Patience;
 use crate::types::deadline::Deadline;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::Failure;
 use crate::types::report::{self, Report, Verdict};
+
+/// How long it is tried to tell Heat of a configuration that cannot even say how long.
+pub const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
 
 /// Tells Heat and notes in the report how that went. Work that is done stays done if Heat was not
 /// told, but the exit code says so, and the signal is kept.
@@ -43,85 +41,10 @@ pub fn tell(signal: &Signal, report: &mut Report, store: &Store, deadline: Deadl
 }
 
 /// Delivers a message, or keeps it for the next run or the next boot. It is kept before it is sent, in case this is killed now.
-fn deliver(signal: &Signal, message: &Message, store: &Store, patience: &Patience) -> Result<(), Failure> {
+pub fn deliver(signal: &Signal, message: &Message, store: &Store, patience: &Patience) -> Result<(), Failure> {
     // A disk that takes nothing is no reason not to tell.
     store.owe_signal(signal.handle.recipient(), message).unwrap_or_else(|failure| warn!("{failure}"));
     client::tell(signal, message, patience)?;
     store.paid_signal().unwrap_or_else(|failure| warn!("{failure}"));
     Ok(())
-}
-
-/// The verb: sends a status that somebody else decided on; else what Heat has not taken yet; else the last report again.
-pub fn signal(wish: &Wish, root: &Root, common: &Common) -> Result<(), Failure> {
-    logging::keep(root);
-    if wish.killed {
-        return guardian::signal_killed(root, common);
-    }
-    let found = load::find(root, common.config.as_deref(), &common.settings.overrides());
-    let Some(signal) = found.signal() else {
-        found.settings()?;
-        if wish.kept {
-            info!("there is no Heat to tell");
-            return Ok(());
-        }
-        return Err(Failure::new(Kind::Config, "the configuration has no signal: there is no Heat to tell")
-            .hint("Give the wait condition handle's attributes in `signal`."));
-    };
-    let deadline = Deadline::after(WITHOUT_SETTINGS);
-    let store = Store::below(root);
-    let patience = Patience::until(deadline, Interrupt::default());
-    if let Some(status) = wish.status {
-        let status = match status {
-            SignalStatus::Success => Status::Success,
-            SignalStatus::Failure => Status::Failure,
-        };
-        let id = signal.id.clone().unwrap_or_else(|| found.minion_id());
-        let message = Message::by_hand(status, wish.reason.as_deref().unwrap_or("signalled by hand"), id);
-        return deliver(&signal, &message, &store, &patience);
-    }
-    let _only_one = store.lock(&patience, || ())?;
-    let owed = store.owed_signal(&signal.handle.recipient());
-    let reported = store.report().is_some_and(|report| owed.as_ref().is_none_or(|message| is_of(message, &report)));
-    match owed {
-        Some(message) if !reported => deliver(&signal, &message, &store, &patience),
-        None if wish.kept => {
-            info!("Heat has been told everything");
-            Ok(())
-        }
-        _ => tell_again(&signal, &store, deadline),
-    }
-}
-
-/// Is it about this very run? Then the report is to say afterwards that Heat was told.
-fn is_of(message: &Message, report: &Report) -> bool {
-    message.data["started"] == json!(report.started) && message.data["verb"] == json!(report.verb)
-}
-
-/// Why Heat is not told of the last report.
-fn untold(report: &Report, store: &Store) -> Option<String> {
-    if !store.is_here(report.instance_id.as_deref()) {
-        let whose = report.instance_id.as_deref().unwrap_or("nobody knows which");
-        return Some(format!("the last report is of another instance ({whose}), of which this one is a copy"));
-    }
-    (!report.is_told()).then(|| format!("the last report is of `{}`, which is only a part of the work", report.verb))
-}
-
-fn tell_again(signal: &Signal, store: &Store, deadline: Deadline) -> Result<(), Failure> {
-    let mut report = last_report(store)?;
-    if let Some(why) = untold(&report, store) {
-        return Err(Failure::new(Kind::LocalSystem, format!("there is nothing to tell Heat: {why}"))
-            .hint("`heat-salt-bootstrap run` works and tells Heat; `signal --status` says what you want it to hear."));
-    }
-    if report.verdict == Verdict::Done {
-        // What was wrong with it is that Heat had not been told.
-        report.code = Kind::Done.code();
-        report.reason = Kind::Done.reason().to_owned();
-        report.hint = None;
-    }
-    tell(signal, &mut report, store, deadline);
-    store.keep_report(&report)?;
-    match report.signal {
-        Some(report::Signal { error: Some(why), .. }) => Err(Failure::new(Kind::SignalUndelivered, why)),
-        _ => Ok(()),
-    }
 }

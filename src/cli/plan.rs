@@ -7,6 +7,7 @@ use crate::config::settings::Settings;
 use crate::minion::config::DropIn;
 use crate::minion::daemon;
 use crate::minion::paths::{MAIN_FILE, Place};
+use crate::minion::pidfile;
 use crate::minion::settings::Trust;
 use crate::packages::{self, Program};
 use crate::salt::claim::Token;
@@ -34,7 +35,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
     let found = command::find(&settings.minion.program);
     let manner = daemon::manner(settings.minion.start, root);
     let program = Program { path: found.clone().unwrap_or_else(|| settings.minion.program.clone().into()) };
-    let running = daemon::running(&place);
+    let running = pidfile::running(&place);
     let (install, failure) = packages::plan::plan(&settings.install, &settings.minion.program, root, os_release);
     let plan = json!({
         "minion_id": settings.minion.id.as_str(),

@@ -1,50 +1,38 @@
-//! The verbs. This is the one place that reports and that picks the exit code.
+//! The verbs that work: `run`, its parts `install`, `accept` and `apply`, and `deregister`.
 
-use std::io::Write as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use super::args::{Cli, Common, Verb, Work};
-use super::check;
+use super::args::{Common, Work};
+use super::conclude::conclude;
 use super::guardian::{self, Role};
 use super::logging;
-use super::notify;
-use super::output;
-use super::plan;
+use super::notify::WITHOUT_SETTINGS;
 use super::supervisor;
-use super::templates;
+use super::terminal::{complain, print};
 use crate::bootstrap::context::{Links, Scene};
 use crate::bootstrap::deregister::leave;
 use crate::bootstrap::enroll;
 use crate::bootstrap::journal::Journal;
 use crate::bootstrap::pipeline::bootstrap;
-use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
 use crate::config::load;
 use crate::config::settings::Settings;
-use crate::heat::settings::Signal;
 use crate::minion::jobs;
 use crate::minion::keypair;
 use crate::minion::paths::Place;
 use crate::salt::enrolment::Asking;
-use crate::system::files::{self, Lock, Root};
+use crate::system::files::{Lock, Root};
 use crate::system::interrupt::Interrupt;
-use crate::system::process;
 use crate::system::retry::Patience;
 use crate::system::shutdown;
 use crate::types::deadline::Deadline;
-use crate::types::excerpt::without_credentials;
 use crate::types::failure::{Failure, Kind};
-use crate::types::report::{Circumstances, Report, Verdict};
+use crate::types::report::Report;
 
-/// An os-release is some hundred bytes.
-const MOST_OS_RELEASE: u64 = 64 * 1024;
-/// How long it is tried to tell Heat of a configuration that cannot even say how long.
-pub const WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
 /// After a signal the service manager waits 90 s by default; Heat gets a part of that.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
 /// How long the enrolment service is told how it ended: nobody waits for that.
@@ -54,37 +42,6 @@ const RESUMES: &str = "Nothing: this machine is being rebooted, and the run goes
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
 const LEAST_RESERVE: Duration = Duration::from_secs(2);
 const MOST_RESERVE: Duration = Duration::from_secs(30);
-
-/// Does what the command line says; returns the exit code.
-pub fn main(cli: &Cli) -> u8 {
-    logging::start(cli.common.log_format, cli.common.verbose);
-    process::never_dump_core();
-    let root = match Root::new(&cli.common.root) {
-        Ok(root) => root,
-        Err(error) => {
-            return complain(
-                &Failure::new(Kind::Usage, format!("--root {}: {error}", cli.common.root.display()))
-                    .hint("Give a directory that is there."),
-            );
-        }
-    };
-    let all = Links { install: true, accept: true, apply: true };
-    let none = Links { install: false, accept: false, apply: false };
-    let task = |verb, links, work: &Work| Task { verb, play: Play::Links(links), again: work.again, json: work.json, at_boot: false };
-    match &cli.verb {
-        Verb::Run { work, at_boot } => watched(&Task { at_boot: *at_boot, ..task("run", all, work) }, &root, &cli.common),
-        Verb::Install(work) => watched(&task("install", Links { install: true, ..none }, work), &root, &cli.common),
-        Verb::Accept(work) => watched(&task("accept", Links { accept: true, ..none }, work), &root, &cli.common),
-        Verb::Apply(work) => watched(&task("apply", Links { apply: true, ..none }, work), &root, &cli.common),
-        Verb::Deregister { at_shutdown, json } => deregister(*at_shutdown, *json, &root, &cli.common),
-        Verb::Signal(wish) => ended(notify::signal(wish, &root, &cli.common)),
-        Verb::Check { json } => check::check(*json, &root, &cli.common),
-        Verb::Template { name } => ended(template(name.as_deref())),
-        Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, &cli.common)),
-        Verb::Status { json, previous } => ended(status(*json, *previous, &root)),
-        Verb::Explain { code } => ended(explain(code.as_deref())),
-    }
-}
 
 /// What is to be done, and how.
 struct Task {
@@ -119,7 +76,13 @@ impl Play {
     }
 }
 
-fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -> u8 {
+/// The verb `run`, or the part of it that `links` says. `at_boot`: by the unit that runs it at each boot.
+pub fn run(verb: &'static str, links: Links, work: &Work, at_boot: bool, root: &Root, common: &Common) -> u8 {
+    watched(&Task { verb, play: Play::Links(links), again: work.again, json: work.json, at_boot }, root, common)
+}
+
+/// The verb `deregister`.
+pub fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -> u8 {
     let patience = Patience::until(Deadline::after(WITHOUT_SETTINGS), Interrupt::default());
     if at_shutdown && !shutdown::for_good(&patience) {
         info!("this machine is not being switched off: its key stays");
@@ -268,144 +231,9 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
     }
 }
 
-/// Makes the report of a run, keeps it, hands it to `note`, tells Heat, keeps how that went.
-pub fn conclude(
-    of: &dyn Fn() -> Circumstances,
-    step: Option<String>,
-    result: Result<String, Failure>,
-    note: &dyn Fn(&Report),
-    signal: Option<&Signal>,
-    store: &Store,
-    deadline: Deadline,
-) -> Report {
-    let mut report = match result {
-        Ok(message) => Report::done(of(), message),
-        Err(failure) => Report::failed(of(), step, failure),
-    };
-    // Kept before Heat is told: what Heat hears can be read here, even if this is killed now.
-    if let Err(failure) = store.keep_report(&report) {
-        error!("{failure}");
-        if report.verdict == Verdict::Done {
-            report = Report::failed(of(), None, failure);
-        }
-    }
-    note(&report);
-    if let Some(signal) = signal {
-        notify::tell(signal, &mut report, store, deadline);
-        if let Err(failure) = store.keep_report(&report) {
-            error!("{failure}");
-        }
-    }
-    match report.verdict {
-        Verdict::Done if report.code == 0 => info!("{}", report.message),
-        _ => {
-            error!("{}", report.line());
-            if let Some(hint) = &report.hint {
-                error!("what to do: {hint}");
-            }
-        }
-    }
-    report
-}
-
-fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Common) -> Result<(), Failure> {
-    let settings = load::find(root, common.config.as_deref(), &common.settings.overrides()).settings()?;
-    let os_release = os_release.map(|path| {
-        files::read_text(path, MOST_OS_RELEASE)
-            .map_err(|error| Failure::new(Kind::Usage, format!("--os-release {}: {error}", path.display())))
-    });
-    let (plan, failure) = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
-    print(&without_credentials(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) }));
-    failure.map_or(Ok(()), Err)
-}
-
-fn status(as_json: bool, previous: Option<usize>, root: &Root) -> Result<(), Failure> {
-    let store = Store::below(root);
-    if let Some(before) = previous {
-        let report = store.earlier_report(before).ok_or_else(|| {
-            Failure::new(
-                Kind::Usage,
-                format!("--previous {before}: of runs before the last one there are {} reports", store.earlier_reports()),
-            )
-        })?;
-        print(&if as_json { format!("{:#}\n", json!(report)) } else { output::report(&report) });
-        return Ok(());
-    }
-    let under_way = Progress::of(&store).filter(|progress| progress.ended.is_none());
-    if as_json || under_way.is_none() {
-        let report = last_report(&store)?;
-        print(&if as_json { format!("{:#}\n", json!(report)) } else { output::report(&report) });
-    } else if let Some(progress) = under_way {
-        print(&output::under_way(&progress, store.runner().as_deref()));
-        print(&store.report().map_or_else(String::new, |report| format!("\nThe run before it:\n{}", output::report(&report))));
-    }
-    if let (false, many @ 1..) = (as_json, store.earlier_reports()) {
-        print(&format!("Earlier runs: {many}, see `heat-salt-bootstrap status --previous 1`\n"));
-    }
-    Ok(())
-}
-
-/// The last report; an error where there is none.
-pub fn last_report(store: &Store) -> Result<Report, Failure> {
-    let path = store.report_path();
-    store.report().ok_or_else(|| {
-        Failure::new(
-            Kind::LocalSystem,
-            format!("there is no report at {} that can be read: nothing has run to its end here", path.display()),
-        )
-        .hint("Run `heat-salt-bootstrap run`; under another root give the same --root; the report can be read by root only.")
-    })
-}
-
-fn explain(code: Option<&str>) -> Result<(), Failure> {
-    let kinds: Vec<Kind> = match code {
-        None => Kind::ALL.to_vec(),
-        Some(text) => vec![Kind::named(text).ok_or_else(|| {
-            Failure::new(Kind::Usage, format!("{text:?} is neither an exit code nor a reason of this program"))
-                .hint("`heat-salt-bootstrap explain` lists them all.")
-        })?],
-    };
-    print(&kinds.into_iter().map(output::explanation).collect::<Vec<_>>().join("\n"));
-    Ok(())
-}
-
-fn template(name: Option<&str>) -> Result<(), Failure> {
-    let text = match name {
-        None => templates::list(),
-        Some(name) => templates::named(name)
-            .ok_or_else(|| {
-                Failure::new(Kind::Usage, format!("there is no template {name:?}")).hint("`heat-salt-bootstrap template` lists them all.")
-            })?
-            .to_owned(),
-    };
-    print(&text);
-    Ok(())
-}
-
 fn allowed(root: &Root) -> Result<(), Failure> {
     if root.is_machine() && !nix::unistd::geteuid().is_root() {
         return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may"));
     }
     Ok(())
-}
-
-fn ended(result: Result<(), Failure>) -> u8 {
-    match result {
-        Ok(()) => Kind::Done.code(),
-        Err(failure) => complain(&failure),
-    }
-}
-
-/// Says on standard error what is wrong and what to do; returns the exit code.
-pub fn complain(failure: &Failure) -> u8 {
-    error!("{failure}");
-    error!("what to do: {}", failure.hint.as_deref().unwrap_or(failure.kind.advice()));
-    failure.kind.code()
-}
-
-/// Results go to standard output. A reader that has gone away (`| head`) is no failure.
-pub fn print(text: &str) {
-    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
-        warn!("standard output: {error}");
-    }
 }

@@ -35,19 +35,6 @@ pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<
     Ok(seen)
 }
 
-/// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
-/// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
-pub fn wait_for_first_contact(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
-    let seen = patience.slice(Duration::from_secs(10)).poll(EVERY, || {
-        minion.check()?;
-        let pids = minion.pids();
-        let ports = [minion.place.master_port, minion.place.publish_port];
-        Ok(process::connected(&pids, &ports).then_some(()))
-    })?;
-    debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
-    Ok(())
-}
-
 /// How long a new connection may take. One that takes longer is not seen, and then the minion is restarted, which makes one: no longer
 /// deadline changes what comes of it.
 const PROOF: Duration = Duration::from_secs(30);

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::keypair;
 use super::paths::{MAIN_FILE, Place};
+use super::pidfile;
 use super::restart::PendingRestart;
 use super::settings::{MinionSettings, Start};
 use crate::packages::Program;
@@ -142,7 +143,7 @@ pub fn ensure(
     if changed {
         restore_contexts(root, &place, patience)?;
     }
-    let running = running(&place);
+    let running = pidfile::running(&place);
     if running.is_some() && !pending.is_due() {
         return Ok((Minion::found(place), changed));
     }
@@ -166,14 +167,14 @@ pub fn ensure(
     let commands = commands(manner, program, &place, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {
-        let finished = command::run(&borrowed(argv), &patience.slice(Duration::from_secs(60)))?;
+        let finished = command::run(&command::borrowed(argv), &patience.slice(Duration::from_secs(60)))?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }
     }
     // What an earlier minion said explains nothing about this one.
     let log_began = files::length(&place.log_file);
-    let starting = command::start(&borrowed(last))?;
+    let starting = command::start(&command::borrowed(last))?;
     Ok((Minion { place, starting: Some(starting), not_before, absent_since: None, log_began, log_new: log_began }, true))
 }
 
@@ -233,7 +234,7 @@ impl Minion {
     fn pid(&self) -> Option<i32> {
         let is_it =
             |pid: &i32| self.not_before.as_ref().is_none_or(|since| process::began(*pid).is_some_and(|began| began.is_since(since)));
-        running(&self.place).filter(is_it)
+        pidfile::running(&self.place).filter(is_it)
     }
 
     /// The processes of the minion that was started last; none while it is not up yet.
@@ -302,16 +303,9 @@ impl Minion {
     }
 }
 
-/// The pid of the minion that runs, by its pid file; a file left behind by a dead one counts for
-/// nothing, even if another process has the number now.
-pub fn running(place: &Place) -> Option<i32> {
-    let pid: i32 = files::read_text(&place.pidfile, 32).ok()?.trim().parse().ok()?;
-    (process::runs(pid) && process::command_line(pid).contains("salt-minion")).then_some(pid)
-}
-
 /// Stops the minion, by the service manager if there is one. Says whether it ran.
 pub fn stop(start: Start, root: &Root, place: &Place, patience: &Patience) -> Result<bool, Failure> {
-    let Some(pid) = running(place) else { return Ok(false) };
+    let Some(pid) = pidfile::running(place) else { return Ok(false) };
     let words: &[&str] = match manner(start, root) {
         // While the machine goes down the service manager stops it anyway, and a job of ours would have to wait for that.
         Manner::Systemd if shutdown::under_way(patience) => &[],
@@ -345,8 +339,4 @@ fn end(pid: i32, patience: &Patience) -> Result<(), Failure> {
 
 fn did_not_start(finished: &Finished, place: &Place) -> Failure {
     finished.failure(Kind::LocalSystem).hint(format!("Read {} and, under systemd, `journalctl -u salt-minion`.", place.log_file.display()))
-}
-
-fn borrowed(argv: &[String]) -> Vec<&str> {
-    argv.iter().map(String::as_str).collect()
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::daemon::{self, Minion};
 use super::paths::Place;
+use super::pidfile;
 use crate::salt::private_key::{KeyPair, read_private};
 use crate::salt::public_key::PublicKey;
 use crate::system::command::{self, Running};
@@ -19,9 +19,6 @@ use crate::types::secret::Secret;
 const MOST_BYTES: u64 = 64 * 1024;
 /// 2,048 bits take 0.05 to 0.5 s.
 const MAKING: Duration = Duration::from_secs(60);
-
-/// How often it is looked whether the minion has made one.
-const EVERY: Duration = Duration::from_millis(20);
 
 /// A pair that is being made.
 pub struct Making {
@@ -36,7 +33,7 @@ pub struct Making {
 /// against 1.5 s of `salt-key --gen-keys` and some 200 kB of a crate.
 pub fn begin(place: &Place) -> Result<Option<Making>, Failure> {
     // The minion writes them itself if it runs, and one writer is enough. A public half alone counts for nothing, with Salt too.
-    if private_of(place).exists() || daemon::running(place).is_some() || !place.as_root {
+    if private_of(place).exists() || pidfile::running(place).is_some() || !place.as_root {
         return Ok(None);
     }
     let Some(openssl) = command::find("openssl").map(|path| path.display().to_string()) else {
@@ -71,7 +68,7 @@ impl Making {
         files::write(&unnamed, made.expose().as_bytes(), 0o400)?;
         let named = public_half(&self.openssl, &unnamed, &patience)?.filter(|half| is_of(half, &made));
         // A package that starts the minion, or a person, may have been faster.
-        let other = private_of(place).exists() || daemon::running(place).is_some();
+        let other = private_of(place).exists() || pidfile::running(place).is_some();
         let Some(half) = named.filter(|_| !other) else {
             if other {
                 info!("the minion has made its key pair meanwhile: that one counts");
@@ -179,30 +176,6 @@ pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
 /// The pair that this minion signs with, once it is there.
 pub fn own(place: &Place) -> Result<KeyPair, Failure> {
     load(place)?.ok_or_else(|| Failure::new(Kind::KeyNotSeen, format!("there is no key pair of the minion in {}", place.pki_dir.display())))
-}
-
-/// Waits for the pair that the minion makes itself at its first start.
-pub fn wait(minion: &mut Minion, patience: &Patience) -> Result<KeyPair, Failure> {
-    let missing = format!("salt-minion has made no key pair in {} yet", minion.place.pki_dir.display());
-    let found = patience.poll_aloud(EVERY, &missing, || {
-        minion.check()?;
-        load(&minion.place)
-    })?;
-    found.ok_or_else(|| {
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.place.pki_dir.display())))
-    })
-}
-
-/// Waits for the public half alone, which is enough where nothing is signed.
-pub fn wait_for_public(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
-    let key = patience.poll_aloud(EVERY, "salt-minion has not made its key yet", || {
-        minion.check()?;
-        minion.place.public_key()
-    })?;
-    key.ok_or_else(|| {
-        let path = minion.place.pki_dir.join("minion.pub");
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
-    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 pub mod config;
 pub mod connection;
 pub mod daemon;
+pub mod first_start;
 pub mod job;
 pub mod jobs;
 pub mod keypair;
 pub mod msgpack;
 pub mod paths;
+pub mod pidfile;
 pub mod restart;
 pub mod settings;

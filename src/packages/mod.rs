@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod os;
+pub mod output;
 pub mod plan;
 pub mod probe;
 pub mod repository;
@@ -135,8 +136,8 @@ fn package_version(patience: &Patience) -> Result<Option<String>, Failure> {
             continue;
         }
         let asked = commands::installed(format);
-        let finished = command::run(&borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
-        let known = finished.success().then(|| commands::installed_version(format, &finished.stdout)).flatten();
+        let finished = command::run(&command::borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
+        let known = finished.success().then(|| output::installed_version(format, &finished.stdout)).flatten();
         if known.is_some() {
             return Ok(known.map(str::to_owned));
         }
@@ -158,8 +159,4 @@ fn not_there(program: &str, preinstalled: bool) -> Failure {
     let how = if preinstalled { "although install.source says preinstalled" } else { "although its package was" };
     Failure::new(Kind::PackageFailed, format!("{program:?} is not installed, {how}"))
         .hint(format!("Install salt-minion into the image, or give its path in minion.program; it was looked for in {}.", command::PATH))
-}
-
-fn borrowed(words: &[String]) -> Vec<&str> {
-    words.iter().map(String::as_str).collect()
 }

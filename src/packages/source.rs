@@ -8,8 +8,9 @@ use std::time::Duration;
 use ring::digest;
 use tracing::{info, warn};
 
-use super::commands::{self, Reason, Step};
+use super::commands::{self, Step};
 use super::os::{Format, Manager, System};
+use super::output::{self, Reason};
 use super::repository::{self, Repository};
 use super::transaction::Transaction;
 use super::version::Wish;
@@ -61,7 +62,7 @@ pub fn from_repository(
         transaction.run(&import, |_| None)?;
     }
     if let Some(refresh) = commands::refresh(manager) {
-        transaction.run(&refresh, |finished| commands::refresh_fault(&repository.url, &finished.stdout, &finished.stderr))?;
+        transaction.run(&refresh, |finished| output::refresh_fault(&repository.url, &finished.stdout, &finished.stderr))?;
     }
     let wish = repository.wish.as_ref();
     let version = if commands::wants_whole_version(manager) { Some(chosen(transaction, wish, &repository.url)?) } else { None };
@@ -124,7 +125,7 @@ fn chosen(transaction: &Transaction, wish: Option<&Wish>, url: &str) -> Result<S
         Some(list) => transaction.look(&list)?.unwrap_or_default(),
         None => String::new(),
     };
-    let offered = commands::versions(&printed);
+    let offered = output::versions(&printed);
     Wish::choose(wish, &offered).map(str::to_owned).map_err(|nearest| {
         let wanted = wish.map_or_else(|| "salt-minion".to_owned(), |wish| format!("salt-minion {wish}"));
         let nearest = nearest.map_or_else(|| "it has none at all".to_owned(), |nearest| format!("the nearest that it has is {nearest}"));

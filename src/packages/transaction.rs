@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::borrowed;
-use super::commands::{self, Reason, Words};
+use super::commands::{self, Words};
 use super::os::{Format, Manager};
+use super::output::{self, Reason};
 use crate::system::command::{self, Finished};
 use crate::system::locks::{self, Holder};
 use crate::system::retry::{Miss, Patience};
@@ -75,7 +75,7 @@ impl<'a> Transaction<'a> {
         if failure.kind != Kind::OutOfTime {
             return failure;
         }
-        let trouble = failure.facts.get("output").and_then(|said| commands::trouble_with_source(said));
+        let trouble = failure.facts.get("output").and_then(|said| output::trouble_with_source(said));
         match trouble {
             Some(trouble) => Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {trouble}", failure.message), ..failure },
             None if commands::refresh(self.manager).as_ref() == Some(words) => Failure { kind: Kind::RepositoryUnreachable, ..failure },
@@ -92,7 +92,7 @@ impl<'a> Transaction<'a> {
     fn once(&self, words: &Words) -> Result<Finished, Failure> {
         self.await_locks()?;
         info!("running `{}`", words.join(" "));
-        command::start_with(&borrowed(words), &self.environment)?.finish_or_leave(self.patience)
+        command::start_with(&command::borrowed(words), &self.environment)?.finish_or_leave(self.patience)
     }
 
     /// Waits until nobody else holds a lock that is going to be wanted. Somebody may take one afterwards: then the manager says so.

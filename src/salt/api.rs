@@ -21,7 +21,12 @@ pub enum Refusal {
     /// `netapi_enable_clients` does not name the client.
     ClientDisabled(String),
     /// The master behind salt-api is away or slow, or something on the way is overloaded.
-    Unavailable(String),
+    Unavailable {
+        /// The HTTP status that says so.
+        status: u16,
+        /// With what was said.
+        said: String,
+    },
     /// The call itself failed on the master; this is the last line of its traceback.
     Exception(String),
     /// Nothing that salt-api would say.
@@ -40,7 +45,7 @@ impl Refusal {
             Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => self,
             Refusal::Permission(said) => Refusal::Permission(masked(said)),
             Refusal::ClientDisabled(said) => Refusal::ClientDisabled(masked(said)),
-            Refusal::Unavailable(said) => Refusal::Unavailable(masked(said)),
+            Refusal::Unavailable { status, said } => Refusal::Unavailable { status, said: masked(said) },
             Refusal::Exception(said) => Refusal::Exception(masked(said)),
             Refusal::Nonsense(said) => Refusal::Nonsense(masked(said)),
         }
@@ -127,7 +132,8 @@ fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
         401 if message.starts_with("Authorization error") => Refusal::Permission(message),
         400 if message.contains("Client disabled") => Refusal::ClientDisabled(message),
         429 | 500 | 502..=504 => {
-            Refusal::Unavailable(if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") })
+            let said = if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") };
+            Refusal::Unavailable { status, said }
         }
         _ => nonsense(status, body),
     })
@@ -227,7 +233,7 @@ mod tests {
         let Err(refusal) = login_answer(502, &echo) else { panic!("taken for an answer") };
         assert_eq!(
             refusal.without(&secret),
-            Refusal::Unavailable("HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into())
+            Refusal::Unavailable { status: 502, said: "HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into() }
         );
         assert_eq!(Refusal::Nonsense("x".into()).without(&Secret::new("")), Refusal::Nonsense("x".into()));
         // As a page that is neither salt-api's nor anybody's says it, and with white space that does not stay as it was.
@@ -237,7 +243,7 @@ mod tests {
             assert!(said.contains("***") && !said.contains("word"), "{said}");
         }
         let said = login_answer(502, &page("wrong: a  b\nc!")).unwrap_err().without(&Secret::new("a  b\nc"));
-        assert_eq!(said, Refusal::Unavailable("HTTP 502: wrong: ***!".into()));
+        assert_eq!(said, Refusal::Unavailable { status: 502, said: "HTTP 502: wrong: ***!".into() });
     }
 
     #[test]
@@ -247,7 +253,7 @@ mod tests {
             let Err(refusal) = login_answer(502, &page(&format!("{} {}", "x".repeat(before), secret.expose().repeat(2)))) else {
                 panic!("taken for an answer")
             };
-            let Refusal::Unavailable(said) = refusal.without(&secret) else { panic!("something else") };
+            let Refusal::Unavailable { said, .. } = refusal.without(&secret) else { panic!("something else") };
             assert!(said.len() < 450 && !said.contains("corr"), "{said}");
         }
         let long = json!({"return": [{"data": {"success": false, "return": "x".repeat(1 << 20)}}]}).to_string();
@@ -259,9 +265,12 @@ mod tests {
     fn what_may_pass_is_unavailable() {
         assert_eq!(
             login_answer(503, &page("Salt Master is not available.")),
-            Err(Refusal::Unavailable("HTTP 503: Salt Master is not available.".into()))
+            Err(Refusal::Unavailable { status: 503, said: "HTTP 503: Salt Master is not available.".into() })
         );
-        assert!(matches!(hook_answer(500, br#"{"status":500,"return":"An unexpected error occurred"}"#), Err(Refusal::Unavailable(_))));
+        assert!(matches!(
+            hook_answer(500, br#"{"status":500,"return":"An unexpected error occurred"}"#),
+            Err(Refusal::Unavailable { status: 500, .. })
+        ));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The master: a session with salt-api and what is done in it, and the enrolment service.
 
+pub mod advice;
 pub mod api;
 pub mod claim;
 pub mod enrolment;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing::{debug, info, warn};
 
+use super::advice::{self, BROKEN_SOCKET};
 use super::api::{self, Refusal};
 use crate::salt::settings::Api;
-use crate::system::clock::Skew;
-use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
+use crate::system::http::{Client, Reply, Request, Trouble};
 use crate::system::retry::{Miss, Patience};
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::HookPath;
@@ -22,8 +22,6 @@ const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30
 const AT_LEAST: Duration = Duration::from_millis(100);
 /// A hook only puts an event on the bus.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// What to do about them.
-const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
 /// From an event on the bus to its job on an idle master's minion it takes 0.1 to 2 s. One that comes later runs beside another: no more
 /// than that.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
@@ -114,7 +112,7 @@ impl<'a> Session<'a> {
     pub fn greet(&self, within: Duration) -> Result<Option<String>, Failure> {
         let url = format!("{}/", self.base());
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
-        match self.client.send(&request).map_err(|trouble| unreachable(self.base(), trouble)) {
+        match self.client.send(&request).map_err(|trouble| advice::unreachable(self.base(), trouble)) {
             Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
             Err(Miss::Final(failure) | Miss::Passing(failure, _) | Miss::Doubtful(failure)) => Err(failure),
         }
@@ -161,7 +159,7 @@ impl<'a> Session<'a> {
                 // It was never heard, or by somebody else.
                 Err(Trouble::Name(_) | Trouble::Connect(_) | Trouble::Tls(_) | Trouble::Nonsense(_)) => false,
             };
-            let reply = sent.map_err(|trouble| unreachable(session.base(), trouble))?;
+            let reply = sent.map_err(|trouble| advice::unreachable(session.base(), trouble))?;
             broken += u32::from(reply.status == 500);
             if reply.status == 500 && broken == BROKEN {
                 warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Trying on meanwhile");
@@ -214,7 +212,7 @@ impl<'a> Session<'a> {
     }
 
     fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Miss> {
-        self.send(path, body, with_token, timeout).map_err(|trouble| unreachable(self.base(), trouble))
+        self.send(path, body, with_token, timeout).map_err(|trouble| advice::unreachable(self.base(), trouble))
     }
 
     fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Trouble> {
@@ -243,28 +241,10 @@ impl<'a> Session<'a> {
     }
 
     fn refused(&self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
-        let (base, user, eauth) = (self.base(), &self.api.username, &self.api.eauth);
-        let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
         // Whoever answers there may say back what it was told.
         let secrets = [self.api.password.as_ref(), self.token.as_ref()].into_iter().flatten();
         let refusal = secrets.fold(refusal, Refusal::without);
-        Miss::Final(match refusal {
-            Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
-                .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
-            Refusal::Session => fail(Kind::LoginRefused, format!("salt-api does not know the session in which {what} was called, although it was just opened"))
-                .hint("Behind a balancer every request has to reach the same salt-api: its sessions live in its memory."),
-            Refusal::TokenExpired => fail(Kind::LoginRefused, format!("the Salt token behind the session expired before {what} could be called"))
-                .hint("Raise token_expire on the master; its clock may also have jumped."),
-            Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact("salt_api_says", said).fact("permission", what).hint(format!(
-                "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master."
-            )),
-            Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
-            Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
-            // Something in front of salt-api may have said it.
-            Refusal::Nonsense(said) => return Miss::Doubtful(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
-            Refusal::Unavailable(said) if what.starts_with("hook/") && said.starts_with("HTTP 500") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
-            Refusal::Unavailable(said) => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
-        })
+        advice::refused(self.base(), &self.api.username, &self.api.eauth, what, refusal, retry_after)
     }
 }
 
@@ -283,34 +263,4 @@ impl Drop for Session<'_> {
 fn timeout(tries: u32, patience: &Patience) -> Duration {
     let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
     most.min(patience.remaining()).max(AT_LEAST)
-}
-
-/// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
-fn by_the_clock(base: &str, distrust: &Distrust) -> Miss {
-    let skew = Skew::asked_of(&format!("{base}/"));
-    let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact("url", base);
-    let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
-    match (distrust, skew) {
-        (Distrust::Expired, Some(skew)) if skew.is_ahead() => Miss::Passing(failure.hint(set_the_clock), None),
-        (Distrust::Expired, _) => {
-            Miss::Doubtful(failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."))
-        }
-        _ => Miss::Passing(failure.hint(set_the_clock), None),
-    }
-}
-
-fn unreachable(base: &str, trouble: Trouble) -> Miss {
-    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
-    match &trouble {
-        Trouble::Tls(distrust @ (Distrust::NotYetValid | Distrust::Expired)) => by_the_clock(base, distrust),
-        Trouble::Tls(Distrust::UnknownIssuer) => Miss::Doubtful(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
-        Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
-        Trouble::Tls(Distrust::Authority) => Miss::Doubtful(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
-        Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
-        Trouble::Tls(Distrust::WrongKey | Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
-        Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; programs that ask through nsswitch.conf, as `getent` does, may know names that this one does not: it reads /etc/hosts and asks the servers of resolv.conf."), None),
-        Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
-        Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
-    }
 }

@@ -125,6 +125,11 @@ pub fn run(argv: &[&str], patience: &Patience) -> Result<Finished, Failure> {
     start(argv)?.finish(patience)
 }
 
+/// A command as [`start`] and [`run`] take it.
+pub fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
 impl Running {
     /// Looks whether it has ended.
     pub fn poll(&mut self) -> Result<Option<Finished>, Failure> {

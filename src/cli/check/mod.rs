@@ -15,7 +15,7 @@ use std::time::Duration;
 use self::board::Board;
 use super::args::Common;
 use super::output;
-use super::run::print;
+use super::terminal::print;
 use crate::bootstrap::state::Store;
 use crate::config::load;
 use crate::config::settings::Settings;

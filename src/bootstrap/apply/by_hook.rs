@@ -1,0 +1,222 @@
+//! The classic way: a hook of salt-api puts an event on the master's bus, and a reactor there starts the job. Nobody says which one it
+//! is: it is looked for on this machine.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::limits::{FIRINGS, ON_ITS_WAY, REFUSED_AGAIN};
+use super::memory::remembered;
+use super::verdict::{judged, killed_twice, still_running};
+use crate::bootstrap::context::Scene;
+use crate::bootstrap::state::{Memory, Phase, Store};
+use crate::minion::connection::{self, Connected};
+use crate::minion::daemon::Minion;
+use crate::minion::job::{Outcome, Wanted};
+use crate::minion::jobs::{self, Ended, Watch};
+use crate::salt::public_key::Fingerprint;
+use crate::salt::session::Session;
+use crate::salt::settings::Apply;
+use crate::system::retry::Patience;
+use crate::types::failure::{Failure, Kind};
+use crate::types::names::{Jid, MinionId};
+use crate::types::report::States;
+
+/// Triggers the states, unless an earlier run has and their job can still be found, and waits for
+/// what comes of it.
+pub fn by_hook(
+    scene: &Scene,
+    apply: &Apply,
+    minion: &mut Minion,
+    master: Option<&Fingerprint>,
+    session: &mut Session,
+    mut connected: Connected,
+    patience: &Patience,
+) -> Result<States, Failure> {
+    let place = minion.place.clone();
+    let mut memory = remembered(scene, apply, &place);
+    scene.journal.name_bootstrap(&memory.bootstrap_id);
+    let bootstrap_id = memory.bootstrap_id.clone();
+    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, store: scene.store };
+    let wanted = Wanted {
+        bootstrap_id: bootstrap_id.clone(),
+        argument: apply.argument(),
+        pillar: apply.pillar.clone(),
+        told_by_id: memory.tells_id.as_deref() == Some(apply.hook.as_str()),
+    };
+    let mut watch = Watch::new(&place, wanted, memory.before.clone());
+    // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
+    // at once, both would run side by side, and Salt ends either because of the other.
+    let mut found = on_its_way(&memory, &mut watch, patience)?;
+    let (mut lives, mut refusals) = (2, 0);
+    loop {
+        let jid = match found.take() {
+            Some(jid) => jid,
+            None => trigger.fire(&mut memory, session, &connected, &mut watch, patience)?,
+        };
+        info!("job {jid} runs {} on this minion", apply.argument());
+        scene.journal.name_job(&jid);
+        let outcome = match watch.end_of(&jid, patience)? {
+            Ended::So(outcome) => outcome,
+            Ended::NotYet => {
+                return Err(still_running(apply, &jid));
+            }
+            Ended::Vanished if lives > 1 && memory.firings < FIRINGS => {
+                lives -= 1;
+                warn!("job {jid} is gone without a result: the minion was probably restarted; triggering again");
+                watch.pass_over(jid);
+                connected = connection::wait(minion, master, patience)?;
+                continue;
+            }
+            Ended::Vanished => {
+                return Err(minion.explain(killed_twice(apply, &jid)));
+            }
+        };
+        if let Some(ours) = watch.better_than(&jid) {
+            info!("job {jid} was somebody else's: job {ours} bears our id");
+            found = Some(ours);
+            continue;
+        }
+        scene.journal.note_litter(jid.clone());
+        let phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
+        match outcome {
+            // Salt has refused it, so nothing was triggered yet.
+            Outcome::Busy { lines, other } if !patience.over() => {
+                info!("another state run is in the way ({}): waiting for it", lines.join(" "));
+                watch.out_of_the_way(other.as_ref(), patience)?;
+                watch.pass_over(jid);
+                if refusals > 0 {
+                    // Whatever it is comes again and again.
+                    patience.pause(REFUSED_AGAIN)?;
+                }
+                refusals += 1;
+                memory.firings = memory.firings.saturating_sub(1);
+                continue;
+            }
+            outcome => {
+                // Remembered before it is judged: the next run must not take this job for its own.
+                memory.phase = phase;
+                memory.before = jobs::known(&place);
+                memory.firings = 0;
+                if watch.told_by_id() {
+                    memory.tells_id = Some(apply.hook.as_str().to_owned());
+                }
+                scene.store.keep_memory(&memory)?;
+                let option = if watch.only_tests(&jid) { None } else { place.tests_by.as_deref() };
+                return judged(scene, apply, &jid, outcome, option);
+            }
+        }
+    }
+}
+
+/// The job of a hook that an earlier run has fired, or was about to.
+fn on_its_way(memory: &Memory, watch: &mut Watch, patience: &Patience) -> Result<Option<Jid>, Failure> {
+    let span = match memory.phase {
+        Phase::Held | Phase::Failed => return Ok(None),
+        Phase::Firing => ON_ITS_WAY.min(patience.remaining() / 4),
+        Phase::Fired => reaction_time(memory.firings, patience),
+    };
+    if let Some(jid) = watch.look() {
+        return Ok(Some(jid));
+    }
+    info!("an earlier run has fired the hook, or was about to: waiting for its job");
+    let found = watch.find(&patience.slice(span))?;
+    if found.is_none() {
+        warn!("no job came of the hook that an earlier run has fired, or was about to");
+    }
+    Ok(found)
+}
+
+/// How long a job may take to come of a hook that was fired so often: one third of the time for each of two firings, and the last one is
+/// for the states.
+fn reaction_time(firings: u32, patience: &Patience) -> Duration {
+    patience.remaining() / if firings < FIRINGS { 3 } else { 2 }
+}
+
+/// What is fired, and in whose name.
+struct Trigger<'a> {
+    apply: &'a Apply,
+    id: &'a MinionId,
+    bootstrap_id: &'a str,
+    store: &'a Store,
+}
+
+impl Trigger<'_> {
+    /// Fires the hook until a job starts on this minion. How often it was taken is remembered, so that no number of runs fires it a third time
+    /// for one job.
+    fn fire(
+        &self,
+        memory: &mut Memory,
+        session: &mut Session,
+        _connected: &Connected,
+        watch: &mut Watch,
+        patience: &Patience,
+    ) -> Result<Jid, Failure> {
+        let Trigger { apply, id, bootstrap_id, store } = self;
+        while memory.firings < FIRINGS {
+            memory.before = watch.begin();
+            // One that comes late of an earlier hook, and bears our id.
+            if let Some(jid) = watch.look() {
+                return Ok(jid);
+            }
+            memory.phase = Phase::Firing;
+            store.keep_memory(memory)?;
+            let fired = session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?;
+            memory.phase = Phase::Fired;
+            memory.firings += 1;
+            store.keep_memory(memory)?;
+            if let Some(jid) = fired {
+                warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
+                return Ok(jid);
+            }
+            let span = reaction_time(memory.firings, patience);
+            if let Some(jid) = watch.find(&patience.slice(span))? {
+                return Ok(jid);
+            }
+            if memory.firings < FIRINGS {
+                warn!("no job came of the hook within {:.0} s: firing it once more", span.as_secs_f64());
+            }
+        }
+        let tag = apply.hook.tag();
+        let what = format!("the hook was fired {} times, but no job for {} started on this minion", memory.firings, apply.argument());
+        // This bootstrap has failed; the next run begins one.
+        memory.phase = Phase::Failed;
+        memory.firings = 0;
+        store.keep_memory(memory)?;
+        let failure = if let Some((jid, why)) = watch.refused() {
+            Failure::new(Kind::NoReaction, format!("{what}; job {jid}, which runs them, came of something else: {why}"))
+        } else {
+            Failure::new(Kind::NoReaction, format!("{what}: nobody answers the tag {tag}"))
+        };
+        Err(failure.fact("tag", tag))
+    }
+}
+
+/// What the hook carries, for the classic reactor and for ours. The classic one takes `matcher` and
+/// pastes `args` as they are; both `matcher` and `tgt_type` say the same.
+fn hook_body(apply: &Apply, minion_id: &str, bootstrap_id: &str) -> Value {
+    let mut body = json!({"tgt": minion_id, "matcher": apply.matcher, "tgt_type": apply.matcher, "args": apply.argument(), "bootstrap_id": bootstrap_id});
+    if !apply.pillar.is_empty() {
+        body["pillar"] = Value::Object(apply.pillar.clone());
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+    use crate::types::deadline::Deadline;
+
+    #[test]
+    fn a_longer_deadline_waits_longer_for_the_job() {
+        let waits = |firings, minutes: u64| {
+            let patience = Patience::until(Deadline::after(Duration::from_secs(60 * minutes)), Interrupt::default());
+            reaction_time(firings, &patience).as_secs_f64().round()
+        };
+        assert_eq!((waits(1, 3), waits(1, 30)), (60.0, 600.0));
+        // Of what is left by then; so the last third is never waited for.
+        assert_eq!((waits(2, 2), waits(2, 20)), (60.0, 600.0));
+    }
+}

@@ -1,0 +1,21 @@
+//! What reaches the person who waits: results on standard output, and what went wrong on standard error.
+
+use std::io::Write as _;
+
+use tracing::{error, warn};
+
+use crate::types::failure::Failure;
+
+/// Says on standard error what is wrong and what to do; returns the exit code.
+pub fn complain(failure: &Failure) -> u8 {
+    error!("{failure}");
+    error!("what to do: {}", failure.hint.as_deref().unwrap_or(failure.kind.advice()));
+    failure.kind.code()
+}
+
+/// Results go to standard output. A reader that has gone away (`| head`) is no failure.
+pub fn print(text: &str) {
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        warn!("standard output: {error}");
+    }
+}

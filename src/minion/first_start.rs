@@ -1,0 +1,53 @@
+//! What a minion does when it starts for the first time, and is waited for: it makes its key pair, if nobody has, and calls the master.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::daemon::Minion;
+use super::keypair;
+use crate::salt::private_key::KeyPair;
+use crate::salt::public_key::PublicKey;
+use crate::system::process;
+use crate::system::retry::Patience;
+use crate::types::failure::{Failure, Kind};
+
+/// How often it is looked, on this machine.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Waits for the pair that the minion makes itself at its first start.
+pub fn key_pair(minion: &mut Minion, patience: &Patience) -> Result<KeyPair, Failure> {
+    let missing = format!("salt-minion has made no key pair in {} yet", minion.place.pki_dir.display());
+    let found = patience.poll_aloud(EVERY, &missing, || {
+        minion.check()?;
+        keypair::load(&minion.place)
+    })?;
+    found.ok_or_else(|| {
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.place.pki_dir.display())))
+    })
+}
+
+/// Waits for the public half alone, which is enough where nothing is signed.
+pub fn public_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
+    let key = patience.poll_aloud(EVERY, "salt-minion has not made its key yet", || {
+        minion.check()?;
+        minion.place.public_key()
+    })?;
+    key.ok_or_else(|| {
+        let path = minion.place.pki_dir.join("minion.pub");
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
+    })
+}
+
+/// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
+/// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
+pub fn contact(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
+    let seen = patience.slice(Duration::from_secs(10)).poll(EVERY, || {
+        minion.check()?;
+        let pids = minion.pids();
+        let ports = [minion.place.master_port, minion.place.publish_port];
+        Ok(process::connected(&pids, &ports).then_some(()))
+    })?;
+    debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
+    Ok(())
+}
