@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
             sentence(&word, 700);
             sentence(hint.as_deref().unwrap_or("none"), 700);
         }
-        Refusal::Unavailable(said) | Refusal::Nonsense(said) => sentence(&said, 700),
+        Refusal::Unavailable(said) | Refusal::InvalidResponse(said) => sentence(&said, 700),
         Refusal::Skewed { .. } => {}
     };
     within_memory(|| {

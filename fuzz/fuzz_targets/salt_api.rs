@@ -17,7 +17,7 @@ fn look(refusal: Refusal) {
         | Refusal::ClientDisabled(said)
         | Refusal::Unavailable { said, .. }
         | Refusal::Exception(said)
-        | Refusal::Nonsense(said) => {
+        | Refusal::InvalidResponse(said) => {
             sentence(&said, 2_000);
             assert!(!said.contains(SECRET), "{said}");
         }

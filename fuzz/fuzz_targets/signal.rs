@@ -4,7 +4,7 @@
 #![no_main]
 
 use fuzz::{sentence, texts, within_memory};
-use heat_salt_bootstrap::heat::handle::{Form, Way, parse};
+use heat_salt_bootstrap::heat::handle::{Form, Transport, parse};
 use heat_salt_bootstrap::heat::signal::{Answer, Message, Status, answer, probe_answer};
 use heat_salt_bootstrap::types::failure::{Failure, Kind};
 use heat_salt_bootstrap::types::report::{Circumstances, FailedState, Report, States, Step};
@@ -32,10 +32,10 @@ fn report(times: usize, all: &[String]) -> Report {
     Report::failed(of, Some(text(6)), failure)
 }
 
-fn ways() -> Vec<Way> {
+fn ways() -> Vec<Transport> {
     let heat = json!({"auth_url": "http://k/v3", "user_id": "u", "password": "p", "project_id": "p", "alarm_url": "http://h/x/signal"});
     let all = [json!({"endpoint": "http://h/x", "token": "t"}), json!({"url": "http://h/x?Signature=s"}), heat];
-    all.iter().filter_map(|value| parse(value).ok()?).map(|handle| handle.way).collect()
+    all.iter().filter_map(|value| parse(value).ok()?).map(|handle| handle.transport).collect()
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -55,13 +55,13 @@ fuzz_target!(|data: &[u8]| {
                 assert!(content.len() < MOST, "{} bytes", content.len());
             }
         }
-        for way in ways() {
+        for transport in ways() {
             for status in [200, 201, 302, 400, 403, 404, 429, 500, 503] {
-                match answer(&way, status, rest, None) {
+                match answer(&transport, status, rest, None) {
                     Answer::Taken => assert!(status < 300),
                     Answer::Later(why, _) | Answer::Odd(why) | Answer::Refused(why) => sentence(&why, 2_000),
                 }
-                probe_answer(&way, status).map_or_else(|why| sentence(&why, 2_000), |_| ());
+                probe_answer(&transport, status).map_or_else(|why| sentence(&why, 2_000), |_| ());
             }
         }
     });

@@ -4,7 +4,7 @@
 
 use fuzz::{sentence, within_memory};
 use heat_salt_bootstrap::packages::output::{Reason, refresh_fault, trouble_with_source, versions};
-use heat_salt_bootstrap::packages::version::Wish;
+use heat_salt_bootstrap::packages::version::VersionReq;
 use heat_salt_bootstrap::salt::claim::Token;
 use heat_salt_bootstrap::types::address::{Address, shown};
 use heat_salt_bootstrap::types::excerpt::{CUT, cut, one_line};
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         refused(HookPath::parse(&text));
         refused(StateName::parse(&text));
         refused(duration::parse(&text));
-        refused(Wish::parse(&text));
+        refused(VersionReq::parse(&text));
         refused(Token::parse(&text));
         if let Some(pin) = Pin::parse(&text) {
             assert_eq!(pin.to_string(), text.as_ref());

@@ -1,4 +1,4 @@
-//! What the story plays on.
+//! What the steps of a bootstrap are given.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use super::journal::Journal;
 use super::state::Store;
 use crate::config::settings::Settings;
 use crate::system::files::Root;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 
-/// Which links of the chain are wanted.
+/// Which parts of a bootstrap are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Links {
+pub struct Steps {
     /// Program, configuration, service.
     pub install: bool,
     /// Login, key, connection.
@@ -19,8 +19,8 @@ pub struct Links {
     pub apply: bool,
 }
 
-/// What the story plays on.
-pub struct Scene<'a> {
+/// What the steps of a bootstrap are given.
+pub struct Context<'a> {
     /// What is wanted.
     pub settings: &'a Settings,
     /// The directory that stands for `/`.
@@ -30,7 +30,7 @@ pub struct Scene<'a> {
     /// Where the steps are recorded.
     pub journal: &'a Journal,
     /// How long all of it may take.
-    pub patience: &'a Patience,
+    pub wait: &'a Wait,
     /// Where the configuration lies, if not where it does by default.
     pub config: Option<&'a Path>,
     /// Trigger the states even if they hold.

@@ -1,12 +1,12 @@
 //! Leaving: a machine that goes for good takes its own key off the master.
 
-use super::context::Scene;
+use super::context::Context;
 use super::enroll;
-use super::journal::Did;
+use super::journal::Changed;
 use super::pipeline::{log_in, session_with};
 use crate::minion::daemon;
 use crate::minion::keypair;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::salt::enrolment::{Asking, Service};
 use crate::salt::keys;
 use crate::salt::private_key::KeyPair;
@@ -17,8 +17,8 @@ use crate::types::failure::{Failure, Kind};
 
 /// Stops the minion and gets its key removed; returns a sentence that says what holds now. The key pair stays here, so that an
 /// operator may change his mind.
-pub fn leave(scene: &Scene) -> Result<String, Failure> {
-    let Scene { settings, root, store, journal, .. } = *scene;
+pub fn deregister(context: &Context) -> Result<String, Failure> {
+    let Context { settings, root, store, journal, .. } = *context;
     let id = &settings.minion.id;
     journal.name_minion(id.as_str());
     if let Some(original) = store.is_a_copy() {
@@ -28,10 +28,10 @@ pub fn leave(scene: &Scene) -> Result<String, Failure> {
         )
         .hint("Deregister the machine that the key was made for."));
     }
-    let place = Place::of(root, &settings.minion);
+    let paths = MinionPaths::of(root, &settings.minion);
     let removed = match (enroll::service(settings, store)?, settings.api.as_ref().filter(|_| settings.accept == Accept::Wheel)) {
-        (Some(mut service), _) => by_service(scene, &mut service, &place, &keypair::own(&place)?)?,
-        (None, Some(api)) => by_wheel(scene, api, &place, &keypair::own(&place)?)?,
+        (Some(mut service), _) => by_service(context, &mut service, &paths, &keypair::own(&paths)?)?,
+        (None, Some(api)) => by_wheel(context, api, &paths, &keypair::own(&paths)?)?,
         (None, None) => {
             return Err(Failure::new(Kind::Config, "the configuration does not say how the key could be removed")
                 .hint("deregister needs an enroll section, or an api section and accept \"wheel\"."));
@@ -43,41 +43,40 @@ pub fn leave(scene: &Scene) -> Result<String, Failure> {
 }
 
 /// A minion that still runs would show its key again at once.
-fn stop(scene: &Scene, place: &Place) -> Result<(), Failure> {
-    let Scene { settings, root, journal, patience, .. } = *scene;
-    journal
-        .step("stop", patience, |patience| daemon::stop(settings.minion.start, root, place, patience).map(|stopped| Did::so((), stopped)))
+fn stop(context: &Context, paths: &MinionPaths) -> Result<(), Failure> {
+    let Context { settings, root, journal, wait, .. } = *context;
+    journal.step("stop", wait, |wait| daemon::stop(settings.minion.start, root, paths, wait).map(|stopped| Changed::when((), stopped)))
 }
 
-fn by_service(scene: &Scene, service: &mut Service, place: &Place, own: &KeyPair) -> Result<bool, Failure> {
-    let Scene { settings, store, journal, patience, .. } = *scene;
-    stop(scene, place)?;
+fn by_service(context: &Context, service: &mut Service, paths: &MinionPaths, own: &KeyPair) -> Result<bool, Failure> {
+    let Context { settings, store, journal, wait, .. } = *context;
+    stop(context, paths)?;
     let bootstrap_id = enroll::last_bootstrap(store);
     let asking = Asking { keys: Some(own), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
-    journal.step("deregister", patience, |patience| {
+    journal.step("deregister", wait, |wait| {
         let mut removed = false;
-        enroll::at_each_master(scene, service, |service| {
-            removed |= service.deregister(&asking, patience)?;
+        enroll::at_each_master(context, service, |service| {
+            removed |= service.deregister(&asking, wait)?;
             Ok(())
         })?;
-        Ok(Did::so(removed, removed))
+        Ok(Changed::when(removed, removed))
     })
 }
 
-fn by_wheel(scene: &Scene, api: &Api, place: &Place, own: &KeyPair) -> Result<bool, Failure> {
-    let Scene { settings, journal, patience, .. } = *scene;
+fn by_wheel(context: &Context, api: &Api, paths: &MinionPaths, own: &KeyPair) -> Result<bool, Failure> {
+    let Context { settings, journal, wait, .. } = *context;
     let id = &settings.minion.id;
     let mut session = session_with(settings, api)?;
-    log_in(scene, &mut session)?;
-    stop(scene, place)?;
-    journal.step("deregister", patience, |patience| {
-        let mut removed = keys::remove(&mut session, id, own.public.clone(), patience)?;
+    log_in(context, &mut session)?;
+    stop(context, paths)?;
+    journal.step("deregister", wait, |wait| {
+        let mut removed = keys::remove(&mut session, id, own.public.clone(), wait)?;
         let others = if settings.one_api_for_each_master() { 1..api.urls.len() } else { 0..0 };
         for url in others {
             let mut session = Session::at(api, url)?;
-            session.log_in(patience)?;
-            removed |= keys::remove(&mut session, id, own.public.clone(), patience)?;
+            session.log_in(wait)?;
+            removed |= keys::remove(&mut session, id, own.public.clone(), wait)?;
         }
-        Ok(Did::so(removed, removed))
+        Ok(Changed::when(removed, removed))
     })
 }

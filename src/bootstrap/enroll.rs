@@ -6,21 +6,21 @@ use std::time::Duration;
 use tracing::info;
 
 use super::apply;
-use super::context::Scene;
-use super::journal::Did;
+use super::context::Context;
+use super::journal::Changed;
 use super::state::Store;
 use crate::config::settings::Settings;
 use crate::minion::connection::{self, Connected};
 use crate::minion::daemon::Minion;
 use crate::minion::first_start;
 use crate::minion::keypair;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::minion::settings::Trust;
 use crate::salt::claim::{Asked, Token};
 use crate::salt::enrolment::{Asking, Service};
 use crate::salt::private_key::KeyPair;
 use crate::salt::public_key::Fingerprint;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 /// How long the service is asked whether a key is still accepted; what it does not say by then, a new connection shows.
@@ -40,12 +40,12 @@ pub fn last_bootstrap(store: &Store) -> String {
 }
 
 /// Does the service say that this minion's key is accepted? It can be asked as long as the token is there.
-pub fn is_accepted(scene: &Scene, service: &mut Service, place: &Place, patience: &Patience) -> bool {
-    let Some(token) = scene.settings.enroll.as_ref().and_then(|enroll| enroll.token.as_ref()) else { return false };
-    let Ok(Some(keys)) = keypair::load(place) else { return false };
-    let bootstrap_id = last_bootstrap(scene.store);
-    let asking = Asking { keys: Some(&keys), id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id };
-    match service.check(&asking, Asked::Check(token, &[]), &patience.slice(ASKING)) {
+pub fn is_accepted(context: &Context, service: &mut Service, paths: &MinionPaths, wait: &Wait) -> bool {
+    let Some(token) = context.settings.enroll.as_ref().and_then(|enroll| enroll.token.as_ref()) else { return false };
+    let Ok(Some(keys)) = keypair::load(paths) else { return false };
+    let bootstrap_id = last_bootstrap(context.store);
+    let asking = Asking { keys: Some(&keys), id: &context.settings.minion.id, bootstrap_id: &bootstrap_id };
+    match service.check(&asking, Asked::Check(token, &[]), &wait.slice(ASKING)) {
         Ok(good) => good.already,
         Err(failure) => {
             info!("the enrolment service does not say whether the key is accepted: {failure}");
@@ -57,83 +57,83 @@ pub fn is_accepted(scene: &Scene, service: &mut Service, place: &Place, patience
 /// Makes the key pair and has it accepted, before the minion is started and, where its package would start it, before that is
 /// installed. Says which master is the right one, and whether the key is accepted by now: without a way to make the pair here, the
 /// minion has to make it first.
-pub fn early(scene: &Scene, service: &mut Service) -> Result<(Option<Fingerprint>, bool), Failure> {
-    let Scene { settings, root, store, journal, patience, .. } = *scene;
-    let place = Place::of(root, &settings.minion);
+pub fn early(context: &Context, service: &mut Service) -> Result<(Option<Fingerprint>, bool), Failure> {
+    let Context { settings, root, store, journal, wait, .. } = *context;
+    let paths = MinionPaths::of(root, &settings.minion);
     let known = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
         Trust::FirstUse => None,
-        Trust::AskService | Trust::AskApi => place.pinned_master(),
+        Trust::AskService | Trust::AskApi => paths.pinned_master(),
     };
     let knows = known.is_some() || settings.minion.trust == Trust::FirstUse;
     // It is accepted, or it would not be connected; unless something has happened to its key, for which a restart is due. Who let it
     // in may have been somebody else, though.
-    let enrolled = place.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint()));
-    if knows && enrolled && connection::look(&Minion::found(place.clone())).is_some() && !store.pending_restart().is_due() {
+    let enrolled = paths.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint()));
+    if knows && enrolled && connection::look(&Minion::found(paths.clone())).is_some() && !store.pending_restart().is_due() {
         return Ok((known, true));
     }
-    let making = keypair::begin(&place)?;
-    let keys = journal.step("keys", patience, |patience| {
-        let made = making.map(|making| making.finish(&place, patience)).transpose()?.unwrap_or(false);
-        match keypair::load(&place)? {
+    let making = keypair::begin(&paths)?;
+    let keys = journal.step("keys", wait, |wait| {
+        let made = making.map(|making| making.finish(&paths, wait)).transpose()?.unwrap_or(false);
+        match keypair::load(&paths)? {
             None if !knows => Err(Failure::new(
                 Kind::LocalSystem,
                 "the minion's key pair cannot be made before its first start, and only who has one is told which master is the right one",
             )
             .hint("Install openssl, which makes it, or give minion.master_finger: then the minion makes its own.")),
-            keys => Ok(Did::so(keys, made)),
+            keys => Ok(Changed::when(keys, made)),
         }
     })?;
     match keys {
-        Some(keys) => Ok((enroll_step(scene, service, &place, &keys)?, true)),
+        Some(keys) => Ok((enroll_step(context, service, &paths, &keys)?, true)),
         None => Ok((known, false)),
     }
 }
 
 /// Has accepted what is not accepted yet, and sees the minion connected.
 pub fn connected(
-    scene: &Scene,
+    context: &Context,
     service: &mut Service,
     minion: &mut Minion,
     master: Option<&Fingerprint>,
     accepted: bool,
 ) -> Result<Connected, Failure> {
-    let Scene { journal, patience, .. } = *scene;
-    let place = minion.place.clone();
+    let Context { journal, wait, .. } = *context;
+    let paths = minion.paths.clone();
     if !accepted && connection::look(minion).is_none() {
-        let keys = journal.step("keys", patience, |patience| first_start::key_pair(minion, patience).map(Did::nothing))?;
-        enroll_step(scene, service, &place, &keys)?;
+        let keys = journal.step("keys", wait, |wait| first_start::key_pair(minion, wait).map(Changed::no))?;
+        enroll_step(context, service, &paths, &keys)?;
     }
-    journal.step("connect", patience, |patience| connection::wait(minion, master, patience).map(Did::nothing))
+    journal.step("connect", wait, |wait| connection::wait(minion, master, wait).map(Changed::no))
 }
 
-fn enroll_step(scene: &Scene, service: &mut Service, place: &Place, keys: &KeyPair) -> Result<Option<Fingerprint>, Failure> {
-    scene.journal.step("enroll", scene.patience, |patience| {
-        let (master, changed) = enroll(scene, service, place, keys, patience)?;
-        Ok(Did::so(master, changed))
+fn enroll_step(context: &Context, service: &mut Service, paths: &MinionPaths, keys: &KeyPair) -> Result<Option<Fingerprint>, Failure> {
+    context.journal.step("enroll", context.wait, |wait| {
+        let (master, changed) = enroll(context, service, paths, keys, wait)?;
+        Ok(Changed::when(master, changed))
     })
 }
 
 fn enroll(
-    scene: &Scene,
+    context: &Context,
     service: &mut Service,
-    place: &Place,
+    paths: &MinionPaths,
     keys: &KeyPair,
-    patience: &Patience,
+    wait: &Wait,
 ) -> Result<(Option<Fingerprint>, bool), Failure> {
-    let settings = scene.settings;
+    let settings = context.settings;
     let token = token(settings)?;
-    let bootstrap_id = apply::bootstrap_id(scene, place)?;
+    let bootstrap_id = apply::bootstrap_id(context, paths)?;
     let asking = Asking { keys: Some(keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
     let states = settings.apply.as_ref().map_or(&[][..], |apply| &apply.states);
     let (mut masters, mut changed) = (Vec::new(), false);
-    at_each_master(scene, service, |service| {
-        let let_in = service.enroll(&asking, token, Asked::Enroll(token, states), patience)?;
+    at_each_master(context, service, |service| {
+        let let_in = service.enroll(&asking, token, Asked::Enroll(token, states), wait)?;
         changed |= let_in.changed;
         masters.push((service.url().to_owned(), let_in.master.fingerprint()));
         Ok(())
     })?;
-    scene.store.note_enrolled(&keys.public.fingerprint(), token.pin())?;
+    context.store.note_enrolled(&keys.public.fingerprint(), token.pin())?;
     let trusted = match &settings.minion.trust {
         Trust::FirstUse => return Ok((None, changed)),
         Trust::Given(finger) => finger.clone(),
@@ -157,14 +157,14 @@ fn token(settings: &Settings) -> Result<&Token, Failure> {
 
 /// Does something with this service and, where each master has one of its own, with each of the others.
 pub fn at_each_master(
-    scene: &Scene,
+    context: &Context,
     service: &mut Service,
     mut work: impl FnMut(&mut Service) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     work(service)?;
-    let others = scene.settings.enroll.as_ref().filter(|_| scene.settings.one_service_for_each_master());
+    let others = context.settings.enroll.as_ref().filter(|_| context.settings.one_service_for_each_master());
     for (enroll, url) in others.into_iter().flat_map(|enroll| (1..enroll.urls.len()).map(move |url| (enroll, url))) {
-        work(&mut Service::at(enroll, scene.store.pin(), url)?)?;
+        work(&mut Service::at(enroll, context.store.pin(), url)?)?;
     }
     Ok(())
 }

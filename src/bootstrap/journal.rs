@@ -9,7 +9,7 @@ use tracing::{info, info_span, warn};
 
 use super::progress::Progress;
 use super::state::Store;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::Failure;
 use crate::types::names::Jid;
 use crate::types::report::{Circumstances, States, Step};
@@ -22,12 +22,12 @@ struct Entries {
     begun: Instant,
     known: Circumstances,
     current: Option<(String, Instant)>,
-    litter: Vec<Jid>,
+    jobs_to_clean: Vec<Jid>,
     shown_in: Option<Store>,
 }
 
 /// What a step brought, and whether anything had to change for it.
-pub struct Did<T> {
+pub struct Changed<T> {
     value: T,
     changed: bool,
 }
@@ -35,24 +35,24 @@ pub struct Did<T> {
 /// A step that is under way.
 struct Open {
     begun: Instant,
-    patience: Patience,
+    wait: Wait,
     span: EnteredSpan,
 }
 
-impl<T> Did<T> {
+impl<T> Changed<T> {
     /// Something was changed.
-    pub fn change(value: T) -> Did<T> {
-        Did { value, changed: true }
+    pub fn yes(value: T) -> Changed<T> {
+        Changed { value, changed: true }
     }
 
     /// Everything was in place.
-    pub fn nothing(value: T) -> Did<T> {
-        Did { value, changed: false }
+    pub fn no(value: T) -> Changed<T> {
+        Changed { value, changed: false }
     }
 
     /// As `changed` says.
-    pub fn so(value: T, changed: bool) -> Did<T> {
-        Did { value, changed }
+    pub fn when(value: T, changed: bool) -> Changed<T> {
+        Changed { value, changed }
     }
 }
 
@@ -61,27 +61,27 @@ impl Journal {
     pub fn begin(verb: &str, minion_id: &str) -> Journal {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let known = Circumstances { verb: verb.to_owned(), minion_id: minion_id.to_owned(), started, ..Circumstances::default() };
-        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, litter: Vec::new(), shown_in: None })))
+        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, jobs_to_clean: Vec::new(), shown_in: None })))
     }
 
     /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
     /// fails stays the current one, so that the report can name it.
-    pub fn step<T>(&self, name: &str, patience: &Patience, work: impl FnOnce(&Patience) -> Result<Did<T>, Failure>) -> Result<T, Failure> {
-        let open = self.open(name, patience);
-        let result = work(&open.patience);
+    pub fn step<T>(&self, name: &str, wait: &Wait, work: impl FnOnce(&Wait) -> Result<Changed<T>, Failure>) -> Result<T, Failure> {
+        let open = self.open(name, wait);
+        let result = work(&open.wait);
         self.close(name, open, result.as_ref().ok().map(|did| did.changed));
         result.map(|did| did.value)
     }
 
     // Apart from `step`, of which there is one for each kind of result.
-    fn open(&self, name: &str, patience: &Patience) -> Open {
+    fn open(&self, name: &str, wait: &Wait) -> Open {
         let begun = Instant::now();
         // The log names the step beside whatever is said meanwhile.
         let span = info_span!("step", name).entered();
         let mut entries = self.entries();
         entries.current = Some((name.to_owned(), begun));
         entries.show(None);
-        Open { begun, patience: patience.counting(), span }
+        Open { begun, wait: wait.counting(), span }
     }
 
     /// `changed` says whether it did, of a step that did not fail.
@@ -90,7 +90,7 @@ impl Journal {
         let seconds = open.begun.elapsed().as_secs_f64();
         let (ended_well, changed) = (changed.is_some(), changed.unwrap_or(false));
         let mut entries = self.entries();
-        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: open.patience.attempts() });
+        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: open.wait.attempts() });
         if ended_well {
             entries.current = None;
             entries.show(None);
@@ -158,13 +158,13 @@ impl Journal {
     }
 
     /// A job of ours lies in the minion's cache, to be removed once the report is safe.
-    pub fn note_litter(&self, jid: Jid) {
-        self.entries().litter.push(jid);
+    pub fn note_job_to_clean(&self, jid: Jid) {
+        self.entries().jobs_to_clean.push(jid);
     }
 
     /// The jobs that were noted.
-    pub fn litter(&self) -> Vec<Jid> {
-        self.entries().litter.clone()
+    pub fn jobs_to_clean(&self) -> Vec<Jid> {
+        self.entries().jobs_to_clean.clone()
     }
 
     /// The step that is under way, or that failed.

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::context::{Links, Scene};
+use super::context::{Context, Steps};
 use super::enroll;
-use super::journal::Did;
+use super::journal::Changed;
 use super::unit;
 use super::{accept, apply};
 use crate::config::settings::Settings;
 use crate::minion::connection;
 use crate::minion::daemon::{self, Minion};
 use crate::minion::keypair;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::minion::settings::Trust;
 use crate::packages;
-use crate::packages::commands::Step;
+use crate::packages::commands::Existing;
 use crate::salt::enrolment::Service;
 use crate::salt::key_state::Judgement;
 use crate::salt::keys;
@@ -25,7 +25,7 @@ use crate::salt::public_key::Fingerprint;
 use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
 use crate::system::files;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::report::States;
 
@@ -33,89 +33,89 @@ use crate::types::report::States;
 const ASKING: Duration = Duration::from_secs(10);
 
 /// Plays the links that are wanted; returns a sentence that says what holds now.
-pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
-    let Scene { settings, root, store, journal, patience, .. } = *scene;
+pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
+    let Context { settings, root, store, journal, wait, .. } = *context;
     let id = &settings.minion.id;
     journal.name_minion(id.as_str());
-    be_oneself(scene, links)?;
-    let before = if links.install && links.apply && !scene.again { in_place(scene) } else { None };
+    be_oneself(context, steps)?;
+    let before = if steps.install && steps.apply && !context.again { in_place(context) } else { None };
     if !settings.splay.is_zero() {
         // Many machines that were started together would ask the master together.
-        journal.step("splay", patience, |patience| patience.splay(settings.splay).map(Did::nothing))?;
+        journal.step("splay", wait, |wait| wait.splay(settings.splay).map(Changed::no))?;
     }
     let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
     let mut service = enroll::service(settings, store)?;
     if let Some(states) = before {
-        if still_accepted(scene, session.as_mut(), service.as_mut())? {
+        if still_accepted(context, session.as_mut(), service.as_mut())? {
             return Ok(format!("{id} is in place: nothing had to change{}", held_then(&states)));
         }
         // The connection is older than whatever has happened to the key.
         store.pending_restart().mark()?;
     }
     // Also before `install` alone: only who has enrolled is told which master is the right one.
-    let enrolls = settings.accept == Accept::Enroll && (links.accept || links.install);
+    let enrolls = settings.accept == Accept::Enroll && (steps.accept || steps.install);
     let mut accepted = false;
     let master = match service.as_mut().filter(|_| enrolls) {
         Some(service) => {
             let master;
-            (master, accepted) = enroll::early(scene, service)?;
+            (master, accepted) = enroll::early(context, service)?;
             master
         }
-        None => master(scene, session.as_mut())?,
+        None => master(context, session.as_mut())?,
     };
     let master = master.as_ref();
-    let mut minion = if links.install {
-        let program = journal.step("install", patience, |patience| {
-            let prepare = |step| {
-                if step == Step::Replace {
+    let mut minion = if steps.install {
+        let program = journal.step("install", wait, |wait| {
+            let prepare = |existing| {
+                if existing == Existing::Other {
                     store.pending_restart().mark()?;
                 }
-                daemon::prepare(root, &settings.minion, master, patience)
+                daemon::prepare(root, &settings.minion, master, wait)
             };
-            let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, patience);
-            ensured.map(|(program, changed)| Did::so(program, changed))
+            let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, wait);
+            ensured.map(|(program, changed)| Changed::when(program, changed))
         })?;
-        journal.step("configure", patience, |patience| {
-            daemon::ensure(root, &settings.minion, &program, master, &store.pending_restart(), patience)
-                .map(|(minion, changed)| Did::so(minion, changed))
+        journal.step("configure", wait, |wait| {
+            daemon::ensure(root, &settings.minion, &program, master, &store.pending_restart(), wait)
+                .map(|(minion, changed)| Changed::when(minion, changed))
         })?
     } else {
-        Minion::found(Place::of(root, &settings.minion))
+        Minion::found(MinionPaths::of(root, &settings.minion))
     };
-    if links.install && settings.deregister_at_shutdown {
-        journal.step("unit", patience, |patience| unit::ensure(root, scene.config, patience).map(|changed| Did::so((), changed)))?;
+    if steps.install && settings.deregister_at_shutdown {
+        journal.step("unit", wait, |wait| unit::ensure(root, context.config, wait).map(|changed| Changed::when((), changed)))?;
     }
-    if !links.accept && !links.apply {
-        journal.step("start", patience, |patience| started(&mut minion, patience).map(Did::nothing))?;
+    if !steps.accept && !steps.apply {
+        journal.step("start", wait, |wait| started(&mut minion, wait).map(Changed::no))?;
         store.pending_restart().settle(minion.pids().first().copied())?;
         return Ok(format!("salt-minion is configured as {id} and runs"));
     }
-    let connected = match (service.as_mut().filter(|_| links.accept), session.as_mut()) {
-        (Some(service), _) => enroll::connected(scene, service, &mut minion, master, accepted)?,
+    let connected = match (service.as_mut().filter(|_| steps.accept), session.as_mut()) {
+        (Some(service), _) => enroll::connected(context, service, &mut minion, master, accepted)?,
         (None, session) => {
-            if let (true, Accept::Wheel, Some(session)) = (links.accept, settings.accept, session) {
-                log_in(scene, session)?;
-                journal.step("accept", patience, |patience| {
-                    accept::by_wheel(session, &mut minion, id, patience).map(|changed| Did::so((), changed))
+            if let (true, Accept::Wheel, Some(session)) = (steps.accept, settings.accept, session) {
+                log_in(context, session)?;
+                journal.step("accept", wait, |wait| {
+                    accept::by_wheel(session, &mut minion, id, wait).map(|changed| Changed::when((), changed))
                 })?;
             }
-            journal.step("connect", patience, |patience| connection::wait(&mut minion, master, patience).map(Did::nothing))?
+            journal.step("connect", wait, |wait| connection::wait(&mut minion, master, wait).map(Changed::no))?
         }
     };
     store.pending_restart().settle(minion.pids().first().copied())?;
-    if settings.minion.trust == Trust::FirstUse && links.accept {
-        let met = minion.place.met_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
+    if settings.minion.trust == Trust::FirstUse && steps.accept {
+        let met = minion.paths.known_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
         warn!("trust on first use: the first master that answered was believed; its key has the fingerprint {met}");
         journal.note_fact("trusted_on_first_use", met);
     }
-    if links.apply && !links.accept && settings.apply.is_none() {
+    if steps.apply && !steps.accept && settings.apply.is_none() {
         return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
             .hint("Name the states in apply.states, or give --state."));
     }
-    let (true, Some(wanted)) = (links.apply, settings.apply.as_ref()) else {
+    let (true, Some(wanted)) = (steps.apply, settings.apply.as_ref()) else {
         return Ok(format!("{id} is accepted and connected"));
     };
-    if let Some(states) = apply::held_before(scene, wanted).filter(|_| !scene.again) {
+    if let Some(states) = apply::held_before(context, wanted).filter(|_| !context.again) {
         return Ok(format!(
             "{id} is connected, and {} was applied before{}; --again applies it again",
             wanted.argument(),
@@ -123,13 +123,13 @@ pub fn bootstrap(scene: &Scene, links: Links) -> Result<String, Failure> {
         ));
     }
     let states = match (service.as_mut(), session.as_mut()) {
-        (Some(service), _) => journal.step("states", patience, |patience| {
-            apply::by_service(scene, service, wanted, &mut minion, master, connected, patience).map(Did::change)
+        (Some(service), _) => journal.step("states", wait, |wait| {
+            apply::by_service(context, service, wanted, &mut minion, master, connected, wait).map(Changed::yes)
         })?,
         (None, Some(session)) => {
-            log_in(scene, session)?;
-            journal.step("states", patience, |patience| {
-                apply::by_hook(scene, wanted, &mut minion, master, session, connected, patience).map(Did::change)
+            log_in(context, session)?;
+            journal.step("states", wait, |wait| {
+                apply::by_hook(context, wanted, &mut minion, master, session, connected, wait).map(Changed::yes)
             })?
         }
         // Settings::parse refuses this.
@@ -144,10 +144,10 @@ pub fn session_with<'a>(settings: &Settings, api: &'a Api) -> Result<Session<'a>
 }
 
 /// A copy of another machine's disk has that one's key pair and memories, and must not use them.
-fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
-    let Scene { settings, root, store, patience, journal, .. } = *scene;
+fn be_oneself(context: &Context, steps: Steps) -> Result<(), Failure> {
+    let Context { settings, root, store, wait, journal, .. } = *context;
     let Some(original) = store.is_a_copy() else { return store.note_instance() };
-    if !links.install {
+    if !steps.install {
         return Err(Failure::new(
             Kind::LocalSystem,
             format!("this disk is a copy of {original}'s, and this machine has no key pair of its own yet"),
@@ -157,11 +157,11 @@ fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
     if settings.minion.keep_key {
         info!("this disk is a copy of {original}'s: its key pair stays, since minion.keep_key says so");
     } else {
-        journal.step("key pair", patience, |patience| {
+        journal.step("key pair", wait, |wait| {
             info!("this disk is a copy of {original}'s: this machine gets a key pair of its own");
-            let place = Place::of(root, &settings.minion);
-            daemon::stop(settings.minion.start, root, &place, patience)?;
-            keypair::discard(&place).map(Did::change)
+            let paths = MinionPaths::of(root, &settings.minion);
+            daemon::stop(settings.minion.start, root, &paths, wait)?;
+            keypair::discard(&paths).map(Changed::yes)
         })?;
     }
     store.forget_original()?;
@@ -170,86 +170,86 @@ fn be_oneself(scene: &Scene, links: Links) -> Result<(), Failure> {
 
 /// Does the master still accept this minion? A connection that stands proves nothing: Salt keeps it when it deletes the key. salt-api
 /// knows, where the user may ask; else a new connection shows it, which salt-call makes without disturbing the minion.
-fn still_accepted(scene: &Scene, session: Option<&mut Session>, service: Option<&mut Service>) -> Result<bool, Failure> {
-    let Scene { settings, root, journal, patience, .. } = *scene;
-    let place = Place::of(root, &settings.minion);
+fn still_accepted(context: &Context, session: Option<&mut Session>, service: Option<&mut Service>) -> Result<bool, Failure> {
+    let Context { settings, root, journal, wait, .. } = *context;
+    let paths = MinionPaths::of(root, &settings.minion);
     let may_ask = settings.accept == Accept::Wheel && settings.api.as_ref().is_some_and(|api| api.password.is_some());
-    journal.step("look", patience, |patience| {
+    journal.step("look", wait, |wait| {
         if let (true, Some(session)) = (may_ask, session) {
-            let soon = patience.slice(ASKING);
-            let looked = session.log_in(&soon).and_then(|()| keys::inspect(session, &settings.minion.id, place.public_key()?, &soon));
+            let soon = wait.slice(ASKING);
+            let looked = session.log_in(&soon).and_then(|()| keys::inspect(session, &settings.minion.id, paths.public_key()?, &soon));
             match looked {
-                Ok(Judgement::Accepted) => return Ok(Did::nothing(true)),
+                Ok(Judgement::Accepted) => return Ok(Changed::no(true)),
                 Ok(other) => {
                     warn!("the key of {} is {other:?} on the master: starting over", settings.minion.id);
-                    return Ok(Did::nothing(false));
+                    return Ok(Changed::no(false));
                 }
                 Err(failure) if matches!(failure.kind, Kind::KeyRejected | Kind::KeyConflict | Kind::Interrupted) => return Err(failure),
                 Err(failure) => warn!("salt-api cannot be asked whether the key is accepted: {failure}"),
             }
         }
-        if service.is_some_and(|service| enroll::is_accepted(scene, service, &place, patience)) {
-            return Ok(Did::nothing(true));
+        if service.is_some_and(|service| enroll::is_accepted(context, service, &paths, wait)) {
+            return Ok(Changed::no(true));
         }
-        connection::prove(&settings.minion.program, &place, patience).map(Did::nothing)
+        connection::prove(&settings.minion.program, &paths, wait).map(Changed::no)
     })
 }
 
 /// Is everything as an earlier run left it, and did the states hold? Looks at this machine only.
-fn in_place(scene: &Scene) -> Option<Option<States>> {
-    let Scene { settings, root, store, patience, .. } = *scene;
-    let place = Place::of(root, &settings.minion);
+fn in_place(context: &Context) -> Option<Option<States>> {
+    let Context { settings, root, store, wait, .. } = *context;
+    let paths = MinionPaths::of(root, &settings.minion);
     let master = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
-        Trust::AskApi | Trust::AskService => Some(place.pinned_master()?),
+        Trust::AskApi | Trust::AskService => Some(paths.pinned_master()?),
         Trust::FirstUse => None,
     };
-    let configured = files::holds(&place.drop_in, place.drop_in_text(root, &settings.minion, master.as_ref()).as_bytes())
-        && place.check_master(master.as_ref()).is_ok()
+    let configured = files::holds(&paths.drop_in, paths.drop_in_text(root, &settings.minion, master.as_ref()).as_bytes())
+        && paths.check_master(master.as_ref()).is_ok()
         && !store.pending_restart().is_due()
         && (!settings.deregister_at_shutdown || unit::in_place(root));
-    let minion = Minion::found(place);
+    let minion = Minion::found(paths);
     if !configured || connection::look(&minion).is_none() {
         return None;
     }
     // What cannot be found out here, the step finds out and tells.
-    packages::present(&settings.install, &settings.minion.program, patience).ok().flatten()?;
+    packages::present(&settings.install, &settings.minion.program, wait).ok().flatten()?;
     match &settings.apply {
-        Some(wanted) => apply::held_before(scene, wanted),
+        Some(wanted) => apply::held_before(context, wanted),
         None => Some(None),
     }
 }
 
 /// Which master the minion has to meet. If the configuration does not say, salt-api does, over
 /// verified TLS and before the minion starts. `None` only where the configuration wants the first one that answers.
-fn master(scene: &Scene, session: Option<&mut Session>) -> Result<Option<Fingerprint>, Failure> {
-    match (&scene.settings.minion.trust, session) {
+fn master(context: &Context, session: Option<&mut Session>) -> Result<Option<Fingerprint>, Failure> {
+    match (&context.settings.minion.trust, session) {
         (Trust::Given(finger), _) => Ok(Some(finger.clone())),
         (Trust::FirstUse, _) => Ok(None),
         (Trust::AskApi, Some(session)) => {
-            log_in(scene, session)?;
-            scene.journal.step("master", scene.patience, |patience| {
-                keys::master_fingerprint(session, patience).map(|finger| Did::nothing(Some(finger)))
-            })
+            log_in(context, session)?;
+            context
+                .journal
+                .step("master", context.wait, |wait| keys::master_fingerprint(session, wait).map(|finger| Changed::no(Some(finger))))
         }
         // Whoever applies alone has enrolled before.
-        (Trust::AskService, _) => Ok(Place::of(scene.root, &scene.settings.minion).pinned_master()),
+        (Trust::AskService, _) => Ok(MinionPaths::of(context.root, &context.settings.minion).pinned_master()),
         // Settings::parse refuses this.
         (Trust::AskApi, None) => Err(Failure::new(Kind::Bug, "nobody says which master is the right one")),
     }
 }
 
 /// Logs in, as a step of its own, unless that was done.
-pub fn log_in(scene: &Scene, session: &mut Session) -> Result<(), Failure> {
+pub fn log_in(context: &Context, session: &mut Session) -> Result<(), Failure> {
     if session.is_open() {
         return Ok(());
     }
-    scene.journal.step("login", scene.patience, |patience| session.log_in(patience).map(Did::nothing))
+    context.journal.step("login", context.wait, |wait| session.log_in(wait).map(Changed::no))
 }
 
 /// For `install` alone: the minion is there once it has a process.
-fn started(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
-    let up = patience.slice(Duration::from_secs(60)).poll(Duration::from_millis(50), || {
+fn started(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
+    let up = wait.slice(Duration::from_secs(60)).poll(Duration::from_millis(50), || {
         minion.check()?;
         Ok((!minion.pids().is_empty()).then_some(()))
     })?;

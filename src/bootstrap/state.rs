@@ -12,7 +12,7 @@ use crate::heat::signal::Message;
 use crate::minion::restart::PendingRestart;
 use crate::salt::public_key::Fingerprint;
 use crate::system::files::{self, Lock, Root};
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::Jid;
 use crate::types::pin::Pin;
@@ -66,7 +66,7 @@ pub struct Memory {
 
 /// A signal that Heat has not taken yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Owed {
+pub struct PendingSignal {
     /// The form of this document; 1.
     pub schema: u32,
     /// The instance that owes it.
@@ -104,11 +104,11 @@ impl Store {
 
     /// Becomes the only run: two at once would fight over the minion and over the report. The second waits for the first, as long
     /// as its patience lasts, and the lock lasts until everybody has been told. `others` is called once if there is another.
-    pub fn lock(&self, patience: &Patience, mut others: impl FnMut()) -> Result<Lock, Failure> {
+    pub fn lock(&self, wait: &Wait, mut others: impl FnMut()) -> Result<Lock, Failure> {
         self.prepare()?;
         let path = self.dir.join("lock");
         let mut holder = None;
-        let lock = patience.poll(Duration::from_millis(100), || {
+        let lock = wait.poll(Duration::from_millis(100), || {
             let lock = Lock::try_take(&path)?;
             if lock.is_none() && holder.is_none() {
                 let pid = files::read_text(&path, 32).unwrap_or_default();
@@ -208,19 +208,19 @@ impl Store {
     }
 
     /// Keeps a signal that could not be delivered. It is told later, and only the last one.
-    pub fn owe_signal(&self, recipient: String, message: &Message) -> Result<(), Failure> {
+    pub fn keep_signal(&self, recipient: String, message: &Message) -> Result<(), Failure> {
         self.prepare()?;
-        self.save("signal.json", &Owed { schema: 1, instance: self.instance(), recipient, message: message.clone() })
+        self.save("signal.json", &PendingSignal { schema: 1, instance: self.instance(), recipient, message: message.clone() })
     }
 
     /// The signal that this instance owes to this recipient.
-    pub fn owed_signal(&self, recipient: &str) -> Option<Message> {
-        let owed: Owed = self.load("signal.json")?;
+    pub fn pending_signal(&self, recipient: &str) -> Option<Message> {
+        let owed: PendingSignal = self.load("signal.json")?;
         (owed.schema == 1 && self.is_here(owed.instance.as_deref()) && owed.recipient == recipient).then_some(owed.message)
     }
 
     /// Heat has been told.
-    pub fn paid_signal(&self) -> Result<(), Failure> {
+    pub fn signal_delivered(&self) -> Result<(), Failure> {
         files::remove(&self.dir.join("signal.json"))
     }
 

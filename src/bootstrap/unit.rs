@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::system::command;
 use crate::system::files::{self, Root};
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 const NAME: &str = "heat-salt-bootstrap-deregister.service";
@@ -23,7 +23,7 @@ pub fn in_place(root: &Root) -> bool {
 }
 
 /// Writes, enables and starts it. Says whether anything had to change.
-pub fn ensure(root: &Root, config: Option<&Path>, patience: &Patience) -> Result<bool, Failure> {
+pub fn ensure(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, Failure> {
     if in_place(root) {
         if !root.is_machine() || !has_systemd() {
             warn!("deregister \"at-shutdown\" needs systemd, which does not run here: nothing will remove the key");
@@ -36,7 +36,7 @@ pub fn ensure(root: &Root, config: Option<&Path>, patience: &Patience) -> Result
         files::ensure(&Path::new("/etc/systemd/system").join(NAME), text(&program, config).as_bytes(), 0o644)?;
     }
     for words in [&["systemctl", "daemon-reload"][..], &["systemctl", "enable", NAME], &["systemctl", "--no-block", "start", NAME]] {
-        let finished = command::run(words, &patience.slice(Duration::from_secs(60)))?;
+        let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }

@@ -180,7 +180,7 @@ pub enum Verb {
         json: bool,
     },
     /// Send what Heat has not taken yet, else the last report, or a status of your own
-    Signal(Wish),
+    Signal(SignalArgs),
     /// Show what run would do, with secrets masked; change nothing
     Plan {
         /// As JSON
@@ -219,7 +219,7 @@ pub enum Verb {
 
 /// What `signal` is to send.
 #[derive(Debug, Args)]
-pub struct Wish {
+pub struct SignalArgs {
     /// Send this instead of the last report
     #[arg(long, value_enum)]
     pub status: Option<SignalStatus>,

@@ -23,7 +23,7 @@ use crate::config::load;
 use crate::system::files::Root;
 use crate::system::interrupt::Interrupt;
 use crate::system::process;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::system::shutdown;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
@@ -114,7 +114,7 @@ fn after(end: &End, pid: u32, begun: Instant, (verb, json): (&str, bool), root: 
     };
     logging::keep(root);
     warn!("{}", failure.message);
-    let Ok(_only_one) = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default()), || ()) else {
+    let Ok(_only_one) = store.lock(&Wait::until(Deadline::after(LETTING_GO), Interrupt::default()), || ()) else {
         // That one tells Heat how it ends.
         return complain(&failure);
     };
@@ -202,7 +202,7 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         info!("this machine is being rebooted: the run goes on at the next boot");
         return Ok(());
     }
-    let _only_one = store.lock(&Patience::until(Deadline::after(LETTING_GO), Interrupt::default()), || ())?;
+    let _only_one = store.lock(&Wait::until(Deadline::after(LETTING_GO), Interrupt::default()), || ())?;
     let failure = Failure::new(Kind::Interrupted, format!("killed {}", progress.during()));
     let report = speak_for(progress.known, progress.step, failure, root, common, &store);
     match report.signal.and_then(|signal| signal.error) {

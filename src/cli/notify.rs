@@ -9,7 +9,7 @@ use crate::heat::client;
 use crate::heat::settings::Signal;
 use crate::heat::signal::Message;
 use crate::system::interrupt::Interrupt;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
 use crate::types::failure::Failure;
 use crate::types::report::{self, Report, Verdict};
@@ -24,7 +24,7 @@ pub fn tell(signal: &Signal, report: &mut Report, store: &Store, deadline: Deadl
     report.signal = None;
     let message = Message::of(report, id);
     // What interrupted the work does not interrupt the report of it.
-    let told = deliver(signal, &message, store, &Patience::until(deadline, Interrupt::default()));
+    let told = deliver(signal, &message, store, &Wait::until(deadline, Interrupt::default()));
     report.signal = Some(report::Signal {
         transport: signal.handle.transport().to_owned(),
         delivered: told.is_ok(),
@@ -41,10 +41,10 @@ pub fn tell(signal: &Signal, report: &mut Report, store: &Store, deadline: Deadl
 }
 
 /// Delivers a message, or keeps it for the next run or the next boot. It is kept before it is sent, in case this is killed now.
-pub fn deliver(signal: &Signal, message: &Message, store: &Store, patience: &Patience) -> Result<(), Failure> {
+pub fn deliver(signal: &Signal, message: &Message, store: &Store, wait: &Wait) -> Result<(), Failure> {
     // A disk that takes nothing is no reason not to tell.
-    store.owe_signal(signal.handle.recipient(), message).unwrap_or_else(|failure| warn!("{failure}"));
-    client::tell(signal, message, patience)?;
-    store.paid_signal().unwrap_or_else(|failure| warn!("{failure}"));
+    store.keep_signal(signal.handle.recipient(), message).unwrap_or_else(|failure| warn!("{failure}"));
+    client::tell(signal, message, wait)?;
+    store.signal_delivered().unwrap_or_else(|failure| warn!("{failure}"));
     Ok(())
 }

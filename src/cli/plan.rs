@@ -6,7 +6,7 @@ use crate::bootstrap::state::Store;
 use crate::config::settings::Settings;
 use crate::minion::config::DropIn;
 use crate::minion::daemon;
-use crate::minion::paths::{MAIN_FILE, Place};
+use crate::minion::paths::{MAIN_FILE, MinionPaths};
 use crate::minion::pidfile;
 use crate::minion::settings::Trust;
 use crate::packages::{self, Program};
@@ -21,10 +21,10 @@ use crate::types::pin::Pinned;
 /// The plan as JSON: files, commands, requests, in the order in which they would come; and what `run` would end with, if that is known
 /// already.
 pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> (Value, Option<Failure>) {
-    let place = Place::of(root, &settings.minion);
+    let paths = MinionPaths::of(root, &settings.minion);
     let pinned = match &settings.minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
-        Trust::AskApi | Trust::AskService => place.pinned_master(),
+        Trust::AskApi | Trust::AskService => paths.pinned_master(),
         Trust::FirstUse => None,
     };
     let unknown = match settings.minion.trust {
@@ -33,9 +33,9 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
         Trust::Given(_) | Trust::AskApi => "to be asked of salt-api over verified TLS",
     };
     let found = command::find(&settings.minion.program);
-    let manner = daemon::manner(settings.minion.start, root);
+    let method = daemon::manner(settings.minion.start, root);
     let program = Program { path: found.clone().unwrap_or_else(|| settings.minion.program.clone().into()) };
-    let running = pidfile::running(&place);
+    let running = pidfile::running(&paths);
     let (install, failure) = packages::plan::plan(&settings.install, &settings.minion.program, root, os_release);
     let plan = json!({
         "minion_id": settings.minion.id.as_str(),
@@ -43,10 +43,10 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
         "master_finger": pinned.as_ref().map_or(unknown, Fingerprint::as_str),
         "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
         "install": install,
-        "files": planned_files(root, settings, &place, pinned.as_ref()),
-        "start": format!("{manner:?}").to_lowercase(),
+        "files": planned_files(root, settings, &paths, pinned.as_ref()),
+        "start": format!("{method:?}").to_lowercase(),
         "running": running,
-        "commands": daemon::commands(manner, &program, &place, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
+        "commands": daemon::commands(method, &program, &paths, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
         "requests": requests(settings),
         "report": store.report_path(),
         "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
@@ -55,7 +55,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
     (plan, failure)
 }
 
-fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option<&Fingerprint>) -> Value {
+fn planned_files(root: &Root, settings: &Settings, paths: &MinionPaths, master: Option<&Fingerprint>) -> Value {
     let minion = &settings.minion;
     let masked = |options: &Map<String, Value>| masked(&Value::Object(options.clone())).as_object().cloned().unwrap_or_default();
     let (config, grains) = (masked(&minion.config), masked(&minion.grains));
@@ -63,13 +63,13 @@ fn planned_files(root: &Root, settings: &Settings, place: &Place, master: Option
         DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }
             .render();
     let known = master.is_some() || settings.minion.trust == Trust::FirstUse;
-    let changes = !known || !files::holds(&place.drop_in, place.drop_in_text(root, &settings.minion, master).as_bytes());
-    let mut files = vec![json!({"path": place.drop_in, "mode": "0600", "changes": changes, "content": shown})];
-    if let Some(path) = place.missing_main_file(&settings.minion) {
+    let changes = !known || !files::holds(&paths.drop_in, paths.drop_in_text(root, &settings.minion, master).as_bytes());
+    let mut files = vec![json!({"path": paths.drop_in, "mode": "0600", "changes": changes, "content": shown})];
+    if let Some(path) = paths.missing_main_file(&settings.minion) {
         files.push(json!({"path": path, "mode": "0644", "changes": true, "content": MAIN_FILE}));
     }
-    if let Some(path) = &place.tmpfiles {
-        let text = place.tmpfiles_text();
+    if let Some(path) = &paths.tmpfiles {
+        let text = paths.tmpfiles_text();
         files.push(json!({"path": path, "mode": "0644", "changes": !files::holds(path, text.as_bytes()), "content": text}));
     }
     Value::Array(files)

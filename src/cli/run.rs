@@ -13,8 +13,8 @@ use super::logging;
 use super::notify::WITHOUT_SETTINGS;
 use super::supervisor;
 use super::terminal::{complain, print};
-use crate::bootstrap::context::{Links, Scene};
-use crate::bootstrap::deregister::leave;
+use crate::bootstrap::context::{Context, Steps};
+use crate::bootstrap::deregister;
 use crate::bootstrap::enroll;
 use crate::bootstrap::journal::Journal;
 use crate::bootstrap::pipeline::bootstrap;
@@ -23,11 +23,11 @@ use crate::config::load;
 use crate::config::settings::Settings;
 use crate::minion::jobs;
 use crate::minion::keypair;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::salt::enrolment::Asking;
 use crate::system::files::{Lock, Root};
 use crate::system::interrupt::Interrupt;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::system::shutdown;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
@@ -46,50 +46,50 @@ const MOST_RESERVE: Duration = Duration::from_secs(30);
 /// What is to be done, and how.
 struct Task {
     verb: &'static str,
-    play: Play,
+    action: Action,
     again: bool,
     json: bool,
     at_boot: bool,
 }
 
-/// What is played.
+/// What is done.
 #[derive(Clone, Copy)]
-enum Play {
+enum Action {
     /// The links of the chain.
-    Links(Links),
+    Steps(Steps),
     /// The end of it.
-    Leave,
+    Deregister,
 }
 
-impl Play {
+impl Action {
     /// Is Heat told of this end? A link of the chain that did its part has nothing to tell yet, and whoever leaves never has.
     fn tells(self, result: &Result<String, Failure>) -> bool {
         match self {
-            Play::Links(links) => links.apply || result.is_err(),
-            Play::Leave => false,
+            Action::Steps(steps) => steps.apply || result.is_err(),
+            Action::Deregister => false,
         }
     }
 
     /// Is this the last thing for which secrets are needed?
     fn is_last(self) -> bool {
-        matches!(self, Play::Links(Links { apply: true, .. }))
+        matches!(self, Action::Steps(Steps { apply: true, .. }))
     }
 }
 
 /// The verb `run`, or the part of it that `links` says. `at_boot`: by the unit that runs it at each boot.
-pub fn run(verb: &'static str, links: Links, work: &Work, at_boot: bool, root: &Root, common: &Common) -> u8 {
-    watched(&Task { verb, play: Play::Links(links), again: work.again, json: work.json, at_boot }, root, common)
+pub fn run(verb: &'static str, steps: Steps, work: &Work, at_boot: bool, root: &Root, common: &Common) -> u8 {
+    watched(&Task { verb, action: Action::Steps(steps), again: work.again, json: work.json, at_boot }, root, common)
 }
 
 /// The verb `deregister`.
 pub fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -> u8 {
-    let patience = Patience::until(Deadline::after(WITHOUT_SETTINGS), Interrupt::default());
-    if at_shutdown && !shutdown::for_good(&patience) {
+    let wait = Wait::until(Deadline::after(WITHOUT_SETTINGS), Interrupt::default());
+    if at_shutdown && !shutdown::for_good(&wait) {
         info!("this machine is not being switched off: its key stays");
         return Kind::Done.code();
     }
     // Heat is not told of it, so nobody has to watch.
-    perform(&Task { verb: "deregister", play: Play::Leave, again: false, json, at_boot: false }, root, common, false)
+    perform(&Task { verb: "deregister", action: Action::Deregister, again: false, json, at_boot: false }, root, common, false)
 }
 
 /// Works, and somebody is there who reports if this is killed.
@@ -117,7 +117,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     let (signal, deadline, result) = match allowed(root).and_then(|()| found.settings()) {
         Err(failure) => {
             // A run that is under way is not waited for: what is wrong here is known already.
-            let at_once = Patience::until(Deadline::after(Duration::ZERO), Interrupt::default());
+            let at_once = Wait::until(Deadline::after(Duration::ZERO), Interrupt::default());
             if let Ok(lock) = store.lock(&at_once, || take(&turn, Turn::Others)) {
                 take(&turn, Turn::Ours(lock));
                 journal.show_in(&store);
@@ -132,18 +132,18 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             let deadline = Deadline::after(settings.deadline.saturating_sub(begun.elapsed()));
             logging::until(deadline);
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
-            let (play, again, config) = (task.play, task.again, common.config.clone());
-            forgets = settings.forget_secrets && play.is_last();
+            let (action, again, config) = (task.action, task.again, common.config.clone());
+            forgets = settings.forget_secrets && action.is_last();
             let (root, store, entries, turn) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&turn));
-            let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |patience| {
-                let lock = store.lock(patience, || take(&turn, Turn::Others))?;
+            let result = supervisor::watch_over(&journal, deadline.earlier_by(reserve), move |wait| {
+                let lock = store.lock(wait, || take(&turn, Turn::Others))?;
                 take(&turn, Turn::Ours(lock));
                 entries.show_in(&store);
                 let config = config.as_deref();
-                let scene = Scene { settings: &settings, root: &root, store: &store, journal: &entries, patience, config, again };
-                match play {
-                    Play::Links(links) => bootstrap(&scene, links),
-                    Play::Leave => leave(&scene),
+                let context = Context { settings: &settings, root: &root, store: &store, journal: &entries, wait, config, again };
+                match action {
+                    Action::Steps(steps) => bootstrap(&context, steps),
+                    Action::Deregister => deregister::deregister(&context),
                 }
             });
             (signal, deadline, result)
@@ -160,20 +160,20 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
     let resumes = interrupted && task.at_boot && root.is_machine() && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
-    let says = task.play.tells(&result) && !resumes;
+    let says = task.action.tells(&result) && !resumes;
     let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
     let of = || journal.circumstances();
     let note = |report: &Report| {
-        if let (Play::Links(_), Some(settings)) = (task.play, &wanted) {
+        if let (Action::Steps(_), Some(settings)) = (task.action, &wanted) {
             note_with_service(report, settings, root, &store, deadline);
         }
     };
     let report = conclude(&of, journal.current_step(), result, &note, signal.as_ref().filter(|_| says), &store, deadline);
     if let Some(settings) = &wanted {
         // Looked for now: a package that was installed meanwhile may have brought a configuration.
-        let place = Place::of(root, &settings.minion);
-        journal.litter().iter().for_each(|jid| jobs::forget(&place, jid));
-        jobs::forget_old(&place);
+        let paths = MinionPaths::of(root, &settings.minion);
+        journal.jobs_to_clean().iter().for_each(|jid| jobs::forget(&paths, jid));
+        jobs::forget_old(&paths);
     }
     // Not before Heat knows: what could not be told has to be told again, with the same credentials.
     if forgets
@@ -219,11 +219,11 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
     let concerns = came_to("enroll") || report.steps.iter().any(|step| step.name == "states");
     let (Some(bootstrap_id), true) = (&report.bootstrap_id, concerns) else { return };
     let span = MOST_NOTING.min(deadline.remaining() / 3);
-    let patience = Patience::until(Deadline::after(span), Interrupt::default());
+    let wait = Wait::until(Deadline::after(span), Interrupt::default());
     let noted = enroll::service(settings, store).and_then(|service| {
-        let (Some(mut service), Some(keys)) = (service, keypair::load(&Place::of(root, &settings.minion))?) else { return Ok(()) };
+        let (Some(mut service), Some(keys)) = (service, keypair::load(&MinionPaths::of(root, &settings.minion))?) else { return Ok(()) };
         let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id };
-        service.report(&asking, report, &patience)
+        service.report(&asking, report, &wait)
     });
     match noted {
         Ok(()) => debug!("the enrolment service knows how it ended"),

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tracing::info;
 
-use super::args::{Common, SignalStatus, Wish};
+use super::args::{Common, SignalArgs, SignalStatus};
 use super::guardian;
 use super::logging;
 use super::notify::{WITHOUT_SETTINGS, deliver, tell};
@@ -13,21 +13,21 @@ use crate::heat::settings::Signal;
 use crate::heat::signal::{Message, Status};
 use crate::system::files::Root;
 use crate::system::interrupt::Interrupt;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
 use crate::types::report::{self, Report, Verdict};
 
 /// The verb: sends a status that somebody else decided on; else what Heat has not taken yet; else the last report again.
-pub fn signal(wish: &Wish, root: &Root, common: &Common) -> Result<(), Failure> {
+pub fn signal(args: &SignalArgs, root: &Root, common: &Common) -> Result<(), Failure> {
     logging::keep(root);
-    if wish.killed {
+    if args.killed {
         return guardian::signal_killed(root, common);
     }
     let found = load::find(root, common.config.as_deref(), &common.settings.overrides());
     let Some(signal) = found.signal() else {
         found.settings()?;
-        if wish.kept {
+        if args.kept {
             info!("there is no Heat to tell");
             return Ok(());
         }
@@ -36,22 +36,22 @@ pub fn signal(wish: &Wish, root: &Root, common: &Common) -> Result<(), Failure> 
     };
     let deadline = Deadline::after(WITHOUT_SETTINGS);
     let store = Store::below(root);
-    let patience = Patience::until(deadline, Interrupt::default());
-    if let Some(status) = wish.status {
+    let wait = Wait::until(deadline, Interrupt::default());
+    if let Some(status) = args.status {
         let status = match status {
             SignalStatus::Success => Status::Success,
             SignalStatus::Failure => Status::Failure,
         };
         let id = signal.id.clone().unwrap_or_else(|| found.minion_id());
-        let message = Message::by_hand(status, wish.reason.as_deref().unwrap_or("signalled by hand"), id);
-        return deliver(&signal, &message, &store, &patience);
+        let message = Message::by_hand(status, args.reason.as_deref().unwrap_or("signalled by hand"), id);
+        return deliver(&signal, &message, &store, &wait);
     }
-    let _only_one = store.lock(&patience, || ())?;
-    let owed = store.owed_signal(&signal.handle.recipient());
+    let _only_one = store.lock(&wait, || ())?;
+    let owed = store.pending_signal(&signal.handle.recipient());
     let reported = store.report().is_some_and(|report| owed.as_ref().is_none_or(|message| is_of(message, &report)));
     match owed {
-        Some(message) if !reported => deliver(&signal, &message, &store, &patience),
-        None if wish.kept => {
+        Some(message) if !reported => deliver(&signal, &message, &store, &wait),
+        None if args.kept => {
             info!("Heat has been told everything");
             Ok(())
         }

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::bootstrap::journal::Journal;
 use crate::system::command::KILLED_BY;
 use crate::system::interrupt::Interrupt;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
 
@@ -33,7 +33,7 @@ const BOTH: Duration = Duration::from_millis(100);
 pub fn watch_over(
     journal: &Journal,
     deadline: Deadline,
-    work: impl FnOnce(&Patience) -> Result<String, Failure> + Send + 'static,
+    work: impl FnOnce(&Wait) -> Result<String, Failure> + Send + 'static,
 ) -> Result<String, Failure> {
     let (events, heard) = mpsc::channel();
     let signal = events.clone();
@@ -42,12 +42,12 @@ pub fn watch_over(
         let _ = signal.send(Event::Signal);
     })
     .map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot listen to signals: {error}")))?;
-    let patience = Patience::until(deadline, interrupt.clone());
+    let wait = Wait::until(deadline, interrupt.clone());
     tell_of_panics(events.clone());
     thread::Builder::new()
         .name("work".into())
         .spawn(move || {
-            let result = work(&patience);
+            let result = work(&wait);
             let _ = events.send(Event::Ended(result));
         })
         .map_err(|error| Failure::new(Kind::LocalSystem, format!("cannot start a thread: {error}")))?;
@@ -94,7 +94,7 @@ fn tell_of_panics(events: Sender<Event>) {
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        let at = panicked.location().map(|place| format!("at {}:{}", place.file(), place.line())).unwrap_or_default();
+        let at = panicked.location().map(|paths| format!("at {}:{}", paths.file(), paths.line())).unwrap_or_default();
         let main = thread::current().name() == Some("main");
         if events.send(Event::Panicked(format!("{at}: {said}"))).is_err() || main {
             eprintln!("heat-salt-bootstrap panicked {at}: {said}");
@@ -134,9 +134,9 @@ mod tests {
         });
         assert_eq!(both.unwrap_err().kind, Kind::Interrupted);
 
-        let told = watch_over(&journal, soon(), |patience| {
+        let told = watch_over(&journal, soon(), |wait| {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-            patience.pause(Duration::from_secs(60)).map(|()| String::new())
+            wait.pause(Duration::from_secs(60)).map(|()| String::new())
         });
         assert_eq!(told.unwrap_err().kind, Kind::Interrupted);
     }

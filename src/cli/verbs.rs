@@ -8,7 +8,7 @@ use super::args::{Cli, Common, Verb};
 use super::output;
 use super::terminal::{complain, print};
 use super::{check, logging, plan, run, signal, templates};
-use crate::bootstrap::context::Links;
+use crate::bootstrap::context::Steps;
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
 use crate::config::load;
@@ -33,16 +33,16 @@ pub fn main(cli: &Cli) -> u8 {
             );
         }
     };
-    let all = Links { install: true, accept: true, apply: true };
-    let none = Links { install: false, accept: false, apply: false };
+    let all = Steps { install: true, accept: true, apply: true };
+    let none = Steps { install: false, accept: false, apply: false };
     let common = &cli.common;
     match &cli.verb {
         Verb::Run { work, at_boot } => run::run("run", all, work, *at_boot, &root, common),
-        Verb::Install(work) => run::run("install", Links { install: true, ..none }, work, false, &root, common),
-        Verb::Accept(work) => run::run("accept", Links { accept: true, ..none }, work, false, &root, common),
-        Verb::Apply(work) => run::run("apply", Links { apply: true, ..none }, work, false, &root, common),
+        Verb::Install(work) => run::run("install", Steps { install: true, ..none }, work, false, &root, common),
+        Verb::Accept(work) => run::run("accept", Steps { accept: true, ..none }, work, false, &root, common),
+        Verb::Apply(work) => run::run("apply", Steps { apply: true, ..none }, work, false, &root, common),
         Verb::Deregister { at_shutdown, json } => run::deregister(*at_shutdown, *json, &root, common),
-        Verb::Signal(wish) => ended(signal::signal(wish, &root, common)),
+        Verb::Signal(args) => ended(signal::signal(args, &root, common)),
         Verb::Check { json } => check::check(*json, &root, common),
         Verb::Template { name } => ended(template(name.as_deref())),
         Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, common)),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::handle::{Handle, Keystone, Target, Way};
+use super::handle::{Handle, Keystone, Target, Transport};
 use super::keystone;
 use super::signal::{Answer, Message, answer, probe_answer};
 use crate::heat::settings::Signal;
 use crate::system::clock::Skew;
-use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
-use crate::system::retry::{Miss, Patience};
+use crate::system::http::{Client, HttpError, Reply, Request, TlsError};
+use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 use crate::types::secret::Secret;
 
@@ -23,40 +23,40 @@ const CFN_TIMEOUT: Duration = Duration::from_secs(75);
 const ZAQAR_TTL: u32 = 3600;
 
 /// Sends a signal until Heat has taken it, has refused it some times in a row, or the time is up.
-pub fn tell(signal: &Signal, message: &Message, patience: &Patience) -> Result<(), Failure> {
+pub fn tell(signal: &Signal, message: &Message, wait: &Wait) -> Result<(), Failure> {
     let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be told: {why}")))?;
     let content = message.content(signal.handle.form);
-    let teller = Teller { client: &client, patience };
-    patience.retry("signal", |_| teller.tell(signal, &content))?;
+    let signaller = SignalClient { client: &client, wait };
+    wait.retry("signal", |_| signaller.tell(signal, &content))?;
     info!("told Heat {} as {} ({})", message.status.as_str(), message.id, signal.handle.transport());
     Ok(())
 }
 
 /// Asks whether a signal would be taken, without giving one: Heat counts nothing of this.
-pub fn probe(signal: &Signal, patience: &Patience) -> Result<String, Failure> {
+pub fn probe(signal: &Signal, wait: &Wait) -> Result<String, Failure> {
     let handle = &signal.handle;
     let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be asked: {why}")))?;
-    let said = patience.retry("probe", |_| {
-        let teller = Teller { client: &client, patience };
-        let ask = |method, url: &str, headers: &[(&str, &str)]| teller.send(method, url, "", headers, TIMEOUT).map(|reply| reply.status);
-        let status = match &handle.way {
-            Way::Token { endpoint, token } => ask("GET", endpoint, &[("X-Auth-Token", token.expose())])?,
+    let said = wait.retry("probe", |_| {
+        let signaller = SignalClient { client: &client, wait };
+        let ask = |method, url: &str, headers: &[(&str, &str)]| signaller.send(method, url, "", headers, TIMEOUT).map(|reply| reply.status);
+        let status = match &handle.transport {
+            Transport::Token { endpoint, token } => ask("GET", endpoint, &[("X-Auth-Token", token.expose())])?,
             // The signature is for the signal's own method. The service itself can be asked.
-            Way::Cfn { url, .. } | Way::Aws(url) => ask("GET", top_of(url.expose()), &[])?,
-            Way::TempUrl(url) => ask("HEAD", url.expose(), &[])?,
-            Way::Heat { login, target } => {
-                let access = teller.log_in(login)?;
+            Transport::Cfn { url, .. } | Transport::Aws(url) => ask("GET", top_of(url.expose()), &[])?,
+            Transport::TempUrl(url) => ask("HEAD", url.expose(), &[])?,
+            Transport::Heat { login, target } => {
+                let access = signaller.log_in(login)?;
                 ask("GET", &access.url_of(login, target)?, &[("X-Auth-Token", access.token.expose())])?
             }
-            Way::Zaqar { login, .. } => {
-                let access = teller.log_in(login)?;
+            Transport::Zaqar { login, .. } => {
+                let access = signaller.log_in(login)?;
                 access.endpoint(login, "messaging").map(|_| 200)?
             }
         };
-        match probe_answer(&handle.way, status) {
+        match probe_answer(&handle.transport, status) {
             Ok(said) => Ok(said),
-            Err(why) if matches!(status, 408 | 429 | 500..=599) => Err(Miss::Passing(undelivered(why), None)),
-            Err(why) => Err(Miss::Final(undelivered(why))),
+            Err(why) if matches!(status, 408 | 429 | 500..=599) => Err(RetryError::Transient(undelivered(why), None)),
+            Err(why) => Err(RetryError::Permanent(undelivered(why))),
         }
     })?;
     Ok(format!("{} at {}: {said}", handle.transport(), handle.address()))
@@ -68,9 +68,9 @@ fn top_of(url: &str) -> &str {
     url[host..].find('/').map_or(url, |end| &url[..=host + end])
 }
 
-struct Teller<'a> {
+struct SignalClient<'a> {
     client: &'a Client,
-    patience: &'a Patience,
+    wait: &'a Wait,
 }
 
 /// What Keystone gives to somebody who logs in.
@@ -79,24 +79,24 @@ struct Access {
     answer: Vec<u8>,
 }
 
-impl Teller<'_> {
+impl SignalClient<'_> {
     /// One try.
-    fn tell(&self, signal: &Signal, content: &Value) -> Result<(), Miss> {
+    fn tell(&self, signal: &Signal, content: &Value) -> Result<(), RetryError> {
         let handle = &signal.handle;
-        let reply = match &handle.way {
+        let reply = match &handle.transport {
             // A form's Content-Type, or a body that does not begin with {, would count as SUCCESS.
-            Way::Token { endpoint, token } => {
+            Transport::Token { endpoint, token } => {
                 self.send("POST", endpoint, &content.to_string(), &[("X-Auth-Token", token.expose())], TIMEOUT)
             }
-            Way::Cfn { url, method } => self.send(method, url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
-            Way::Aws(url) => self.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
-            Way::TempUrl(url) => self.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
-            Way::Heat { login, target } => {
+            Transport::Cfn { url, method } => self.send(method, url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Transport::Aws(url) => self.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
+            Transport::TempUrl(url) => self.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
+            Transport::Heat { login, target } => {
                 let access = self.log_in(login)?;
                 let url = access.url_of(login, target)?;
                 self.send("POST", &url, &content.to_string(), &[("X-Auth-Token", access.token.expose())], TIMEOUT)
             }
-            Way::Zaqar { login, queue } => {
+            Transport::Zaqar { login, queue } => {
                 let access = self.log_in(login)?;
                 let url = format!("{}/v2/queues/{queue}/messages", access.endpoint(login, "messaging")?);
                 let body = json!({"messages": [{"ttl": ZAQAR_TTL, "body": content}]}).to_string();
@@ -105,33 +105,35 @@ impl Teller<'_> {
                 self.send("POST", &url, &body, &headers, TIMEOUT)
             }
         }?;
-        match answer(&handle.way, reply.status, &reply.body, reply.retry_after) {
+        match answer(&handle.transport, reply.status, &reply.body, reply.retry_after) {
             Answer::Taken => Ok(()),
-            Answer::Later(why, when) => Err(Miss::Passing(undelivered(why), when)),
-            Answer::Odd(why) | Answer::Refused(why) => Err(Miss::Doubtful(undelivered(why))),
+            Answer::Later(why, when) => Err(RetryError::Transient(undelivered(why), when)),
+            Answer::Odd(why) | Answer::Refused(why) => Err(RetryError::Suspicious(undelivered(why))),
         }
     }
 
-    fn send(&self, method: &'static str, url: &str, body: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Reply, Miss> {
+    fn send(&self, method: &'static str, url: &str, body: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Reply, RetryError> {
         let plain = [("Content-Type", "application/json"), ("Accept", "application/json")];
         let headers: Vec<(&str, &str)> = plain.iter().chain(headers).copied().collect();
-        let timeout = timeout.min(self.patience.remaining()).max(Duration::from_millis(200));
+        let timeout = timeout.min(self.wait.remaining()).max(Duration::from_millis(200));
         let request = Request { method, url, headers: &headers, body: body.as_bytes(), timeout };
         self.client.send(&request).map_err(|trouble| no_answer(url, trouble))
     }
 
     /// A fresh token for every try: one that died in between would only cost another try.
-    fn log_in(&self, login: &Keystone) -> Result<Access, Miss> {
+    fn log_in(&self, login: &Keystone) -> Result<Access, RetryError> {
         let url = format!("{}/auth/tokens", login.auth_url);
         let reply = self.send("POST", &url, keystone::token_body(login).expose(), &[], TIMEOUT)?;
         match (reply.status, reply.header("x-subject-token")) {
             (200..=299, Some(token)) => Ok(Access { token: Secret::new(token), answer: reply.body }),
-            (401 | 403 | 404, _) => Err(Miss::Doubtful(undelivered(format!(
+            (401 | 403 | 404, _) => Err(RetryError::Suspicious(undelivered(format!(
                 "Keystone answered {}: it does not know the stack's user (any more): the stack is gone",
                 reply.status
             )))),
-            (408 | 429 | 500..=599, _) => Err(Miss::Passing(undelivered(format!("Keystone answered {}", reply.status)), reply.retry_after)),
-            _ => Err(Miss::Doubtful(undelivered(format!(
+            (408 | 429 | 500..=599, _) => {
+                Err(RetryError::Transient(undelivered(format!("Keystone answered {}", reply.status)), reply.retry_after))
+            }
+            _ => Err(RetryError::Suspicious(undelivered(format!(
                 "Keystone answered {}, which is no answer to a login: is auth_url right?",
                 reply.status
             )))),
@@ -140,7 +142,7 @@ impl Teller<'_> {
 }
 
 impl Access {
-    fn url_of(&self, login: &Keystone, target: &Target) -> Result<String, Miss> {
+    fn url_of(&self, login: &Keystone, target: &Target) -> Result<String, RetryError> {
         match target {
             Target::Url(url) => Ok(url.clone()),
             Target::Resource { stack, resource } => {
@@ -149,22 +151,24 @@ impl Access {
         }
     }
 
-    fn endpoint(&self, login: &Keystone, service: &str) -> Result<String, Miss> {
+    fn endpoint(&self, login: &Keystone, service: &str) -> Result<String, RetryError> {
         let region = login.region.as_deref();
         keystone::endpoint(&self.answer, service, region).ok_or_else(|| {
-            let place = region.map_or_else(String::new, |region| format!(" in region {region}"));
-            Miss::Final(undelivered(format!("Keystone's catalog has no public endpoint for {service}{place}")))
+            let paths = region.map_or_else(String::new, |region| format!(" in region {region}"));
+            RetryError::Permanent(undelivered(format!("Keystone's catalog has no public endpoint for {service}{paths}")))
         })
     }
 }
 
 /// Loading the system's CAs costs more than everything else; over plain HTTP none is needed.
 fn needed_ca(signal: &Signal) -> Option<&str> {
-    let encrypted = |handle: &Handle| match &handle.way {
+    let encrypted = |handle: &Handle| match &handle.transport {
         // The catalog may lead elsewhere than the first address.
-        Way::Zaqar { .. } | Way::Heat { target: Target::Resource { .. }, .. } => true,
-        Way::Heat { target: Target::Url(url), .. } => url.starts_with("https://") || handle.address().starts_with("https://"),
-        Way::Token { .. } | Way::Cfn { .. } | Way::Aws(_) | Way::TempUrl(_) => handle.address().starts_with("https://"),
+        Transport::Zaqar { .. } | Transport::Heat { target: Target::Resource { .. }, .. } => true,
+        Transport::Heat { target: Target::Url(url), .. } => url.starts_with("https://") || handle.address().starts_with("https://"),
+        Transport::Token { .. } | Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => {
+            handle.address().starts_with("https://")
+        }
     };
     match &signal.ca {
         None if !encrypted(&signal.handle) => Some(""),
@@ -176,18 +180,22 @@ fn undelivered(why: String) -> Failure {
     Failure::new(Kind::SignalUndelivered, why)
 }
 
-fn no_answer(url: &str, trouble: Trouble) -> Miss {
+fn no_answer(url: &str, trouble: HttpError) -> RetryError {
     // The path names the stack and the query may be a signature; the host is enough.
     let host = url.split('/').nth(2).unwrap_or_default();
     let failure = undelivered(format!("{host}: {trouble}"));
     match trouble {
-        Trouble::Tls(Distrust::NotYetValid) | Trouble::Name(_) | Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => {
-            Miss::Passing(failure, None)
+        HttpError::Tls(TlsError::NotYetValid)
+        | HttpError::Name(_)
+        | HttpError::Connect(_)
+        | HttpError::TimedOut(_)
+        | HttpError::Broken(_) => RetryError::Transient(failure, None),
+        HttpError::InvalidResponse(_) => RetryError::Suspicious(failure),
+        HttpError::Tls(TlsError::Expired) if Skew::asked_of(&format!("https://{host}/")).is_some_and(Skew::is_ahead) => {
+            RetryError::Transient(failure.hint("This machine's clock is ahead: check the time synchronisation."), None)
         }
-        Trouble::Nonsense(_) => Miss::Doubtful(failure),
-        Trouble::Tls(Distrust::Expired) if Skew::asked_of(&format!("https://{host}/")).is_some_and(Skew::is_ahead) => {
-            Miss::Passing(failure.hint("This machine's clock is ahead: check the time synchronisation."), None)
+        HttpError::Tls(_) => {
+            RetryError::Suspicious(failure.hint("Give the CA that signed Heat's certificate in signal.ca or signal.ca_file."))
         }
-        Trouble::Tls(_) => Miss::Doubtful(failure.hint("Give the CA that signed Heat's certificate in signal.ca or signal.ca_file.")),
     }
 }

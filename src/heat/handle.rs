@@ -13,14 +13,14 @@ use crate::types::secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handle {
     /// Where and how.
-    pub way: Way,
+    pub transport: Transport,
     /// In which form.
     pub form: Form,
 }
 
 /// The transports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub enum Transport {
     /// TOKEN_SIGNAL: POST to heat-api with a token that lives as long as Keystone lets it, 3600 s by default.
     Token {
         /// The resource's signal URL.
@@ -98,22 +98,22 @@ pub struct Keystone {
 impl Handle {
     /// Heat's word for the transport.
     pub fn transport(&self) -> &'static str {
-        match self.way {
-            Way::Token { .. } => "TOKEN_SIGNAL",
-            Way::Heat { .. } => "HEAT_SIGNAL",
-            Way::Cfn { .. } => "CFN_SIGNAL",
-            Way::Aws(_) => "AWS::CloudFormation::WaitConditionHandle",
-            Way::TempUrl(_) => "TEMP_URL_SIGNAL",
-            Way::Zaqar { .. } => "ZAQAR_SIGNAL",
+        match self.transport {
+            Transport::Token { .. } => "TOKEN_SIGNAL",
+            Transport::Heat { .. } => "HEAT_SIGNAL",
+            Transport::Cfn { .. } => "CFN_SIGNAL",
+            Transport::Aws(_) => "AWS::CloudFormation::WaitConditionHandle",
+            Transport::TempUrl(_) => "TEMP_URL_SIGNAL",
+            Transport::Zaqar { .. } => "ZAQAR_SIGNAL",
         }
     }
 
     /// The address that is talked to first, for people to read: without the query, which is a signature.
     pub fn address(&self) -> &str {
-        let whole = match &self.way {
-            Way::Token { endpoint, .. } => endpoint,
-            Way::Heat { login, .. } | Way::Zaqar { login, .. } => &login.auth_url,
-            Way::Cfn { url, .. } | Way::Aws(url) | Way::TempUrl(url) => url.expose(),
+        let whole = match &self.transport {
+            Transport::Token { endpoint, .. } => endpoint,
+            Transport::Heat { login, .. } | Transport::Zaqar { login, .. } => &login.auth_url,
+            Transport::Cfn { url, .. } | Transport::Aws(url) | Transport::TempUrl(url) => url.expose(),
         };
         without_query(whole)
     }
@@ -121,13 +121,13 @@ impl Handle {
     /// Which resource of which stack is told. A handle of another stack at the same Heat is another; one with a fresh token or signature
     /// for the same resource is the same.
     pub fn recipient(&self) -> String {
-        match &self.way {
-            Way::Token { .. } | Way::Cfn { .. } | Way::Aws(_) | Way::TempUrl(_) => self.address().to_owned(),
-            Way::Heat { target: Target::Url(url), .. } => without_query(url).to_owned(),
-            Way::Heat { login, target: Target::Resource { stack, resource } } => {
+        match &self.transport {
+            Transport::Token { .. } | Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => self.address().to_owned(),
+            Transport::Heat { target: Target::Url(url), .. } => without_query(url).to_owned(),
+            Transport::Heat { login, target: Target::Resource { stack, resource } } => {
                 format!("{} stack {stack} resource {resource}", login.auth_url)
             }
-            Way::Zaqar { login, queue } => format!("{} queue {queue}", login.auth_url),
+            Transport::Zaqar { login, queue } => format!("{} queue {queue}", login.auth_url),
         }
     }
 }
@@ -187,12 +187,12 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
     }
     if of.text("auth_url").is_some() {
         let login = of.keystone()?;
-        let way = match (of.text("queue_id"), of.text("alarm_url")) {
-            (Some(queue), _) => Way::Zaqar { login, queue: queue.to_owned() },
-            (None, Some(url)) => Way::Heat { login, target: Target::Url(http_url("alarm_url", url)?) },
+        let transport = match (of.text("queue_id"), of.text("alarm_url")) {
+            (Some(queue), _) => Transport::Zaqar { login, queue: queue.to_owned() },
+            (None, Some(url)) => Transport::Heat { login, target: Target::Url(http_url("alarm_url", url)?) },
             (None, None) => return Err("has auth_url, but neither alarm_url (HEAT_SIGNAL) nor queue_id (ZAQAR_SIGNAL)".into()),
         };
-        return Ok(Some(Handle { way, form: Form::Condition }));
+        return Ok(Some(Handle { transport, form: Form::Condition }));
     }
     if let Some(url) = of.text("alarm_url") {
         return presigned(url, Form::Condition).map(Some);
@@ -206,18 +206,18 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
 /// The inputs that Heat adds to every software deployment.
 fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, String> {
     let of = Keys { keys: inputs, prefix: "deploy_" };
-    let way = match of.needed("signal_transport")? {
+    let transport = match of.needed("signal_transport")? {
         "NO_SIGNAL" => return Ok(None),
         "CFN_SIGNAL" => {
             let method = if of.text("signal_verb") == Some("PUT") { "PUT" } else { "POST" };
-            Way::Cfn { url: Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?), method }
+            Transport::Cfn { url: Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?), method }
         }
-        "TEMP_URL_SIGNAL" => Way::TempUrl(Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?)),
+        "TEMP_URL_SIGNAL" => Transport::TempUrl(Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?)),
         "HEAT_SIGNAL" => {
             let target = Target::Resource { stack: of.needed("stack_id")?.to_owned(), resource: of.needed("resource_name")?.to_owned() };
-            Way::Heat { login: of.keystone()?, target }
+            Transport::Heat { login: of.keystone()?, target }
         }
-        "ZAQAR_SIGNAL" => Way::Zaqar { login: of.keystone()?, queue: of.needed("queue_id")?.to_owned() },
+        "ZAQAR_SIGNAL" => Transport::Zaqar { login: of.keystone()?, queue: of.needed("queue_id")?.to_owned() },
         other => {
             return Err(format!(
                 "deploy_signal_transport {} is not known: CFN_SIGNAL, HEAT_SIGNAL, TEMP_URL_SIGNAL, ZAQAR_SIGNAL or NO_SIGNAL",
@@ -225,33 +225,33 @@ fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, Stri
             ));
         }
     };
-    Ok(Some(Handle { way, form: Form::Deployment }))
+    Ok(Some(Handle { transport, form: Form::Deployment }))
 }
 
 /// A signed URL says by itself where it leads, but not what it wants to hear: the URLs of both kinds of wait condition handle look
 /// the same. An OS::Heat one gives it as `alarm_url`, an AWS one as itself.
 fn presigned(url: &str, handle: Form) -> Result<Handle, String> {
     let url = http_url("the URL", url)?;
-    let (way, form) = if url.contains("temp_url_sig=") {
-        (Way::TempUrl(Secret::new(url)), Form::Condition)
+    let (transport, form) = if url.contains("temp_url_sig=") {
+        (Transport::TempUrl(Secret::new(url)), Form::Condition)
     } else if url.contains("/waitcondition/") && handle == Form::AwsCondition {
-        (Way::Aws(Secret::new(url)), Form::AwsCondition)
+        (Transport::Aws(Secret::new(url)), Form::AwsCondition)
     } else if url.contains("/waitcondition/") {
-        (Way::Cfn { url: Secret::new(url), method: "PUT" }, Form::Condition)
+        (Transport::Cfn { url: Secret::new(url), method: "PUT" }, Form::Condition)
     } else if url.contains("/signal/") {
-        (Way::Cfn { url: Secret::new(url), method: "POST" }, Form::Condition)
+        (Transport::Cfn { url: Secret::new(url), method: "POST" }, Form::Condition)
     } else {
         return Err("the URL is none that Heat gives: neither /v1/signal/ nor /v1/waitcondition/ nor a temporary URL".into());
     };
-    Ok(Handle { way, form })
+    Ok(Handle { transport, form })
 }
 
 fn token_signal(endpoint: &str, token: &str) -> Result<Handle, String> {
     if token.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii()) {
         return Err("the token holds characters that no header can carry".into());
     }
-    let way = Way::Token { endpoint: http_url("endpoint", endpoint)?, token: Secret::new(token) };
-    Ok(Handle { way, form: Form::Condition })
+    let transport = Transport::Token { endpoint: http_url("endpoint", endpoint)?, token: Secret::new(token) };
+    Ok(Handle { transport, form: Form::Condition })
 }
 
 fn http_url(what: &str, url: &str) -> Result<String, String> {
@@ -304,9 +304,9 @@ mod tests {
     fn the_forms_of_a_token_signal() {
         let curl = "curl -i -X POST -H 'X-Auth-Token: gAAAA-tok_en' -H 'Accept: application/json' http://heat:8004/v1/p/signal";
         let keys = json!({"endpoint": "http://heat:8004/v1/p/signal", "token": "gAAAA-tok_en", "id": "web-1"});
-        let way = Way::Token { endpoint: "http://heat:8004/v1/p/signal".into(), token: Secret::new("gAAAA-tok_en") };
+        let transport = Transport::Token { endpoint: "http://heat:8004/v1/p/signal".into(), token: Secret::new("gAAAA-tok_en") };
         for form in [keys.clone(), json!(keys.to_string()), json!(curl), json!({"curl_cli": curl}), json!({"signal": curl})] {
-            assert_eq!(parsed(&form), Handle { way: way.clone(), form: Form::Condition }, "{form}");
+            assert_eq!(parsed(&form), Handle { transport: transport.clone(), form: Form::Condition }, "{form}");
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let attribute = json!({"alarm_url": "http://heat:8004/v1/p/stacks/s/1/resources/h/signal", "auth_url": "http://ks:5000", "domain_id": "d",
             "password": "^a#b@c%", "project_id": "p", "region_name": "RegionOne", "user_id": "u", "username": "h-1"});
         let handle = parsed(&json!(attribute.to_string()));
-        let Way::Heat { login, target: Target::Url(url) } = &handle.way else { panic!("{handle:?}") };
+        let Transport::Heat { login, target: Target::Url(url) } = &handle.transport else { panic!("{handle:?}") };
         assert_eq!(
             (login.auth_url.as_str(), login.password.expose(), url.as_str()),
             ("http://ks:5000/v3", "^a#b@c%", attribute["alarm_url"].as_str().unwrap())
@@ -350,7 +350,10 @@ mod tests {
         let heat = json!({"deployment": {"deploy_signal_transport": "HEAT_SIGNAL", "deploy_auth_url": "http://ks:5000/v3/", "deploy_user_id": "u",
             "deploy_password": "x", "deploy_project_id": "p", "deploy_stack_id": "s/1", "deploy_resource_name": "d", "other": "input"}});
         let handle = parsed(&heat);
-        assert!(matches!(&handle.way, Way::Heat { target: Target::Resource { stack, .. }, .. } if stack == "s/1"), "{handle:?}");
+        assert!(
+            matches!(&handle.transport, Transport::Heat { target: Target::Resource { stack, .. }, .. } if stack == "s/1"),
+            "{handle:?}"
+        );
         assert_eq!(handle.form, Form::Deployment);
         let cfn = json!({"deployment": {"deploy_signal_transport": "CFN_SIGNAL", "deploy_signal_id": "http://h/v1/signal/a", "deploy_signal_verb": "POST"}});
         assert_eq!(parsed(&cfn).transport(), "CFN_SIGNAL");

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::handle::Way;
+use super::handle::Transport;
 use crate::types::time;
 
 /// Keystone's default life of a token (`[token] expiration`).
@@ -13,7 +13,7 @@ const SIGNATURE_LIVES: u64 = 900;
 
 /// A sentence about the credential's age at `now`; `None` where it does not say, and where it does not age. `needed` is how long it
 /// may have to serve from now on, in seconds.
-pub fn said(way: &Way, now: i64, needed: u64) -> Option<String> {
+pub fn said(transport: &Transport, now: i64, needed: u64) -> Option<String> {
     let aged = |what: &str, made: i64, lives: u64, default: &str| {
         let age = u64::try_from(now - made).ok()?;
         let soon = if age > lives {
@@ -25,19 +25,19 @@ pub fn said(way: &Way, now: i64, needed: u64) -> Option<String> {
         };
         Some(format!("{what} {} ago{soon}", time::length(age)))
     };
-    match way {
-        Way::Token { token, .. } => aged("its token was made", token_made(token.expose())?, TOKEN_LIVES, "a token of that age"),
-        Way::Cfn { url, .. } | Way::Aws(url) => {
+    match transport {
+        Transport::Token { token, .. } => aged("its token was made", token_made(token.expose())?, TOKEN_LIVES, "a token of that age"),
+        Transport::Cfn { url, .. } | Transport::Aws(url) => {
             let made = time::timestamp(&parameter(url.expose(), "Timestamp")?.replace("%3A", ":").replace("%3a", ":"))?;
             aged("its URL was signed", made, SIGNATURE_LIVES, "a signature of that age")
         }
-        Way::TempUrl(url) => {
+        Transport::TempUrl(url) => {
             let until = parameter(url.expose(), "temp_url_expires")?.parse::<i64>().ok()?;
             let span = time::length(until.abs_diff(now));
             Some(if until < now { format!("its URL died {span} ago") } else { format!("its URL lives for {span} more") })
         }
         // A fresh token for every signal.
-        Way::Heat { .. } | Way::Zaqar { .. } => None,
+        Transport::Heat { .. } | Transport::Zaqar { .. } => None,
     }
 }
 
@@ -61,12 +61,12 @@ mod tests {
 
     const NOW: i64 = 1_795_473_999;
 
-    fn token(made: i64) -> Way {
+    fn token(made: i64) -> Transport {
         let mut bytes = vec![0x80];
         bytes.extend(made.to_be_bytes());
         let text = format!("{}the-rest_is-encrypted", URL_SAFE_NO_PAD.encode(bytes));
         assert!(text.starts_with("gAAAAA"), "{text}");
-        Way::Token { endpoint: "http://h/".into(), token: Secret::new(text) }
+        Transport::Token { endpoint: "http://h/".into(), token: Secret::new(text) }
     }
 
     #[test]
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(said(&token(NOW - 300), NOW, 1_500).unwrap(), "its token was made 5 min ago");
         assert!(said(&token(NOW - 3_000), NOW, 1_500).unwrap().contains("before the deadline"));
         assert!(said(&token(NOW - 4_000), NOW, 0).unwrap().contains("older than it lives"));
-        let other = |text: &str| said(&Way::Token { endpoint: "http://h/".into(), token: Secret::new(text) }, NOW, 0);
+        let other = |text: &str| said(&Transport::Token { endpoint: "http://h/".into(), token: Secret::new(text) }, NOW, 0);
         for text in ["", "short", "0123456789abcdef0123456789abcdef", "gAAAAABwrong-token"] {
             assert_eq!(other(text), None, "{text}");
         }
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn signed_urls_tell_theirs() {
         let url = |text: &str| Secret::new(text);
-        let cfn = Way::Cfn { url: url("http://h/v1/signal/a?Timestamp=2026-11-23T22%3A41%3A39Z&Signature=s"), method: "POST" };
+        let cfn = Transport::Cfn { url: url("http://h/v1/signal/a?Timestamp=2026-11-23T22%3A41%3A39Z&Signature=s"), method: "POST" };
         assert_eq!(said(&cfn, NOW, 0).unwrap(), "its URL was signed 5 min ago");
         assert!(said(&cfn, NOW + 900, 0).unwrap().contains("older than it lives"));
-        let temporary = Way::TempUrl(url("http://h/o?temp_url_sig=s&temp_url_expires=1795474059"));
+        let temporary = Transport::TempUrl(url("http://h/o?temp_url_sig=s&temp_url_expires=1795474059"));
         assert_eq!(said(&temporary, NOW, 0).unwrap(), "its URL lives for 60 s more");
         assert_eq!(said(&temporary, NOW + 90, 0).unwrap(), "its URL died 30 s ago");
-        assert_eq!(said(&Way::Aws(url("http://h/")), NOW, 0), None);
+        assert_eq!(said(&Transport::Aws(url("http://h/")), NOW, 0), None);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::handle::{Form, Way};
+use super::handle::{Form, Transport};
 use crate::types::excerpt::cut;
 use crate::types::report::{Report, Verdict};
 
@@ -180,28 +180,28 @@ pub enum Answer {
 }
 
 /// What a status that refuses the signal means, for this transport.
-fn gone(way: &Way) -> &'static str {
-    match way {
-        Way::Token { .. } => "the handle's token is wrong or has expired, or the stack is gone; HEAT_SIGNAL does not expire",
-        Way::Heat { .. } => "the stack's user may not signal this resource, or the stack is gone",
-        Way::Cfn { .. } | Way::Aws(_) => {
+fn gone(transport: &Transport) -> &'static str {
+    match transport {
+        Transport::Token { .. } => "the handle's token is wrong or has expired, or the stack is gone; HEAT_SIGNAL does not expire",
+        Transport::Heat { .. } => "the stack's user may not signal this resource, or the stack is gone",
+        Transport::Cfn { .. } | Transport::Aws(_) => {
             "the signed URL has died, which it does 15 minutes after the handle's creation unless Keystone's auth_ttl is raised, or the stack is gone; HEAT_SIGNAL does not expire"
         }
-        Way::TempUrl(_) => "the temporary URL has expired, or the stack is gone",
-        Way::Zaqar { .. } => "the stack's user may not write to the queue, or the stack is gone",
+        Transport::TempUrl(_) => "the temporary URL has expired, or the stack is gone",
+        Transport::Zaqar { .. } => "the stack's user may not write to the queue, or the stack is gone",
     }
 }
 
 /// Reads the answer to a signal. heat-api-cfn answers 500 to a body that it cannot use, after a minute; ours is one that it can,
 /// so a 500 is the engine's trouble and may pass. heat-api says `null`; a page in its place is a portal's or a balancer's.
-pub fn answer(way: &Way, status: u16, body: &[u8], retry_after: Option<Duration>) -> Answer {
+pub fn answer(transport: &Transport, status: u16, body: &[u8], retry_after: Option<Duration>) -> Answer {
     let page = || body.trim_ascii_start().starts_with(b"<");
     match status {
-        200..=299 if matches!(way, Way::Token { .. } | Way::Heat { .. }) && page() => {
+        200..=299 if matches!(transport, Transport::Token { .. } | Transport::Heat { .. }) && page() => {
             Answer::Odd(format!("Heat's address answered {status} with a page, as Heat never does: is the handle's URL right?"))
         }
         200..=299 => Answer::Taken,
-        401 | 403 | 404 | 410 => Answer::Refused(format!("Heat answered {status}: {}", gone(way))),
+        401 | 403 | 404 | 410 => Answer::Refused(format!("Heat answered {status}: {}", gone(transport))),
         408 | 425 | 429 | 500..=599 => Answer::Later(format!("Heat answered {status}"), retry_after),
         _ => Answer::Odd(format!("Heat answered {status}, which is no answer to a signal: is the handle's URL right?")),
     }
@@ -211,12 +211,14 @@ pub fn answer(way: &Way, status: u16, body: &[u8], retry_after: Option<Duration>
 ///
 /// heat-api has only POST at the signal's URL, and looks at the token first: 405 is the answer to a good one (measured). Swift
 /// takes HEAD with whatever a temporary URL is signed for; before there is a signal, there is no object.
-pub fn probe_answer(way: &Way, status: u16) -> Result<&'static str, String> {
-    match (way, status) {
-        (Way::Token { .. } | Way::Heat { .. }, 405) | (Way::TempUrl(_), 200..=299 | 404) => Ok("would take a signal"),
-        (Way::Cfn { .. } | Way::Aws(_), 100..=499) => Ok("answers; whether the signed URL is still good, only a signal can tell"),
-        (Way::Zaqar { .. }, 200..=299) => Ok("Keystone knows the stack's user, and the catalog the queue's endpoint"),
-        (_, 401 | 403 | 404 | 410) => Err(format!("Heat answered {status}: {}", gone(way))),
+pub fn probe_answer(transport: &Transport, status: u16) -> Result<&'static str, String> {
+    match (transport, status) {
+        (Transport::Token { .. } | Transport::Heat { .. }, 405) | (Transport::TempUrl(_), 200..=299 | 404) => Ok("would take a signal"),
+        (Transport::Cfn { .. } | Transport::Aws(_), 100..=499) => {
+            Ok("answers; whether the signed URL is still good, only a signal can tell")
+        }
+        (Transport::Zaqar { .. }, 200..=299) => Ok("Keystone knows the stack's user, and the catalog the queue's endpoint"),
+        (_, 401 | 403 | 404 | 410) => Err(format!("Heat answered {status}: {}", gone(transport))),
         _ => Err(format!("Heat answered {status}, which is no answer of its own: is the handle's URL right?")),
     }
 }
@@ -297,13 +299,13 @@ mod tests {
 
     #[test]
     fn questions_that_are_no_signals() {
-        let token = Way::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
+        let token = Transport::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
         assert!(probe_answer(&token, 405).is_ok());
         for (status, says) in [(401, "expired"), (200, "is the handle's URL right"), (502, "502")] {
             assert!(probe_answer(&token, status).unwrap_err().contains(says), "{status}");
         }
-        assert!(probe_answer(&Way::TempUrl(Secret::new("http://h/")), 404).is_ok());
-        assert!(probe_answer(&Way::Aws(Secret::new("http://h/")), 500).is_err());
+        assert!(probe_answer(&Transport::TempUrl(Secret::new("http://h/")), 404).is_ok());
+        assert!(probe_answer(&Transport::Aws(Secret::new("http://h/")), 500).is_err());
     }
 
     #[test]
@@ -316,14 +318,16 @@ mod tests {
 
     #[test]
     fn answers() {
-        let token = Way::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
+        let token = Transport::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
         assert_eq!(answer(&token, 200, b"null", None), Answer::Taken);
         assert_eq!(answer(&token, 200, b"", None), Answer::Taken);
         assert!(matches!(answer(&token, 200, b"\n<html>Please log in</html>", None), Answer::Odd(_)));
-        assert_eq!(answer(&Way::Aws(Secret::new("http://h/")), 200, b"<Response/>", None), Answer::Taken);
+        assert_eq!(answer(&Transport::Aws(Secret::new("http://h/")), 200, b"<Response/>", None), Answer::Taken);
         assert!(matches!(answer(&token, 401, b"", None), Answer::Refused(why) if why.contains("HEAT_SIGNAL")));
         assert!(matches!(answer(&token, 503, b"", Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
         assert!(matches!(answer(&token, 302, b"", None), Answer::Odd(_)));
-        assert!(matches!(answer(&Way::Aws(Secret::new("http://h/")), 403, b"", None), Answer::Refused(why) if why.contains("15 minutes")));
+        assert!(
+            matches!(answer(&Transport::Aws(Secret::new("http://h/")), 403, b"", None), Answer::Refused(why) if why.contains("15 minutes"))
+        );
     }
 }

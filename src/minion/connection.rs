@@ -5,11 +5,11 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::daemon::Minion;
-use super::paths::Place;
+use super::paths::MinionPaths;
 use crate::salt::public_key::Fingerprint;
 use crate::system::command;
 use crate::system::process;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 /// Proof that the minion was seen connected: a job published to it would have arrived. Only what
@@ -17,20 +17,20 @@ use crate::types::failure::{Failure, Kind};
 pub struct Connected(());
 
 /// How often it is looked. A look costs some 0.4 ms of CPU.
-const EVERY: Duration = Duration::from_millis(40);
+const POLL_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Is it connected at this moment, to each of its masters?
 pub fn look(minion: &Minion) -> Option<Connected> {
-    (process::connections(&minion.pids(), &[minion.place.publish_port]) >= minion.place.masters).then_some(Connected(()))
+    (process::connections(&minion.pids(), &[minion.paths.publish_port]) >= minion.paths.masters).then_some(Connected(()))
 }
 
 /// Is it connected by now? Fails if it met the wrong master, or will not come up any more.
 pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<Connected>, Failure> {
-    minion.place.check_master(master).map_err(|failure| minion.explain(failure))?;
+    minion.paths.check_master(master).map_err(|failure| minion.explain(failure))?;
     minion.check()?;
     let seen = look(minion);
     if seen.is_some() {
-        debug!("salt-minion is connected to port {}", minion.place.publish_port);
+        debug!("salt-minion is connected to port {}", minion.paths.publish_port);
     }
     Ok(seen)
 }
@@ -41,15 +41,15 @@ const PROOF: Duration = Duration::from_secs(30);
 
 /// Has the master let in a new connection with this minion's key? Made by salt-call, which lies beside the minion's program and shows the
 /// same key (`salt/cli/caller.py`); one that is not accepted waits for ever.
-pub fn prove(program: &str, place: &Place, patience: &Patience) -> Result<bool, Failure> {
+pub fn prove(program: &str, paths: &MinionPaths, wait: &Wait) -> Result<bool, Failure> {
     let beside = command::find(program).map(|path| path.with_file_name("salt-call")).filter(|path| path.exists());
     let Some(salt_call) = beside else {
         info!("there is no salt-call beside {program}: restarting the minion shows whether the master still accepts it");
         return Ok(false);
     };
-    let (salt_call, config_dir) = (salt_call.to_string_lossy(), place.config_dir.to_string_lossy());
+    let (salt_call, config_dir) = (salt_call.to_string_lossy(), paths.config_dir.to_string_lossy());
     let words = [&*salt_call, "--config-dir", &*config_dir, "--out=quiet", "test.ping"];
-    match command::run(&words, &patience.slice(PROOF)) {
+    match command::run(&words, &wait.slice(PROOF)) {
         Ok(finished) if finished.success() => Ok(true),
         Ok(finished) => {
             warn!("{}: starting over", finished.failure(Kind::MinionNotConnected).message);
@@ -64,10 +64,10 @@ pub fn prove(program: &str, place: &Place, patience: &Patience) -> Result<bool, 
 }
 
 /// Waits until the minion holds a connection to the publish port, for as long as there is time: its key may be waiting for a person.
-pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, patience: &Patience) -> Result<Connected, Failure> {
-    let port = minion.place.publish_port;
+pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, wait: &Wait) -> Result<Connected, Failure> {
+    let port = minion.paths.publish_port;
     let missing = format!("salt-minion has no connection to the master's publish port {port} yet");
-    if let Some(connected) = patience.poll_aloud(EVERY, &missing, || seen(minion, master))? {
+    if let Some(connected) = wait.poll_aloud(POLL_INTERVAL, &missing, || seen(minion, master))? {
         return Ok(connected);
     }
     Err(minion.explain(Failure::new(

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::keypair;
-use super::paths::{MAIN_FILE, Place};
+use super::paths::{MAIN_FILE, MinionPaths};
 use super::pidfile;
 use super::restart::PendingRestart;
 use super::settings::{MinionSettings, Start};
@@ -17,7 +17,7 @@ use crate::salt::public_key::Fingerprint;
 use crate::system::command::{self, Finished, Running};
 use crate::system::files::{self, Root};
 use crate::system::process::{self, Moment};
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::system::shutdown;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
@@ -27,7 +27,7 @@ const SERVICE: &str = "salt-minion";
 
 /// How the minion is run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum StartMethod {
     /// By `systemctl`.
     Systemd,
     /// By the script in `/etc/init.d`.
@@ -39,7 +39,7 @@ pub enum Manner {
 /// A minion that runs, or is on its way to: its start may still be under way.
 pub struct Minion {
     /// Where its files lie.
-    pub place: Place,
+    pub paths: MinionPaths,
     starting: Option<Running>,
     /// An older process is another minion, with another configuration.
     not_before: Option<Moment>,
@@ -54,30 +54,32 @@ const ABSENT: Duration = Duration::from_secs(20);
 
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
 /// machine's own has no service manager of its own.
-pub fn manner(start: Start, root: &Root) -> Manner {
+pub fn manner(start: Start, root: &Root) -> StartMethod {
     let unit = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"]
         .iter()
         .any(|dir| Path::new(dir).join("salt-minion.service").exists());
     match start {
-        Start::Systemd => Manner::Systemd,
-        Start::Sysv => Manner::Sysv,
-        Start::Direct => Manner::Direct,
-        Start::Auto if !root.is_machine() => Manner::Direct,
+        Start::Systemd => StartMethod::Systemd,
+        Start::Sysv => StartMethod::Sysv,
+        Start::Direct => StartMethod::Direct,
+        Start::Auto if !root.is_machine() => StartMethod::Direct,
         // sd_booted(3): this directory exists if and only if systemd is the init system.
-        Start::Auto if Path::new("/run/systemd/system").is_dir() && unit => Manner::Systemd,
-        Start::Auto if Path::new("/etc/init.d").join(SERVICE).exists() => Manner::Sysv,
-        Start::Auto => Manner::Direct,
+        Start::Auto if Path::new("/run/systemd/system").is_dir() && unit => StartMethod::Systemd,
+        Start::Auto if Path::new("/etc/init.d").join(SERVICE).exists() => StartMethod::Sysv,
+        Start::Auto => StartMethod::Direct,
     }
 }
 
 /// The commands that start (or restart) the minion and make it start at every boot, as far as
 /// they are the same on every machine.
-pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool) -> Vec<Vec<String>> {
+pub fn commands(method: StartMethod, program: &Program, paths: &MinionPaths, restart: bool) -> Vec<Vec<String>> {
     let verb = if restart { "restart" } else { "start" };
     let words = |line: &[&str]| line.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    match manner {
-        Manner::Systemd => vec![words(&["systemctl", "enable", "salt-minion.service"]), words(&["systemctl", verb, "salt-minion.service"])],
-        Manner::Sysv => {
+    match method {
+        StartMethod::Systemd => {
+            vec![words(&["systemctl", "enable", "salt-minion.service"]), words(&["systemctl", verb, "salt-minion.service"])]
+        }
+        StartMethod::Sysv => {
             let enable = if command::find("chkconfig").is_some() {
                 words(&["chkconfig", SERVICE, "on"])
             } else {
@@ -90,18 +92,20 @@ pub fn commands(manner: Manner, program: &Program, place: &Place, restart: bool)
             };
             vec![enable, start]
         }
-        Manner::Direct => vec![vec![program.path.display().to_string(), "-d".into(), "-c".into(), place.config_dir.display().to_string()]],
+        StartMethod::Direct => {
+            vec![vec![program.path.display().to_string(), "-d".into(), "-c".into(), paths.config_dir.display().to_string()]]
+        }
     }
 }
 
 /// Configures a minion whose package is about to be installed and may start it at once, so that it never runs under another name
 /// or meets another master. Nothing has to be restarted for it: what runs by then is the caller's business.
-pub fn prepare(root: &Root, settings: &MinionSettings, master: Option<&Fingerprint>, patience: &Patience) -> Result<(), Failure> {
-    let place = Place::of(root, settings);
-    place.check_master(master)?;
-    files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
-    files::ensure(&place.drop_in, place.drop_in_text(root, settings, master).as_bytes(), 0o600)?;
-    restore_contexts(root, &place, patience)
+pub fn prepare(root: &Root, settings: &MinionSettings, master: Option<&Fingerprint>, wait: &Wait) -> Result<(), Failure> {
+    let paths = MinionPaths::of(root, settings);
+    paths.check_master(master)?;
+    files::ensure_dir(&paths.config_dir.join("minion.d"), 0o755)?;
+    files::ensure(&paths.drop_in, paths.drop_in_text(root, settings, master).as_bytes(), 0o600)?;
+    restore_contexts(root, &paths, wait)
 }
 
 /// Makes sure that the minion is configured and runs with this configuration. Says whether
@@ -112,78 +116,78 @@ pub fn ensure(
     program: &Program,
     master: Option<&Fingerprint>,
     pending: &PendingRestart,
-    patience: &Patience,
+    wait: &Wait,
 ) -> Result<(Minion, bool), Failure> {
-    let place = Place::of(root, settings);
-    place.check_master(master)?;
-    if place.hides_grains {
-        warn!("minion.grains replaces the grains that another file below {} gives: Salt does not merge them", place.config_dir.display());
+    let paths = MinionPaths::of(root, settings);
+    paths.check_master(master)?;
+    if paths.hides_grains {
+        warn!("minion.grains replaces the grains that another file below {} gives: Salt does not merge them", paths.config_dir.display());
     }
     let mut changed = false;
-    files::ensure_dir(&place.config_dir.join("minion.d"), 0o755)?;
-    if let Some(path) = place.missing_main_file(settings) {
+    files::ensure_dir(&paths.config_dir.join("minion.d"), 0o755)?;
+    if let Some(path) = paths.missing_main_file(settings) {
         pending.mark()?;
         changed |= files::ensure(&path, MAIN_FILE.as_bytes(), 0o644)?;
     }
-    let text = place.drop_in_text(root, settings, master);
-    if !files::holds(&place.drop_in, text.as_bytes()) {
+    let text = paths.drop_in_text(root, settings, master);
+    if !files::holds(&paths.drop_in, text.as_bytes()) {
         // Said before it is written: a run that is killed in between leaves the debt behind.
         pending.mark()?;
-        changed |= files::ensure(&place.drop_in, text.as_bytes(), 0o600)?;
+        changed |= files::ensure(&paths.drop_in, text.as_bytes(), 0o600)?;
     }
-    if let Some(path) = place.tmpfiles.as_deref() {
+    if let Some(path) = paths.tmpfiles.as_deref() {
         files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        changed |= files::ensure(path, place.tmpfiles_text().as_bytes(), 0o644)?;
+        changed |= files::ensure(path, paths.tmpfiles_text().as_bytes(), 0o644)?;
     }
-    if place.as_root {
+    if paths.as_root {
         // Each job is cached with the pillar that it was given, in files that everybody could read.
-        files::ensure_dir(&place.cachedir, 0o755)?;
-        files::ensure_private_dir(&place.cachedir.join("minion_jobs"))?;
+        files::ensure_dir(&paths.cachedir, 0o755)?;
+        files::ensure_private_dir(&paths.cachedir.join("minion_jobs"))?;
     }
     if changed {
-        restore_contexts(root, &place, patience)?;
+        restore_contexts(root, &paths, wait)?;
     }
-    let running = pidfile::running(&place);
+    let running = pidfile::running(&paths);
     if running.is_some() && !pending.is_due() {
-        return Ok((Minion::found(place), changed));
+        return Ok((Minion::found(paths), changed));
     }
-    let manner = manner(settings.start, root);
-    if manner == Manner::Direct {
+    let method = manner(settings.start, root);
+    if method == StartMethod::Direct {
         match running {
             Some(pid) => {
                 info!("restarting salt-minion (pid {pid}): its configuration changed");
-                end(pid, patience)?;
+                end(pid, wait)?;
             }
-            None => end_starting(&place, patience)?,
+            None => end_starting(&paths, wait)?,
         }
-        forget_dead(&place)?;
+        forget_dead(&paths)?;
     }
     if running.is_none() {
-        keypair::mend(&place, patience)?;
+        keypair::mend(&paths, wait)?;
     }
     // A service that is just being started has no pid file yet, and may have read the older configuration.
-    let restart = running.is_some() || (manner == Manner::Systemd && pending.is_due());
+    let restart = running.is_some() || (method == StartMethod::Systemd && pending.is_due());
     let not_before = pending.since();
-    let commands = commands(manner, program, &place, restart);
+    let commands = commands(method, program, &paths, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {
-        let finished = command::run(&command::borrowed(argv), &patience.slice(Duration::from_secs(60)))?;
+        let finished = command::run(&command::borrowed(argv), &wait.slice(Duration::from_secs(60)))?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }
     }
     // What an earlier minion said explains nothing about this one.
-    let log_began = files::length(&place.log_file);
+    let log_began = files::length(&paths.log_file);
     let starting = command::start(&command::borrowed(last))?;
-    Ok((Minion { place, starting: Some(starting), not_before, absent_since: None, log_began, log_new: log_began }, true))
+    Ok((Minion { paths, starting: Some(starting), not_before, absent_since: None, log_began, log_new: log_began }, true))
 }
 
 /// Removes what a dead minion has left. Salt takes whatever has its number by now, or what is left of it until somebody has asked how it
 /// ended, for a minion that runs, and starts none (`salt/utils/parsers.py`, check_running; `salt/utils/process.py`,
 /// claim_mantle_of_responsibility).
-fn forget_dead(place: &Place) -> Result<(), Failure> {
-    files::remove(&place.pidfile)?;
-    let claim = place.responsibility();
+fn forget_dead(paths: &MinionPaths) -> Result<(), Failure> {
+    files::remove(&paths.pidfile)?;
+    let claim = paths.responsibility();
     let Ok(Some(text)) = files::read_if_there(&claim, 64 * 1024) else { return Ok(()) };
     let claimant = serde_json::from_slice::<Value>(&text).ok().and_then(|claim| claim["pid"].as_i64()?.try_into().ok());
     // One that is alive may have been started by a person, in another way.
@@ -191,16 +195,16 @@ fn forget_dead(place: &Place) -> Result<(), Failure> {
 }
 
 /// The end of the command line of a minion that was started directly.
-fn start_words(place: &Place) -> String {
-    format!("-d -c {}", place.config_dir.display())
+fn start_words(paths: &MinionPaths) -> String {
+    format!("-d -c {}", paths.config_dir.display())
 }
 
 /// Ends a minion that a killed run has started and that has no pid file yet: nobody else keeps it from running beside the next one,
 /// and then each job would be done by both.
-fn end_starting(place: &Place, patience: &Patience) -> Result<(), Failure> {
-    let words = start_words(place);
+fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
+    let words = start_words(paths);
     let until = Deadline::after(Duration::from_secs(5));
-    let none = patience.slice(Duration::from_secs(10)).poll(Duration::from_millis(20), || {
+    let none = wait.slice(Duration::from_secs(10)).poll(Duration::from_millis(20), || {
         let starting = process::with_words(&words);
         for &pid in &starting {
             let signal = if until.passed() { Signal::SIGKILL } else { Signal::SIGTERM };
@@ -213,10 +217,10 @@ fn end_starting(place: &Place, patience: &Patience) -> Result<(), Failure> {
 }
 
 /// Under SELinux a file that is renamed into place keeps the label of where it was written; where there is none, this does nothing.
-fn restore_contexts(root: &Root, place: &Place, patience: &Patience) -> Result<(), Failure> {
+fn restore_contexts(root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
     let Some(restorecon) = command::find("restorecon").filter(|_| root.is_machine()) else { return Ok(()) };
-    let (restorecon, config_dir) = (restorecon.to_string_lossy(), place.config_dir.to_string_lossy());
-    let finished = command::run(&[&restorecon, "-R", &config_dir], &patience.slice(Duration::from_secs(30)))?;
+    let (restorecon, config_dir) = (restorecon.to_string_lossy(), paths.config_dir.to_string_lossy());
+    let finished = command::run(&[&restorecon, "-R", &config_dir], &wait.slice(Duration::from_secs(30)))?;
     if !finished.success() {
         warn!("{}", finished.failure(Kind::LocalSystem).message);
     }
@@ -225,16 +229,16 @@ fn restore_contexts(root: &Root, place: &Place, patience: &Patience) -> Result<(
 
 impl Minion {
     /// The minion as it is, for verbs that expect it to run.
-    pub fn found(place: Place) -> Minion {
-        let log_new = files::length(&place.log_file);
-        Minion { place, starting: None, not_before: None, absent_since: None, log_began: 0, log_new }
+    pub fn found(paths: MinionPaths) -> Minion {
+        let log_new = files::length(&paths.log_file);
+        Minion { paths, starting: None, not_before: None, absent_since: None, log_began: 0, log_new }
     }
 
     /// The first of them, of which the others came.
     fn pid(&self) -> Option<i32> {
         let is_it =
             |pid: &i32| self.not_before.as_ref().is_none_or(|since| process::began(*pid).is_some_and(|began| began.is_since(since)));
-        pidfile::running(&self.place).filter(is_it)
+        pidfile::running(&self.paths).filter(is_it)
     }
 
     /// The processes of the minion that was started last; none while it is not up yet.
@@ -248,7 +252,7 @@ impl Minion {
             let Some(finished) = starting.poll()? else { return Ok(()) };
             self.starting = None;
             if !finished.success() {
-                return Err(did_not_start(&finished, &self.place));
+                return Err(did_not_start(&finished, &self.paths));
             }
         }
         if self.pid().is_some() {
@@ -260,7 +264,7 @@ impl Minion {
             return Ok(());
         }
         // On a machine that stalls its start takes as long as it takes.
-        if !process::with_words(&start_words(&self.place)).is_empty() {
+        if !process::with_words(&start_words(&self.paths)).is_empty() {
             self.absent_since = None;
             return Ok(());
         }
@@ -284,18 +288,18 @@ impl Minion {
 
     /// What the minion's log says last, of what is worth saying.
     pub fn last_words(&self) -> Option<String> {
-        let log = files::tail(&self.place.log_file, self.log_began, 32 * 1024).ok()?;
+        let log = files::tail(&self.paths.log_file, self.log_began, 32 * 1024).ok()?;
         log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
     }
 
     /// Does its log say this, since it was started here, or since it was found running?
     pub fn says(&self, text: &str) -> bool {
-        files::tail(&self.place.log_file, self.log_new, 32 * 1024).is_ok_and(|log| log.contains(text))
+        files::tail(&self.paths.log_file, self.log_new, 32 * 1024).is_ok_and(|log| log.contains(text))
     }
 
     /// Adds what the minion's log says to a failure that is about the minion.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let failure = failure.fact("minion_log", self.place.log_file.display().to_string());
+        let failure = failure.fact("minion_log", self.paths.log_file.display().to_string());
         match self.last_words() {
             Some(words) => failure.fact("minion_says", words),
             None => failure,
@@ -304,39 +308,39 @@ impl Minion {
 }
 
 /// Stops the minion, by the service manager if there is one. Says whether it ran.
-pub fn stop(start: Start, root: &Root, place: &Place, patience: &Patience) -> Result<bool, Failure> {
-    let Some(pid) = pidfile::running(place) else { return Ok(false) };
+pub fn stop(start: Start, root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<bool, Failure> {
+    let Some(pid) = pidfile::running(paths) else { return Ok(false) };
     let words: &[&str] = match manner(start, root) {
         // While the machine goes down the service manager stops it anyway, and a job of ours would have to wait for that.
-        Manner::Systemd if shutdown::under_way(patience) => &[],
-        Manner::Systemd => &["systemctl", "stop", "salt-minion.service"],
-        Manner::Sysv => &["/etc/init.d/salt-minion", "stop"],
-        Manner::Direct => &[],
+        StartMethod::Systemd if shutdown::under_way(wait) => &[],
+        StartMethod::Systemd => &["systemctl", "stop", "salt-minion.service"],
+        StartMethod::Sysv => &["/etc/init.d/salt-minion", "stop"],
+        StartMethod::Direct => &[],
     };
     if !words.is_empty() {
-        let finished = command::run(words, &patience.slice(Duration::from_secs(60)))?;
+        let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
         if !finished.success() {
             warn!("{}", finished.failure(Kind::LocalSystem).message);
         }
     }
-    end(pid, patience)?;
+    end(pid, wait)?;
     Ok(true)
 }
 
-fn end(pid: i32, patience: &Patience) -> Result<(), Failure> {
+fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     let cannot = |errno: nix::errno::Errno| Failure::new(Kind::LocalSystem, format!("cannot stop salt-minion (pid {pid}): {errno}"));
     process::send(pid, Signal::SIGTERM).map_err(cannot)?;
-    let gone = |patience: Patience| patience.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));
-    if gone(patience.slice(Duration::from_secs(15)))?.is_none() {
+    let gone = |wait: Wait| wait.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));
+    if gone(wait.slice(Duration::from_secs(15)))?.is_none() {
         warn!("salt-minion (pid {pid}) does not end by SIGTERM: killing it");
         for pid in process::tree(pid) {
             process::send(pid, Signal::SIGKILL).map_err(cannot)?;
         }
-        gone(patience.slice(Duration::from_secs(5)))?;
+        gone(wait.slice(Duration::from_secs(5)))?;
     }
     Ok(())
 }
 
-fn did_not_start(finished: &Finished, place: &Place) -> Failure {
-    finished.failure(Kind::LocalSystem).hint(format!("Read {} and, under systemd, `journalctl -u salt-minion`.", place.log_file.display()))
+fn did_not_start(finished: &Finished, paths: &MinionPaths) -> Failure {
+    finished.failure(Kind::LocalSystem).hint(format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display()))
 }

@@ -9,43 +9,43 @@ use super::keypair;
 use crate::salt::private_key::KeyPair;
 use crate::salt::public_key::PublicKey;
 use crate::system::process;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 /// How often it is looked, on this machine.
-const EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Waits for the pair that the minion makes itself at its first start.
-pub fn key_pair(minion: &mut Minion, patience: &Patience) -> Result<KeyPair, Failure> {
-    let missing = format!("salt-minion has made no key pair in {} yet", minion.place.pki_dir.display());
-    let found = patience.poll_aloud(EVERY, &missing, || {
+pub fn key_pair(minion: &mut Minion, wait: &Wait) -> Result<KeyPair, Failure> {
+    let missing = format!("salt-minion has made no key pair in {} yet", minion.paths.pki_dir.display());
+    let found = wait.poll_aloud(POLL_INTERVAL, &missing, || {
         minion.check()?;
-        keypair::load(&minion.place)
+        keypair::load(&minion.paths)
     })?;
     found.ok_or_else(|| {
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.place.pki_dir.display())))
+        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.paths.pki_dir.display())))
     })
 }
 
 /// Waits for the public half alone, which is enough where nothing is signed.
-pub fn public_key(minion: &mut Minion, patience: &Patience) -> Result<PublicKey, Failure> {
-    let key = patience.poll_aloud(EVERY, "salt-minion has not made its key yet", || {
+pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure> {
+    let key = wait.poll_aloud(POLL_INTERVAL, "salt-minion has not made its key yet", || {
         minion.check()?;
-        minion.place.public_key()
+        minion.paths.public_key()
     })?;
     key.ok_or_else(|| {
-        let path = minion.place.pki_dir.join("minion.pub");
+        let path = minion.paths.pki_dir.join("minion.pub");
         minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
     })
 }
 
 /// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
-pub fn contact(minion: &mut Minion, patience: &Patience) -> Result<(), Failure> {
-    let seen = patience.slice(Duration::from_secs(10)).poll(EVERY, || {
+pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
+    let seen = wait.slice(Duration::from_secs(10)).poll(POLL_INTERVAL, || {
         minion.check()?;
         let pids = minion.pids();
-        let ports = [minion.place.master_port, minion.place.publish_port];
+        let ports = [minion.paths.master_port, minion.paths.publish_port];
         Ok(process::connected(&pids, &ports).then_some(()))
     })?;
     debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });

@@ -44,7 +44,7 @@ pub struct Wanted {
     /// The pillar sent with the hook.
     pub pillar: serde_json::Map<String, serde_json::Value>,
     /// The reactor is known to pass the id on, so a job without it came of something else.
-    pub told_by_id: bool,
+    pub known_by_id: bool,
 }
 
 /// What a job is to somebody who has triggered one.
@@ -70,7 +70,7 @@ impl Wanted {
         if !same {
             return Kinship::Foreign(None);
         }
-        if self.told_by_id {
+        if self.known_by_id {
             return Kinship::Foreign(Some("it bears no bootstrap_id, and this reactor passes it on".to_owned()));
         }
         match job.options.iter().find(|(name, value)| !self.permits(name, value)) {
@@ -151,7 +151,7 @@ pub fn read_job(bytes: &[u8]) -> Option<Job> {
     let value = msgpack::read(bytes)?;
     let arguments = ["fun_args", "arg"].into_iter().find_map(|key| field(&value, key)?.as_array()).map_or(&[][..], Vec::as_slice);
     // A job that had to queue has lost its metadata, but kept its arguments.
-    let told = field(&value, "metadata").into_iter().chain(arguments).find_map(|place| field(place, "bootstrap_id"));
+    let told = field(&value, "metadata").into_iter().chain(arguments).find_map(|paths| field(paths, "bootstrap_id"));
     Some(Job {
         fun: field(&value, "fun").and_then(text)?,
         argument: arguments.first().and_then(text),
@@ -410,7 +410,7 @@ mod tests {
 
     fn wanted() -> Wanted {
         let pillar = serde_json::json!({"who": "world", "list": [1, 2.5, null, true]}).as_object().unwrap().clone();
-        Wanted { bootstrap_id: "b-1".into(), argument: "a,b".into(), pillar, told_by_id: false }
+        Wanted { bootstrap_id: "b-1".into(), argument: "a,b".into(), pillar, known_by_id: false }
     }
 
     fn alike(options: &[(&str, Value)]) -> Job {
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn where_the_reactor_tells_the_id_nothing_else_counts() {
-        let wanted = Wanted { told_by_id: true, ..wanted() };
+        let wanted = Wanted { known_by_id: true, ..wanted() };
         assert!(matches!(wanted.judge(&alike(&[])), Kinship::Foreign(Some(_))));
     }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::paths::Place;
+use super::paths::MinionPaths;
 use super::pidfile;
 use crate::salt::private_key::{KeyPair, read_private};
 use crate::salt::public_key::PublicKey;
 use crate::system::command::{self, Running};
 use crate::system::files;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::secret::Secret;
 
@@ -31,24 +31,24 @@ pub struct Making {
 ///
 /// Of the ways there are, openssl is the one whose random numbers and primes the machine trusts already: 0.1 s and no bytes here,
 /// against 1.5 s of `salt-key --gen-keys` and some 200 kB of a crate.
-pub fn begin(place: &Place) -> Result<Option<Making>, Failure> {
+pub fn begin(paths: &MinionPaths) -> Result<Option<Making>, Failure> {
     // The minion writes them itself if it runs, and one writer is enough. A public half alone counts for nothing, with Salt too.
-    if private_of(place).exists() || pidfile::running(place).is_some() || !place.as_root {
+    if private_of(paths).exists() || pidfile::running(paths).is_some() || !paths.as_root {
         return Ok(None);
     }
     let Some(openssl) = command::find("openssl").map(|path| path.display().to_string()) else {
         debug!("there is no openssl: the minion makes its own key pair");
         return Ok(None);
     };
-    let running = command::start(&[&openssl, "genrsa", &place.key_bits.to_string()])?;
+    let running = command::start(&[&openssl, "genrsa", &paths.key_bits.to_string()])?;
     Ok(Some(Making { openssl, running }))
 }
 
 impl Making {
     /// Waits for the pair and puts it in place. Says whether that worked; if not, the minion makes its own.
-    pub fn finish(self, place: &Place, patience: &Patience) -> Result<bool, Failure> {
-        let patience = patience.slice(MAKING);
-        let made = match self.running.finish(&patience) {
+    pub fn finish(self, paths: &MinionPaths, wait: &Wait) -> Result<bool, Failure> {
+        let wait = wait.slice(MAKING);
+        let made = match self.running.finish(&wait) {
             Ok(made) if made.success() => made,
             Ok(made) => {
                 warn!("openssl made no key pair ({}): the minion makes its own", made.status);
@@ -61,14 +61,14 @@ impl Making {
             }
             Err(failure) => return Err(failure),
         };
-        files::ensure_dir(&place.pki_dir, 0o700)?;
+        files::ensure_dir(&paths.pki_dir, 0o700)?;
         let made = Secret::new(made.stdout);
         // The private half gets its name last: whoever finds it finds both.
-        let unnamed = place.pki_dir.join("minion.pem.new");
+        let unnamed = paths.pki_dir.join("minion.pem.new");
         files::write(&unnamed, made.expose().as_bytes(), 0o400)?;
-        let named = public_half(&self.openssl, &unnamed, &patience)?.filter(|half| is_of(half, &made));
+        let named = public_half(&self.openssl, &unnamed, &wait)?.filter(|half| is_of(half, &made));
         // A package that starts the minion, or a person, may have been faster.
-        let other = private_of(place).exists() || pidfile::running(place).is_some();
+        let other = private_of(paths).exists() || pidfile::running(paths).is_some();
         let Some(half) = named.filter(|_| !other) else {
             if other {
                 info!("the minion has made its key pair meanwhile: that one counts");
@@ -78,15 +78,15 @@ impl Making {
             files::remove(&unnamed)?;
             return Ok(false);
         };
-        files::write(&place.pki_dir.join("minion.pub"), half.as_bytes(), 0o644)?;
-        files::rename(&unnamed, &private_of(place))?;
+        files::write(&paths.pki_dir.join("minion.pub"), half.as_bytes(), 0o644)?;
+        files::rename(&unnamed, &private_of(paths))?;
         Ok(true)
     }
 }
 
 /// The public half of a private key in a file, as openssl writes it; `None` if it does not.
-fn public_half(openssl: &str, private: &Path, patience: &Patience) -> Result<Option<String>, Failure> {
-    match command::run(&[openssl, "rsa", "-in", &private.display().to_string(), "-pubout"], patience) {
+fn public_half(openssl: &str, private: &Path, wait: &Wait) -> Result<Option<String>, Failure> {
+    match command::run(&[openssl, "rsa", "-in", &private.display().to_string(), "-pubout"], wait) {
         Ok(half) => Ok(Some(half.stdout).filter(|text| half.status.success() && PublicKey::parse(text).is_ok())),
         Err(failure) if failure.kind == Kind::LocalSystem => {
             warn!("{}", failure.message);
@@ -110,19 +110,19 @@ fn may_be_of(public: &str, private: &Secret) -> bool {
     }
 }
 
-fn private_of(place: &Place) -> PathBuf {
-    place.pki_dir.join("minion.pem")
+fn private_of(paths: &MinionPaths) -> PathBuf {
+    paths.pki_dir.join("minion.pem")
 }
 
 /// Salt ends at half a pair, every time (`salt/crypt.py`, InvalidKeyError), and a machine that loses its power in the minion's first
 /// seconds has one. Half a private key is of no use to anybody: it is set aside, and the minion makes another. A public half that is
 /// missing, or another's, is made from the private one, if openssl is there: the minion shows the one and signs with the other.
-pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
-    let (private, public) = (private_of(place), place.pki_dir.join("minion.pub"));
+pub fn mend(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
+    let (private, public) = (private_of(paths), paths.pki_dir.join("minion.pub"));
     let Ok(Some(bytes)) = files::read_if_there(&private, MOST_BYTES) else { return Ok(()) };
     let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
     if read_private(text.expose()).is_none() {
-        let aside = place.pki_dir.join("minion.pem.half");
+        let aside = paths.pki_dir.join("minion.pem.half");
         warn!(
             "{} is half a key, as a loss of power leaves it: it is {} now, and the minion makes another",
             private.display(),
@@ -139,7 +139,7 @@ pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
         warn!("{} is not the public half of {}, and there is no openssl to mend it", public.display(), private.display());
         return Ok(());
     };
-    if let Some(half) = public_half(&openssl.display().to_string(), &private, &patience.slice(MAKING))? {
+    if let Some(half) = public_half(&openssl.display().to_string(), &private, &wait.slice(MAKING))? {
         warn!("{} was not the public half of {}: it is made anew", public.display(), private.display());
         files::write(&public, half.as_bytes(), 0o644)?;
     }
@@ -147,15 +147,15 @@ pub fn mend(place: &Place, patience: &Patience) -> Result<(), Failure> {
 }
 
 /// Removes the pair: it is another machine's. The minion, which must not run, makes another.
-pub fn discard(place: &Place) -> Result<(), Failure> {
-    files::remove(&private_of(place))?;
-    files::remove(&place.pki_dir.join("minion.pub"))
+pub fn discard(paths: &MinionPaths) -> Result<(), Failure> {
+    files::remove(&private_of(paths))?;
+    files::remove(&paths.pki_dir.join("minion.pub"))
 }
 
 /// The pair that lies there; `None` while there is none, or half of one.
-pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
-    let Some(public) = place.public_key()? else { return Ok(None) };
-    let path = private_of(place);
+pub fn load(paths: &MinionPaths) -> Result<Option<KeyPair>, Failure> {
+    let Some(public) = paths.public_key()? else { return Ok(None) };
+    let path = private_of(paths);
     let text = match files::read_if_there(&path, MOST_BYTES) {
         Ok(Some(bytes)) => Secret::new(String::from_utf8_lossy(&bytes).into_owned()),
         Ok(None) => return Ok(None),
@@ -174,8 +174,8 @@ pub fn load(place: &Place) -> Result<Option<KeyPair>, Failure> {
 }
 
 /// The pair that this minion signs with, once it is there.
-pub fn own(place: &Place) -> Result<KeyPair, Failure> {
-    load(place)?.ok_or_else(|| Failure::new(Kind::KeyNotSeen, format!("there is no key pair of the minion in {}", place.pki_dir.display())))
+pub fn own(paths: &MinionPaths) -> Result<KeyPair, Failure> {
+    load(paths)?.ok_or_else(|| Failure::new(Kind::KeyNotSeen, format!("there is no key pair of the minion in {}", paths.pki_dir.display())))
 }
 
 #[cfg(test)]
@@ -186,12 +186,12 @@ mod tests {
 
     /// A pair of this size, as openssl makes it.
     fn pair(bits: &str) -> (String, Secret) {
-        let patience = Patience::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
+        let wait = Wait::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
         let dir = tempfile::tempdir().unwrap();
         let private = dir.path().join("minion.pem");
-        let made = command::run(&["openssl", "genrsa", bits], &patience).unwrap();
+        let made = command::run(&["openssl", "genrsa", bits], &wait).unwrap();
         std::fs::write(&private, &made.stdout).unwrap();
-        (public_half("openssl", &private, &patience).unwrap().unwrap(), Secret::new(made.stdout))
+        (public_half("openssl", &private, &wait).unwrap().unwrap(), Secret::new(made.stdout))
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub const MAIN_FILE: &str = "# The minion's own configuration. Files in minion.d
 
 /// The minion's files and ports.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct MinionPaths {
     /// `/etc/salt`.
     pub config_dir: PathBuf,
     /// Its own file among the minion's configuration.
@@ -47,9 +47,9 @@ pub struct Place {
     pub key_bits: u32,
 }
 
-impl Place {
+impl MinionPaths {
     /// Finds the place. Defaults are those of `salt/config/__init__.py`, `DEFAULT_MINION_OPTS`.
-    pub fn of(root: &Root, settings: &MinionSettings) -> Place {
+    pub fn of(root: &Root, settings: &MinionSettings) -> MinionPaths {
         let config_dir = root.at("/etc/salt");
         let drop_in = config_dir.join("minion.d").join(DROP_IN);
         let mut known = Known::default();
@@ -74,7 +74,7 @@ impl Place {
         }
         let tests_by = tests_by.filter(|_| known.only_tests);
         let at = |set: &Option<String>, default: &str| root.at(set.as_deref().unwrap_or(default));
-        Place {
+        MinionPaths {
             drop_in,
             pki_dir: at(&known.pki_dir, "/etc/salt/pki/minion"),
             cachedir: at(&known.cachedir, "/var/cache/salt/minion"),
@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// The fingerprint of the master that this minion has met.
-    pub fn met_master(&self) -> Option<Fingerprint> {
+    pub fn known_master(&self) -> Option<Fingerprint> {
         let text = files::read_text(&self.pki_dir.join("minion_master.pub"), MOST_BYTES).ok()?;
         PublicKey::parse(&text).ok().map(|key| key.fingerprint())
     }
@@ -155,7 +155,7 @@ impl Place {
     /// A mismatch between the master that was met and the one that is expected, if one is.
     pub fn check_master(&self, expected: Option<&Fingerprint>) -> Result<(), Failure> {
         let Some(expected) = expected else { return Ok(()) };
-        match self.met_master() {
+        match self.known_master() {
             Some(met) if met != *expected => Err(Failure::new(
                 Kind::MasterUntrusted,
                 format!("the master's key has the fingerprint {}, expected is {}", met.as_str(), expected.as_str()),

@@ -1,7 +1,7 @@
 //! The package managers' command lines.
 
 use super::os::{Format, Manager};
-use super::version::Wish;
+use super::version::VersionReq;
 use crate::types::version::PROGRAM;
 
 /// The package.
@@ -16,11 +16,11 @@ fn words(line: &[&str]) -> Words {
 
 /// Is something there already that is not what is wanted? A manager does not go back to an older version by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Existing {
     /// Nothing is there.
-    New,
+    Nothing,
     /// Something else is there.
-    Replace,
+    Other,
 }
 
 /// What has to come before [`install`]: the manager learns what the repositories hold. dnf and zypper do that by themselves.
@@ -58,19 +58,19 @@ pub fn list(manager: Manager) -> Option<Words> {
 }
 
 /// Installs from the repositories. `version` is the package's own, whole, where [`wants_whole_version`] asks for it.
-pub fn install(manager: Manager, wish: Option<&Wish>, version: Option<&str>, step: Step) -> Option<Words> {
+pub fn install(manager: Manager, wanted_version: Option<&VersionReq>, version: Option<&str>, existing: Existing) -> Option<Words> {
     let named = |between: &str, version: &str| format!("{PACKAGE}{between}{version}");
     match manager {
         Manager::Dnf5 | Manager::Dnf | Manager::Yum => {
-            let spec = match wish {
-                Some(wish) if wish.is_whole() => named("-", wish.as_str()),
-                Some(wish) => named("-", &format!("{wish}.*")),
+            let spec = match wanted_version {
+                Some(wanted_version) if wanted_version.is_whole() => named("-", wanted_version.as_str()),
+                Some(wanted_version) => named("-", &format!("{wanted_version}.*")),
                 None => PACKAGE.to_owned(),
             };
             // Of our own repository nothing old may be believed; how others age is for the machine's owner to say.
             let fresh = format!("--setopt={PROGRAM}.metadata_expire=0");
             let mut command = words(&[manager.program(), "--assumeyes", "install", &fresh, &spec]);
-            if manager == Manager::Dnf5 && step == Step::Replace {
+            if manager == Manager::Dnf5 && existing == Existing::Other {
                 command.push("--allow-downgrade".into());
             }
             Some(command)
@@ -78,7 +78,7 @@ pub fn install(manager: Manager, wish: Option<&Wish>, version: Option<&str>, ste
         Manager::Zypper => {
             let spec = version.map_or_else(|| PACKAGE.to_owned(), |version| named("=", version));
             let mut command = words(&["zypper", "--non-interactive", "install", "--oldpackage", "--auto-agree-with-licenses", &spec]);
-            if let (Step::Replace, Some(version)) = (step, version) {
+            if let (Existing::Other, Some(version)) = (existing, version) {
                 // It asks before it takes another version of what this one depends on, unless that is named too.
                 command.push(format!("salt={version}"));
             }
@@ -168,12 +168,14 @@ mod tests {
 
     #[test]
     fn commands() {
-        let (line3006, whole) = (Wish::parse("3006").unwrap(), Wish::parse("3006.27").unwrap());
-        let dnf = line(install(Manager::Dnf, Some(&line3006), None, Step::New));
+        let (line3006, whole) = (VersionReq::parse("3006").unwrap(), VersionReq::parse("3006.27").unwrap());
+        let dnf = line(install(Manager::Dnf, Some(&line3006), None, Existing::Nothing));
         assert_eq!(dnf, "dnf --assumeyes install --setopt=heat-salt-bootstrap.metadata_expire=0 salt-minion-3006.*");
-        assert!(line(install(Manager::Dnf5, Some(&whole), None, Step::Replace)).ends_with("salt-minion-3006.27 --allow-downgrade"));
-        assert!(line(install(Manager::AptGet, Some(&whole), Some("3006.27-1"), Step::New)).ends_with("install salt-minion=3006.27-1"));
-        assert!(install(Manager::Rpm, None, None, Step::New).is_none());
+        assert!(line(install(Manager::Dnf5, Some(&whole), None, Existing::Other)).ends_with("salt-minion-3006.27 --allow-downgrade"));
+        assert!(
+            line(install(Manager::AptGet, Some(&whole), Some("3006.27-1"), Existing::Nothing)).ends_with("install salt-minion=3006.27-1")
+        );
+        assert!(install(Manager::Rpm, None, None, Existing::Nothing).is_none());
         assert_eq!(line(Some(install_file(Manager::Dpkg, "/x.deb"))), "dpkg --force-confdef --force-confold --install /x.deb");
     }
 }

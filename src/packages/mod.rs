@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use tracing::info;
 
-use self::commands::Step;
+use self::commands::Existing;
 use self::os::{Format, Manager, OsRelease, System};
 use self::transaction::Transaction;
 use crate::packages::settings::{Install, Source};
 use crate::system::command;
 use crate::system::files::{self, Root};
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 /// os-release(5): the first that is there counts.
@@ -40,14 +40,14 @@ pub struct Program {
 
 /// Looks whether the program is there in the wanted version, and changes nothing. One whose package should have brought it counts
 /// only if the package is whole: a package manager that was killed leaves files behind.
-pub fn present(install: &Install, program: &str, patience: &Patience) -> Result<Option<Program>, Failure> {
+pub fn present(install: &Install, program: &str, wait: &Wait) -> Result<Option<Program>, Failure> {
     let Some(path) = command::find(program) else { return Ok(None) };
-    if install.source != Source::Preinstalled && path.starts_with(PACKAGED) && package_version(patience)?.is_none() {
+    if install.source != Source::Preinstalled && path.starts_with(PACKAGED) && package_version(wait)?.is_none() {
         return Ok(None);
     }
-    let Some(wish) = &install.version else { return Ok(Some(Program { path })) };
-    let found = version(&path, patience)?;
-    Ok(wish.is_met_by(&found).then_some(Program { path }))
+    let Some(wanted_version) = &install.version else { return Ok(Some(Program { path })) };
+    let found = version(&path, wait)?;
+    Ok(wanted_version.is_met_by(&found).then_some(Program { path }))
 }
 
 /// Makes sure that the program is there in the wanted version; says whether it had to be installed. `prepare` is called before a
@@ -56,42 +56,42 @@ pub fn ensure(
     install: &Install,
     program: &str,
     root: &Root,
-    prepare: impl FnOnce(Step) -> Result<(), Failure>,
-    patience: &Patience,
+    prepare: impl FnOnce(Existing) -> Result<(), Failure>,
+    wait: &Wait,
 ) -> Result<(Program, bool), Failure> {
-    if let Some(program) = present(install, program, patience)? {
+    if let Some(program) = present(install, program, wait)? {
         return Ok((program, false));
     }
     let there = command::find(program);
     if install.source == Source::Preinstalled {
-        return Err(not_as_wanted(install, program, there.as_deref(), patience));
+        return Err(not_as_wanted(install, program, there.as_deref(), wait));
     }
     if !root.is_machine() {
         return Err(only_into_machine(root));
     }
     let system = system().map_err(unsupported)?;
-    let step = match (&there, package_version(patience)?) {
+    let existing = match (&there, package_version(wait)?) {
         (_, Some(found)) => {
             info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
-            Step::Replace
+            Existing::Other
         }
         (Some(path), None) => {
             info!("{} is there, but no package has brought it: installing {}", path.display(), wanted(install));
-            Step::Replace
+            Existing::Other
         }
         (None, None) => {
             info!("installing salt-minion ({}) by {}", wanted(install), system.manager.program());
-            Step::New
+            Existing::Nothing
         }
     };
-    let transaction = Transaction::by(system.manager, patience);
+    let transaction = Transaction::by(system.manager, wait);
     match &install.source {
-        Source::Repository { url, key } => source::from_repository(&transaction, &system, url.as_deref(), key, install, step, prepare)?,
-        Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, step, prepare)?,
+        Source::Repository { url, key } => source::from_repository(&transaction, &system, url.as_deref(), key, install, existing, prepare)?,
+        Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, existing, prepare)?,
         Source::Preinstalled => {}
     }
-    let installed = present(install, program, patience)?;
-    installed.map(|program| (program, true)).ok_or_else(|| not_as_wanted(install, program, command::find(program).as_deref(), patience))
+    let installed = present(install, program, wait)?;
+    installed.map(|program| (program, true)).ok_or_else(|| not_as_wanted(install, program, command::find(program).as_deref(), wait))
 }
 
 /// The system that this machine is; the error says what was seen instead.
@@ -115,13 +115,13 @@ fn wanted(install: &Install) -> String {
 
 /// The version of the program. The package database knows it at once; the program itself, where no package brought it, takes a
 /// second.
-fn version(path: &Path, patience: &Patience) -> Result<String, Failure> {
+fn version(path: &Path, wait: &Wait) -> Result<String, Failure> {
     if path.starts_with(PACKAGED)
-        && let Some(version) = package_version(patience)?
+        && let Some(version) = package_version(wait)?
     {
         return Ok(version);
     }
-    let finished = command::run(&[&path.to_string_lossy(), "--version"], &patience.slice(Duration::from_secs(60)))?;
+    let finished = command::run(&[&path.to_string_lossy(), "--version"], &wait.slice(Duration::from_secs(60)))?;
     if !finished.success() {
         return Err(finished.failure(Kind::PackageFailed));
     }
@@ -130,13 +130,13 @@ fn version(path: &Path, patience: &Patience) -> Result<String, Failure> {
 }
 
 /// The version of the package that is installed, by the databases that are there.
-fn package_version(patience: &Patience) -> Result<Option<String>, Failure> {
+fn package_version(wait: &Wait) -> Result<Option<String>, Failure> {
     for (format, tool) in [(Format::Deb, "dpkg-query"), (Format::Rpm, Manager::Rpm.program())] {
         if command::find(tool).is_none() {
             continue;
         }
         let asked = commands::installed(format);
-        let finished = command::run(&command::borrowed(&asked), &patience.slice(Duration::from_secs(30)))?;
+        let finished = command::run(&command::borrowed(&asked), &wait.slice(Duration::from_secs(30)))?;
         let known = finished.success().then(|| output::installed_version(format, &finished.stdout)).flatten();
         if known.is_some() {
             return Ok(known.map(str::to_owned));
@@ -145,10 +145,10 @@ fn package_version(patience: &Patience) -> Result<Option<String>, Failure> {
     Ok(None)
 }
 
-fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, patience: &Patience) -> Failure {
+fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, wait: &Wait) -> Failure {
     let preinstalled = install.source == Source::Preinstalled;
     let Some(path) = there else { return not_there(program, preinstalled) };
-    match version(path, patience) {
+    match version(path, wait) {
         Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
             .fact("found", found),
         Err(failure) => failure,

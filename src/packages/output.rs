@@ -57,7 +57,7 @@ pub enum Reason {
 
 /// What package managers say, in the C locale, in the order in which it is looked for: a broken signature is told before the
 /// download that it spoilt, and a full disk before the transaction that it ended.
-const SAYINGS: [(Reason, &[&str]); 7] = [
+const ERROR_PATTERNS: [(Reason, &[&str]); 7] = [
     (
         Reason::CutOff,
         // dpkg
@@ -176,7 +176,7 @@ impl Reason {
     pub fn read(said: &str) -> Reason {
         let said = said.to_lowercase();
         let fits = |sayings: &[&str]| sayings.iter().any(|saying| said.contains(saying));
-        SAYINGS.iter().find(|(_, sayings)| fits(sayings)).map_or(Reason::Other, |(reason, _)| *reason)
+        ERROR_PATTERNS.iter().find(|(_, sayings)| fits(sayings)).map_or(Reason::Other, |(reason, _)| *reason)
     }
 
     /// How it is reported.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::commands::{self, Step};
+use super::commands::{self, Existing};
 use super::os::{Format, OsRelease, System};
 use super::repository::Repository;
 use super::system;
@@ -56,11 +56,16 @@ fn steps(install: &Install, system: &System) -> Value {
             let files = repository.files(manager, &armoured);
             let files = files.into_iter().map(|file| json!({"path": file.path, "mode": "0644", "content": file.text})).collect();
             let whole = commands::wants_whole_version(manager);
-            let version = whole.then(|| repository.wish.as_ref().map_or_else(|| "NEWEST".to_owned(), |wish| format!("NEWEST-OF-{wish}")));
+            let version = whole.then(|| {
+                repository
+                    .wanted_version
+                    .as_ref()
+                    .map_or_else(|| "NEWEST".to_owned(), |wanted_version| format!("NEWEST-OF-{wanted_version}"))
+            });
             let commands = [
                 commands::refresh(manager),
                 whole.then(|| commands::list(manager)).flatten(),
-                commands::install(manager, repository.wish.as_ref(), version.as_deref(), Step::New),
+                commands::install(manager, repository.wanted_version.as_ref(), version.as_deref(), Existing::Nothing),
             ];
             (files, commands.into_iter().flatten().collect())
         }

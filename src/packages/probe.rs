@@ -10,7 +10,7 @@ use crate::packages::settings::{Install, SigningKey, Source};
 use crate::system::command;
 use crate::system::files::Root;
 use crate::system::locks;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::Failure;
 use crate::types::finding::State;
 
@@ -26,13 +26,13 @@ pub enum Need {
 }
 
 /// Looks whether the program is there or can be installed here.
-pub fn program(install: &Install, program: &str, root: &Root, patience: &Patience) -> Result<Need, Failure> {
-    if let Some(found) = present(install, program, patience)? {
-        let version = install.version.as_ref().map_or_else(String::new, |wish| format!(", version {wish}"));
+pub fn program(install: &Install, program: &str, root: &Root, wait: &Wait) -> Result<Need, Failure> {
+    if let Some(found) = present(install, program, wait)? {
+        let version = install.version.as_ref().map_or_else(String::new, |wanted_version| format!(", version {wanted_version}"));
         return Ok(Need::Nothing(format!("{} is there{version}", found.path.display())));
     }
     if install.source == Source::Preinstalled {
-        return Err(not_as_wanted(install, program, command::find(program).as_deref(), patience));
+        return Err(not_as_wanted(install, program, command::find(program).as_deref(), wait));
     }
     if !root.is_machine() {
         return Err(super::only_into_machine(root));

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::os::{Format, Manager, System};
-use super::version::Wish;
+use super::version::VersionReq;
 use crate::types::version::PROGRAM;
 
 /// The Salt project's repositories (doc.saltproject.io, install guide: salt.repo and salt.sources).
@@ -21,7 +21,7 @@ pub struct Repository {
     /// Its URL, without a slash at the end.
     pub url: String,
     /// Which versions it may give; `None` for all.
-    pub wish: Option<Wish>,
+    pub wanted_version: Option<VersionReq>,
     /// Are its metadata signed too, and not only its packages? For apt they always are.
     pub signed_metadata: bool,
 }
@@ -37,14 +37,18 @@ pub struct Written {
 
 impl Repository {
     /// The repository at this URL, or the Salt project's own, for this system.
-    pub fn at(url: Option<&str>, wish: Option<&Wish>, system: &System) -> Repository {
+    pub fn at(url: Option<&str>, wanted_version: Option<&VersionReq>, system: &System) -> Repository {
         let own = match system.manager.format() {
             Format::Rpm => PROJECT_RPM,
             Format::Deb => PROJECT_DEB,
         };
         // A mirror may hold one line only, so there the newest of all is taken.
-        let line = || url.is_none().then(|| Wish::parse(PROJECT_LINE).ok()).flatten();
-        Repository { url: url.unwrap_or(own).trim_end_matches('/').to_owned(), wish: wish.cloned().or_else(line), signed_metadata: true }
+        let line = || url.is_none().then(|| VersionReq::parse(PROJECT_LINE).ok()).flatten();
+        Repository {
+            url: url.unwrap_or(own).trim_end_matches('/').to_owned(),
+            wanted_version: wanted_version.cloned().or_else(line),
+            signed_metadata: true,
+        }
     }
 
     /// What has to answer there if it is a repository of this kind.
@@ -92,10 +96,10 @@ impl Repository {
             return text;
         }
         text.push_str("skip_if_unavailable=0\n");
-        if let Some(wish) = &self.wish {
+        if let Some(wanted_version) = &self.wanted_version {
             // name-version-release: all of Salt's packages are of one version.
-            let end = if wish.is_whole() { "-*" } else { ".*" };
-            let _ = writeln!(text, "includepkgs=salt-{wish}{end} salt-*-{wish}{end}");
+            let end = if wanted_version.is_whole() { "-*" } else { ".*" };
+            let _ = writeln!(text, "includepkgs=salt-{wanted_version}{end} salt-*-{wanted_version}{end}");
         }
         text
     }
@@ -107,8 +111,12 @@ impl Repository {
 
     /// apt_preferences(5): with more than 1000 a version is taken even if it means going back.
     fn pins(&self) -> Option<String> {
-        let wish = self.wish.as_ref()?;
-        let patterns = if wish.is_whole() { vec![wish.to_string(), format!("{wish}-*")] } else { vec![format!("{wish}.*")] };
+        let wanted_version = self.wanted_version.as_ref()?;
+        let patterns = if wanted_version.is_whole() {
+            vec![wanted_version.to_string(), format!("{wanted_version}-*")]
+        } else {
+            vec![format!("{wanted_version}.*")]
+        };
         let pin = |pattern: &String| format!("Package: salt-*\nPin: version {pattern}\nPin-Priority: 1001\n");
         Some(format!("{}{}", written_by(), patterns.iter().map(pin).collect::<Vec<_>>().join("\n")))
     }
@@ -135,9 +143,9 @@ mod tests {
         System { release: OsRelease::default(), manager }
     }
 
-    fn files(manager: Manager, url: Option<&str>, wish: Option<&str>) -> Vec<Written> {
-        let wish = wish.map(|wish| Wish::parse(wish).unwrap());
-        Repository::at(url, wish.as_ref(), &system(manager)).files(manager, "KEY\n\n")
+    fn files(manager: Manager, url: Option<&str>, wanted_version: Option<&str>) -> Vec<Written> {
+        let wanted_version = wanted_version.map(|wanted_version| VersionReq::parse(wanted_version).unwrap());
+        Repository::at(url, wanted_version.as_ref(), &system(manager)).files(manager, "KEY\n\n")
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::os::Format;
 use super::repository::PROJECT_KEY;
-use super::version::Wish;
+use super::version::VersionReq;
 use crate::types::address::shown;
 use crate::types::references::References;
 use crate::types::section::Section;
@@ -13,7 +13,7 @@ pub struct Install {
     /// Where the program comes from.
     pub source: Source,
     /// The version that has to be there.
-    pub version: Option<Wish>,
+    pub version: Option<VersionReq>,
 }
 
 /// Where the minion's program comes from.
@@ -59,7 +59,7 @@ pub fn install(top: &Section, refs: &dyn References) -> Option<Install> {
     let section = top.section("install");
     let choices = [("repository", Kind::Repository), ("package", Kind::Package), ("preinstalled", Kind::Preinstalled)];
     let kind = section.choice("source", &choices).unwrap_or(Kind::Repository);
-    let version = section.parsed("version", Wish::parse);
+    let version = section.parsed("version", VersionReq::parse);
     let repository = repository(section.section("repository"), refs);
     let package = package(&section, kind == Kind::Package);
     section.finish();

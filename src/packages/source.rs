@@ -8,16 +8,16 @@ use std::time::Duration;
 use ring::digest;
 use tracing::{info, warn};
 
-use super::commands::{self, Step};
+use super::commands::{self, Existing};
 use super::os::{Format, Manager, System};
 use super::output::{self, Reason};
 use super::repository::{self, Repository};
 use super::transaction::Transaction;
-use super::version::Wish;
+use super::version::VersionReq;
 use crate::packages::settings::{Install, SigningKey};
 use crate::system::files::{self, Root};
-use crate::system::http::{Client, Distrust, Trouble};
-use crate::system::retry::{Miss, Patience};
+use crate::system::http::{Client, HttpError, TlsError};
+use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 
 /// A key is some kilobytes; Salt's packages are 50 MB.
@@ -37,20 +37,20 @@ pub fn from_repository(
     url: Option<&str>,
     key: &SigningKey,
     install: &Install,
-    step: Step,
-    prepare: impl FnOnce(Step) -> Result<(), Failure>,
+    existing: Existing,
+    prepare: impl FnOnce(Existing) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let Transaction { manager, patience, .. } = *transaction;
+    let Transaction { manager, wait, .. } = *transaction;
     if matches!(manager, Manager::Rpm | Manager::Dpkg) {
         return Err(no_repositories(system));
     }
     let mut repository = Repository::at(url, install.version.as_ref(), system);
     let key = match key {
         SigningKey::Given(armoured) => armoured.clone(),
-        SigningKey::At(url) => fetched_key(url, patience)?,
+        SigningKey::At(url) => fetched_key(url, wait)?,
     };
     repository.signed_metadata = has_signed_metadata(&repository, manager);
-    prepare(step)?;
+    prepare(existing)?;
     for file in repository.files(manager, &key) {
         let path = Path::new(&file.path);
         files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
@@ -64,15 +64,15 @@ pub fn from_repository(
     if let Some(refresh) = commands::refresh(manager) {
         transaction.run(&refresh, |finished| output::refresh_fault(&repository.url, &finished.stdout, &finished.stderr))?;
     }
-    let wish = repository.wish.as_ref();
-    let version = if commands::wants_whole_version(manager) { Some(chosen(transaction, wish, &repository.url)?) } else { None };
-    let Some(command) = commands::install(manager, wish, version.as_deref(), step) else {
+    let wanted_version = repository.wanted_version.as_ref();
+    let version = if commands::wants_whole_version(manager) { Some(chosen(transaction, wanted_version, &repository.url)?) } else { None };
+    let Some(command) = commands::install(manager, wanted_version, version.as_deref(), existing) else {
         return Err(Failure::new(Kind::Bug, format!("{} was asked for a repository", manager.program())));
     };
     match transaction.run(&command, |_| None) {
         Ok(_) => Ok(()),
         Err(failure) if Reason::read(&failure.message) == Reason::NoSuchVersion => {
-            Err(chosen(transaction, wish, &repository.url).err().unwrap_or(failure))
+            Err(chosen(transaction, wanted_version, &repository.url).err().unwrap_or(failure))
         }
         Err(failure) => Err(failure),
     }
@@ -105,7 +105,7 @@ pub fn answers(url: &str, timeout: Duration, holds: Option<&str>) -> Result<(), 
         (Ok((200, _)), Some(text)) if String::from_utf8_lossy(&taken).contains(text) => Ok(()),
         (Ok((200, _)), Some(_)) => Err(no_key(url)),
         (Ok((status, _)), _) => Err(failed(format!("HTTP {status}"))),
-        (Err(Trouble::Tls(distrust)), _) => Err(untrusted(failed(distrust.to_string()))),
+        (Err(HttpError::Tls(distrust)), _) => Err(untrusted(failed(distrust.to_string()))),
         (Err(trouble), _) => Err(failed(trouble.to_string())),
     }
 }
@@ -120,23 +120,23 @@ fn untrusted(failure: Failure) -> Failure {
 }
 
 /// The version that is going to be installed, of those that the repository has.
-fn chosen(transaction: &Transaction, wish: Option<&Wish>, url: &str) -> Result<String, Failure> {
+fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &str) -> Result<String, Failure> {
     let printed = match commands::list(transaction.manager) {
         Some(list) => transaction.look(&list)?.unwrap_or_default(),
         None => String::new(),
     };
     let offered = output::versions(&printed);
-    Wish::choose(wish, &offered).map(str::to_owned).map_err(|nearest| {
-        let wanted = wish.map_or_else(|| "salt-minion".to_owned(), |wish| format!("salt-minion {wish}"));
+    VersionReq::choose(wanted_version, &offered).map(str::to_owned).map_err(|nearest| {
+        let wanted = wanted_version.map_or_else(|| "salt-minion".to_owned(), |wanted_version| format!("salt-minion {wanted_version}"));
         let nearest = nearest.map_or_else(|| "it has none at all".to_owned(), |nearest| format!("the nearest that it has is {nearest}"));
         let failure = Failure::new(Kind::PackageFailed, format!("there is no {wanted} in {url}: {nearest}"));
         failure.hint("Give a version that the repository has in install.version, or another repository.").fact("offered", offered.join(" "))
     })
 }
 
-fn fetched_key(url: &str, patience: &Patience) -> Result<String, Failure> {
+fn fetched_key(url: &str, wait: &Wait) -> Result<String, Failure> {
     let mut key = Vec::new();
-    fetch(url, KEY_TIMEOUT, MOST_KEY, patience, |piece| {
+    fetch(url, KEY_TIMEOUT, MOST_KEY, wait, |piece| {
         // A try that broke off has left its beginning here.
         match piece {
             Some(piece) => key.extend_from_slice(piece),
@@ -172,15 +172,15 @@ pub fn from_file(
     format: Format,
     sha256: &str,
     root: &Root,
-    step: Step,
-    prepare: impl FnOnce(Step) -> Result<(), Failure>,
+    existing: Existing,
+    prepare: impl FnOnce(Existing) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if format != system.manager.format() {
         return Err(wrong_format(url, system));
     }
     let file = Downloaded::new(root, url, format)?;
-    file.fill(url, sha256, transaction.patience)?;
-    prepare(step)?;
+    file.fill(url, sha256, transaction.wait)?;
+    prepare(existing)?;
     let _announced = Announced::new(transaction.manager, root, &file)?;
     let command = commands::install_file(transaction.manager, &file.0.to_string_lossy());
     transaction.run(&command, |_| None).map(|_| ())
@@ -240,12 +240,12 @@ impl Downloaded {
         Ok(Downloaded(dir.join(if plain { name } else { usual })))
     }
 
-    fn fill(&self, url: &str, sha256: &str, patience: &Patience) -> Result<(), Failure> {
+    fn fill(&self, url: &str, sha256: &str, wait: &Wait) -> Result<(), Failure> {
         let failed = |error: &std::io::Error| files::cannot("write", &self.0, error);
         let mut file = File::create(&self.0).map_err(|error| failed(&error))?;
         let mut digest = digest::Context::new(&digest::SHA256);
         let mut disk = None;
-        let fetched = fetch(url, PACKAGE_TIMEOUT, MOST_PACKAGE, patience, |piece| {
+        let fetched = fetch(url, PACKAGE_TIMEOUT, MOST_PACKAGE, wait, |piece| {
             let written = match piece {
                 Some(piece) => {
                     digest.update(piece);
@@ -283,24 +283,28 @@ fn fetch(
     url: &str,
     timeout: Duration,
     most: u64,
-    patience: &Patience,
+    wait: &Wait,
     mut take: impl FnMut(Option<&[u8]>) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     let client = Client::for_downloads();
     let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
-    patience.retry(url, |_| {
-        let disk = |error: std::io::Error| Miss::Final(failed(error.to_string()));
+    wait.retry(url, |_| {
+        let disk = |error: std::io::Error| RetryError::Permanent(failed(error.to_string()));
         take(None).map_err(disk)?;
-        let timeout = timeout.min(patience.remaining()).max(Duration::from_millis(100));
+        let timeout = timeout.min(wait.remaining()).max(Duration::from_millis(100));
         let mut refused = false;
         let answer = client.download(url, timeout, most, &mut |piece| take(Some(piece)).inspect_err(|_| refused = true));
         match answer {
             Ok((200, _)) => Ok(()),
-            Ok((status @ (408 | 429 | 500..=599), retry_after)) => Err(Miss::Passing(failed(format!("HTTP {status}")), retry_after)),
-            Ok((status, _)) => Err(Miss::Final(failed(format!("HTTP {status}")))),
-            Err(trouble) if refused => Err(Miss::Final(failed(trouble.to_string()))),
-            Err(Trouble::Tls(distrust)) if distrust != Distrust::NotYetValid => Err(Miss::Final(untrusted(failed(distrust.to_string())))),
-            Err(trouble) => Err(Miss::Passing(failed(trouble.to_string()), None)),
+            Ok((status @ (408 | 429 | 500..=599), retry_after)) => {
+                Err(RetryError::Transient(failed(format!("HTTP {status}")), retry_after))
+            }
+            Ok((status, _)) => Err(RetryError::Permanent(failed(format!("HTTP {status}")))),
+            Err(trouble) if refused => Err(RetryError::Permanent(failed(trouble.to_string()))),
+            Err(HttpError::Tls(distrust)) if distrust != TlsError::NotYetValid => {
+                Err(RetryError::Permanent(untrusted(failed(distrust.to_string()))))
+            }
+            Err(trouble) => Err(RetryError::Transient(failed(trouble.to_string()), None)),
         }
     })
 }

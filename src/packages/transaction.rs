@@ -11,7 +11,7 @@ use super::os::{Format, Manager};
 use super::output::{self, Reason};
 use crate::system::command::{self, Finished};
 use crate::system::locks::{self, Holder};
-use crate::system::retry::{Miss, Patience};
+use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 
 /// So often a lock is looked at that somebody else holds.
@@ -22,29 +22,30 @@ pub struct Transaction<'a> {
     /// Which one.
     pub manager: Manager,
     /// How long all of it may take.
-    pub patience: &'a Patience,
+    pub wait: &'a Wait,
     environment: Vec<(String, OsString)>,
 }
 
 impl<'a> Transaction<'a> {
     /// Prepares to talk to this one.
-    pub fn by(manager: Manager, patience: &'a Patience) -> Transaction<'a> {
+    pub fn by(manager: Manager, wait: &'a Wait) -> Transaction<'a> {
         let mut environment = command::proxies();
         if manager.format() == Format::Deb {
             // Maintainer scripts may ask questions otherwise.
             environment.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
         }
-        Transaction { manager, patience, environment }
+        Transaction { manager, wait, environment }
     }
 
     /// Runs a command of it until it succeeds or fails for good. `judge` may find fault with one that exited with 0.
     pub fn run(&self, words: &Words, judge: impl Fn(&Finished) -> Option<String>) -> Result<Finished, Failure> {
         let mut repaired = false;
         let mut last: Option<Failure> = None;
-        self.patience.retry(self.manager.program(), |_| {
+        self.wait.retry(self.manager.program(), |_| {
             loop {
                 // Why it failed before says more than that time ran out while it was tried again.
-                let finished = self.once(words).map_err(|failure| Miss::Final(in_vain(last.take(), self.of_the_source(words, failure))))?;
+                let finished =
+                    self.once(words).map_err(|failure| RetryError::Permanent(in_vain(last.take(), self.of_the_source(words, failure))))?;
                 let fault = judge(&finished);
                 if finished.success() && fault.is_none() {
                     return Ok(finished);
@@ -53,19 +54,19 @@ impl<'a> Transaction<'a> {
                 let reason = Reason::read(&said);
                 if reason == Reason::CutOff && !repaired {
                     repaired = true;
-                    self.repair().map_err(Miss::Final)?;
+                    self.repair().map_err(RetryError::Permanent)?;
                     continue;
                 }
                 let failure = explained(&finished, reason, fault);
                 if reason == Reason::Garbled {
                     last = Some(failure.clone());
-                    return Err(Miss::Doubtful(failure));
+                    return Err(RetryError::Suspicious(failure));
                 }
                 if !reason.may_pass() {
-                    return Err(Miss::Final(failure));
+                    return Err(RetryError::Permanent(failure));
                 }
                 last = Some(failure.clone());
-                return Err(Miss::Passing(failure, None));
+                return Err(RetryError::Transient(failure, None));
             }
         })
     }
@@ -92,14 +93,14 @@ impl<'a> Transaction<'a> {
     fn once(&self, words: &Words) -> Result<Finished, Failure> {
         self.await_locks()?;
         info!("running `{}`", words.join(" "));
-        command::start_with(&command::borrowed(words), &self.environment)?.finish_or_leave(self.patience)
+        command::start_with(&command::borrowed(words), &self.environment)?.finish_or_leave(self.wait)
     }
 
     /// Waits until nobody else holds a lock that is going to be wanted. Somebody may take one afterwards: then the manager says so.
     fn await_locks(&self) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut seen: Option<Holder> = None;
-        let free = self.patience.poll(LOOK, || {
+        let free = self.wait.poll(LOOK, || {
             let holder = locks::holder(self.manager.locks(), &Manager::BY_PID);
             if let Some(holder) = holder.as_ref().filter(|holder| seen.as_ref() != Some(holder)) {
                 info!("waiting for another package manager: {holder}");

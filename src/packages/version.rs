@@ -7,15 +7,15 @@ use crate::types::excerpt::quoted;
 
 /// The wish for a version: `3006.27`, or `3006` for any of that line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish(String);
+pub struct VersionReq(String);
 
-impl Wish {
+impl VersionReq {
     /// Reads a wish; the error is a sentence.
-    pub fn parse(text: &str) -> Result<Wish, String> {
+    pub fn parse(text: &str) -> Result<VersionReq, String> {
         let parts: Vec<&str> = text.split('.').collect();
         let numeric = parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
         if numeric && parts.len() <= 3 {
-            Ok(Wish(text.to_owned()))
+            Ok(VersionReq(text.to_owned()))
         } else {
             Err(format!("{} is no version: write 3006.27, or 3006 for the newest of that line", quoted(text)))
         }
@@ -38,15 +38,15 @@ impl Wish {
     }
 
     /// The newest of these that fulfils the wish, and the nearest one if none does.
-    pub fn choose<'a>(wish: Option<&Wish>, offered: &[&'a str]) -> Result<&'a str, Option<&'a str>> {
+    pub fn choose<'a>(wanted_version: Option<&VersionReq>, offered: &[&'a str]) -> Result<&'a str, Option<&'a str>> {
         let newest = |fits: &dyn Fn(&str) -> bool| offered.iter().copied().filter(|one| fits(one)).max_by(|a, b| newer(a, b));
-        let Some(wish) = wish else { return newest(&|_| true).ok_or(None) };
-        let line = Wish(wish.0.split('.').next().unwrap_or_default().to_owned());
-        newest(&|one| wish.is_met_by(one)).ok_or_else(|| newest(&|one| line.is_met_by(one)).or_else(|| newest(&|_| true)))
+        let Some(wanted_version) = wanted_version else { return newest(&|_| true).ok_or(None) };
+        let line = VersionReq(wanted_version.0.split('.').next().unwrap_or_default().to_owned());
+        newest(&|one| wanted_version.is_met_by(one)).ok_or_else(|| newest(&|one| line.is_met_by(one)).or_else(|| newest(&|_| true)))
     }
 }
 
-impl fmt::Display for Wish {
+impl fmt::Display for VersionReq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -75,14 +75,14 @@ fn newer(a: &str, b: &str) -> Ordering {
 mod tests {
     use super::*;
 
-    fn wish(text: &str) -> Wish {
-        Wish::parse(text).unwrap()
+    fn wish(text: &str) -> VersionReq {
+        VersionReq::parse(text).unwrap()
     }
 
     #[test]
     fn wishes() {
         for wrong in ["", "latest", "3006.", ".27", "3006.x", "3006.27-1", "3006 "] {
-            assert!(Wish::parse(wrong).is_err(), "{wrong:?}");
+            assert!(VersionReq::parse(wrong).is_err(), "{wrong:?}");
         }
         assert!(wish("3006").is_met_by("3006.27") && wish("3006.27").is_met_by("3006.27"));
         assert!(wish("3006.2").is_met_by("3006.2-1") && wish("3006.2").is_met_by("0:3006.2.1-1~deb12"));
@@ -92,15 +92,15 @@ mod tests {
     #[test]
     fn the_newest_that_fits_or_the_nearest_that_does_not() {
         let offered = ["3008.5-0", "3006.9-0", "3006.27-0", "3008.10-0"];
-        assert_eq!(Wish::choose(Some(&wish("3006")), &offered), Ok("3006.27-0"));
-        assert_eq!(Wish::choose(Some(&wish("3006.9")), &offered), Ok("3006.9-0"));
-        assert_eq!(Wish::choose(None, &offered), Ok("3008.10-0"));
-        assert_eq!(Wish::choose(Some(&wish("3006.99")), &offered), Err(Some("3006.27-0")));
-        assert_eq!(Wish::choose(Some(&wish("3007")), &offered), Err(Some("3008.10-0")));
-        assert_eq!(Wish::choose(None, &[]), Err(None));
+        assert_eq!(VersionReq::choose(Some(&wish("3006")), &offered), Ok("3006.27-0"));
+        assert_eq!(VersionReq::choose(Some(&wish("3006.9")), &offered), Ok("3006.9-0"));
+        assert_eq!(VersionReq::choose(None, &offered), Ok("3008.10-0"));
+        assert_eq!(VersionReq::choose(Some(&wish("3006.99")), &offered), Err(Some("3006.27-0")));
+        assert_eq!(VersionReq::choose(Some(&wish("3007")), &offered), Err(Some("3008.10-0")));
+        assert_eq!(VersionReq::choose(None, &[]), Err(None));
         let offered = ["3008.0~rc2-1", "3008.0~rc1-1", "3008.0-1", "3007.9-1"];
-        assert_eq!(Wish::choose(Some(&wish("3008")), &offered), Ok("3008.0-1"));
-        assert_eq!(Wish::choose(Some(&wish("3008")), &offered[..2]), Ok("3008.0~rc2-1"));
-        assert_eq!(Wish::choose(Some(&wish("3008.0")), &offered[..2]), Err(Some("3008.0~rc2-1")));
+        assert_eq!(VersionReq::choose(Some(&wish("3008")), &offered), Ok("3008.0-1"));
+        assert_eq!(VersionReq::choose(Some(&wish("3008")), &offered[..2]), Ok("3008.0~rc2-1"));
+        assert_eq!(VersionReq::choose(Some(&wish("3008.0")), &offered[..2]), Err(Some("3008.0~rc2-1")));
     }
 }

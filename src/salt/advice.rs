@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::api::Refusal;
 use crate::system::clock::Skew;
-use crate::system::http::{Distrust, Trouble};
-use crate::system::retry::Miss;
+use crate::system::http::{HttpError, TlsError};
+use crate::system::retry::RetryError;
 use crate::types::failure::{Failure, Kind};
 
 /// What to do about hooks that are answered with 500.
 pub const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
 
 /// What a refusal of `what` by the salt-api at `base` means, for this user.
-pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
     let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
-    Miss::Final(match refusal {
+    RetryError::Permanent(match refusal {
         Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
             .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
         Refusal::Session => fail(Kind::LoginRefused, format!("salt-api does not know the session in which {what} was called, although it was just opened"))
@@ -27,39 +27,39 @@ pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal
         Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
         Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
         // Something in front of salt-api may have said it.
-        Refusal::Nonsense(said) => return Miss::Doubtful(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
-        Refusal::Unavailable { status: 500, said } if what.starts_with("hook/") => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
-        Refusal::Unavailable { said, .. } => return Miss::Passing(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
+        Refusal::InvalidResponse(said) => return RetryError::Suspicious(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
+        Refusal::Unavailable { status: 500, said } if what.starts_with("hook/") => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
+        Refusal::Unavailable { said, .. } => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
     })
 }
 
 /// What it means that nobody could be spoken to at `base`.
-pub fn unreachable(base: &str, trouble: Trouble) -> Miss {
+pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
     let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
     match &trouble {
-        Trouble::Tls(distrust @ (Distrust::NotYetValid | Distrust::Expired)) => by_the_clock(base, distrust),
-        Trouble::Tls(Distrust::UnknownIssuer) => Miss::Doubtful(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
-        Trouble::Tls(Distrust::WrongName) => Miss::Doubtful(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
-        Trouble::Tls(Distrust::Authority) => Miss::Doubtful(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
-        Trouble::Tls(Distrust::NotTls) => Miss::Doubtful(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
-        Trouble::Tls(Distrust::WrongKey | Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
-        Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; programs that ask through nsswitch.conf, as `getent` does, may know names that this one does not: it reads /etc/hosts and asks the servers of resolv.conf."), None),
-        Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(fail(Kind::ApiUnreachable), None),
-        Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
+        HttpError::Tls(distrust @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, distrust),
+        HttpError::Tls(TlsError::UnknownIssuer) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
+        HttpError::Tls(TlsError::WrongName) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
+        HttpError::Tls(TlsError::Authority) => RetryError::Suspicious(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
+        HttpError::Tls(TlsError::NotTls) => RetryError::Suspicious(fail(Kind::ApiTls).hint("salt-api answers without TLS there, or it is another service: set ssl_crt and ssl_key for rest_cherrypy; disable_ssl must not be set.")),
+        HttpError::Tls(TlsError::WrongKey | TlsError::Other(_)) => RetryError::Suspicious(fail(Kind::ApiTls)),
+        HttpError::Name(_) => RetryError::Transient(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in api.url; programs that ask through nsswitch.conf, as `getent` does, may know names that this one does not: it reads /etc/hosts and asks the servers of resolv.conf."), None),
+        HttpError::Connect(_) | HttpError::TimedOut(_) | HttpError::Broken(_) => RetryError::Transient(fail(Kind::ApiUnreachable), None),
+        HttpError::InvalidResponse(_) => RetryError::Suspicious(fail(Kind::ApiProtocol)),
     }
 }
 
 /// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
-fn by_the_clock(base: &str, distrust: &Distrust) -> Miss {
+fn by_the_clock(base: &str, distrust: &TlsError) -> RetryError {
     let skew = Skew::asked_of(&format!("{base}/"));
     let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
     let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact("url", base);
     let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
     match (distrust, skew) {
-        (Distrust::Expired, Some(skew)) if skew.is_ahead() => Miss::Passing(failure.hint(set_the_clock), None),
-        (Distrust::Expired, _) => {
-            Miss::Doubtful(failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."))
-        }
-        _ => Miss::Passing(failure.hint(set_the_clock), None),
+        (TlsError::Expired, Some(skew)) if skew.is_ahead() => RetryError::Transient(failure.hint(set_the_clock), None),
+        (TlsError::Expired, _) => RetryError::Suspicious(
+            failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."),
+        ),
+        _ => RetryError::Transient(failure.hint(set_the_clock), None),
     }
 }

@@ -30,7 +30,7 @@ pub enum Refusal {
     /// The call itself failed on the master; this is the last line of its traceback.
     Exception(String),
     /// Nothing that salt-api would say.
-    Nonsense(String),
+    InvalidResponse(String),
 }
 
 impl Refusal {
@@ -47,7 +47,7 @@ impl Refusal {
             Refusal::ClientDisabled(said) => Refusal::ClientDisabled(masked(said)),
             Refusal::Unavailable { status, said } => Refusal::Unavailable { status, said: masked(said) },
             Refusal::Exception(said) => Refusal::Exception(masked(said)),
-            Refusal::Nonsense(said) => Refusal::Nonsense(masked(said)),
+            Refusal::InvalidResponse(said) => Refusal::InvalidResponse(masked(said)),
         }
     }
 }
@@ -152,7 +152,7 @@ fn nonsense(status: u16, body: &[u8]) -> Refusal {
             None => format!("\"{}\"", one_line(&error_page::unescape(&text), 120)),
         },
     };
-    Refusal::Nonsense(format!("HTTP {status} with {said}"))
+    Refusal::InvalidResponse(format!("HTTP {status} with {said}"))
 }
 
 fn last_line(traceback: &str) -> String {
@@ -183,14 +183,14 @@ mod tests {
         for message in ["Authentication failure of type &quot;token&quot; occurred for user noperm.", "Authorization error occurred."] {
             assert!(matches!(wheel_answer(401, &page(message)), Err(Refusal::Permission(_))), "{message}");
         }
-        assert!(matches!(wheel_answer(401, &page("something new")), Err(Refusal::Nonsense(_))));
+        assert!(matches!(wheel_answer(401, &page("something new")), Err(Refusal::InvalidResponse(_))));
     }
 
     #[test]
     fn a_disabled_client_is_told_from_other_bad_requests() {
         let disabled = page("Client disabled: &#x27;wheel&#x27;. Add to &#x27;netapi_enable_clients&#x27; to enable.");
         assert!(matches!(wheel_answer(400, &disabled), Err(Refusal::ClientDisabled(text)) if text.contains("'wheel'")));
-        assert!(matches!(wheel_answer(400, &page("Invalid JSON document")), Err(Refusal::Nonsense(_))));
+        assert!(matches!(wheel_answer(400, &page("Invalid JSON document")), Err(Refusal::InvalidResponse(_))));
     }
 
     #[test]
@@ -207,9 +207,9 @@ mod tests {
         for (status, body) in
             [(200, &b"<html>hello</html>"[..]), (200, b""), (200, b"{}"), (302, b""), (404, b"not here"), (200, b"[]"), (200, b"\xff\xfe")]
         {
-            assert!(matches!(wheel_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
-            assert!(matches!(login_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
-            assert!(matches!(hook_answer(status, body), Err(Refusal::Nonsense(_))), "{status} {body:?}");
+            assert!(matches!(wheel_answer(status, body), Err(Refusal::InvalidResponse(_))), "{status} {body:?}");
+            assert!(matches!(login_answer(status, body), Err(Refusal::InvalidResponse(_))), "{status} {body:?}");
+            assert!(matches!(hook_answer(status, body), Err(Refusal::InvalidResponse(_))), "{status} {body:?}");
         }
     }
 
@@ -220,10 +220,10 @@ mod tests {
             br#" {"return": [{"token": ["5e55101"]}]}"#,
             b"\xef\xbb\xbf{\"token\": \"5e55101\"}",
         ] {
-            let Err(Refusal::Nonsense(said)) = login_answer(200, body) else { panic!("taken for an answer") };
+            let Err(Refusal::InvalidResponse(said)) = login_answer(200, body) else { panic!("taken for an answer") };
             assert!(!said.contains("5e55101") && said.contains("bytes)"), "{said}");
         }
-        assert_eq!(login_answer(200, b"It works!\n"), Err(Refusal::Nonsense("HTTP 200 with \"It works!\"".into())));
+        assert_eq!(login_answer(200, b"It works!\n"), Err(Refusal::InvalidResponse("HTTP 200 with \"It works!\"".into())));
     }
 
     #[test]
@@ -235,11 +235,11 @@ mod tests {
             refusal.without(&secret),
             Refusal::Unavailable { status: 502, said: "HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into() }
         );
-        assert_eq!(Refusal::Nonsense("x".into()).without(&Secret::new("")), Refusal::Nonsense("x".into()));
+        assert_eq!(Refusal::InvalidResponse("x".into()).without(&Secret::new("")), Refusal::InvalidResponse("x".into()));
         // As a page that is neither salt-api's nor anybody's says it, and with white space that does not stay as it was.
         for (status, body) in [(404, page("{\"a\": \"pass\\\"word\"}")), (404, b"you said pass&quot;word".to_vec())] {
             let Err(refusal) = login_answer(status, &body) else { panic!("taken for an answer") };
-            let Refusal::Nonsense(said) = refusal.without(&secret) else { panic!("something else") };
+            let Refusal::InvalidResponse(said) = refusal.without(&secret) else { panic!("something else") };
             assert!(said.contains("***") && !said.contains("word"), "{said}");
         }
         let said = login_answer(502, &page("wrong: a  b\nc!")).unwrap_err().without(&Secret::new("a  b\nc"));

@@ -217,7 +217,7 @@ pub enum Refusal {
     /// It cannot now.
     Unavailable(String),
     /// Nothing that the service would say.
-    Nonsense(String),
+    InvalidResponse(String),
 }
 
 /// The service's word for a reason, and what a run ends with because of it.
@@ -246,7 +246,7 @@ impl Refusal {
         let text = |key: &str| said[key].as_str().map(|text| one_line(text, MOST_SENTENCE)).filter(|text| !text.is_empty());
         let (Some(word), Some(message)) = (text("error"), text("message")) else {
             let shown = format!("HTTP {status}: {}", one_line(&String::from_utf8_lossy(body), 200));
-            return if status >= 500 || status == 429 { Refusal::Unavailable(shown) } else { Refusal::Nonsense(shown) };
+            return if status >= 500 || status == 429 { Refusal::Unavailable(shown) } else { Refusal::InvalidResponse(shown) };
         };
         if status >= 500 || status == 429 {
             return Refusal::Unavailable(message);
@@ -271,7 +271,7 @@ pub struct LetIn {
 
 /// Reads the answer to `enroll`: only who knows the token can have said it, and only to this nonce.
 pub fn let_in(status: u16, body: &[u8], token: &Token, nonce: &str) -> Result<LetIn, Refusal> {
-    let nonsense = |why: &str| Refusal::Nonsense(why.to_owned());
+    let nonsense = |why: &str| Refusal::InvalidResponse(why.to_owned());
     let said = fine(status, body)?;
     let document =
         said["answer"].as_str().and_then(|text| STANDARD.decode(text).ok()).ok_or_else(|| nonsense("there is no answer in it"))?;
@@ -306,7 +306,7 @@ pub struct Good {
 pub fn checked(status: u16, body: &[u8]) -> Result<Good, Refusal> {
     let said = fine(status, body)?;
     if said["status"] != "good" {
-        return Err(Refusal::Nonsense("it does not say whether the token is good".to_owned()));
+        return Err(Refusal::InvalidResponse("it does not say whether the token is good".to_owned()));
     }
     Ok(Good {
         already: said["would"] == "already",
@@ -318,7 +318,7 @@ pub fn checked(status: u16, body: &[u8]) -> Result<Good, Refusal> {
 /// Reads the answer to `apply`.
 pub fn published(status: u16, body: &[u8]) -> Result<Jid, Refusal> {
     let said = fine(status, body)?;
-    said["jid"].as_str().and_then(Jid::parse).ok_or_else(|| Refusal::Nonsense("there is no job id in the answer".to_owned()))
+    said["jid"].as_str().and_then(Jid::parse).ok_or_else(|| Refusal::InvalidResponse("there is no job id in the answer".to_owned()))
 }
 
 /// Reads the answer to `deregister`: was there a key that is gone now?
@@ -326,7 +326,7 @@ pub fn removed(status: u16, body: &[u8]) -> Result<bool, Refusal> {
     match fine(status, body)?["status"].as_str() {
         Some("removed") => Ok(true),
         Some("absent") => Ok(false),
-        _ => Err(Refusal::Nonsense("it does not say whether the key is removed".to_owned())),
+        _ => Err(Refusal::InvalidResponse("it does not say whether the key is removed".to_owned())),
     }
 }
 
@@ -334,7 +334,7 @@ pub fn removed(status: u16, body: &[u8]) -> Result<bool, Refusal> {
 pub fn greeted(status: u16, body: &[u8]) -> Result<Option<i64>, Refusal> {
     let said = fine(status, body)?;
     if said["service"] != "heat-salt-bootstrap" || said["protocol"] != 1 {
-        return Err(Refusal::Nonsense("it is another service, or another version of it".to_owned()));
+        return Err(Refusal::InvalidResponse("it is another service, or another version of it".to_owned()));
     }
     Ok(said["time"].as_i64())
 }
@@ -351,7 +351,7 @@ fn fine(status: u16, body: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(body)
         .ok()
         .filter(Value::is_object)
-        .ok_or_else(|| Refusal::Nonsense(format!("HTTP 200: {}", one_line(&String::from_utf8_lossy(body), 200))))
+        .ok_or_else(|| Refusal::InvalidResponse(format!("HTTP 200: {}", one_line(&String::from_utf8_lossy(body), 200))))
 }
 
 #[cfg(test)]
@@ -433,14 +433,14 @@ mod tests {
         let read = |document: &Value, by: &Token| let_in(200, &answer(document.clone(), by), &token(), "00ff");
         assert_eq!(read(&fine, &token()), Ok(LetIn { changed: true, master: PublicKey::parse(KEY).unwrap() }));
         let other = Token::parse(&format!("hsb2.0123456789abcdef.{}", SECRET.replace('A', "B"))).unwrap();
-        assert!(matches!(read(&fine, &other), Err(Refusal::Nonsense(why)) if why.contains("not proved")));
+        assert!(matches!(read(&fine, &other), Err(Refusal::InvalidResponse(why)) if why.contains("not proved")));
         for (key, wrong) in [("nonce", json!("00fe")), ("status", json!("perhaps")), ("master_public_key", json!("x"))] {
             let mut document = fine.clone();
             document[key] = wrong;
-            assert!(matches!(read(&document, &token()), Err(Refusal::Nonsense(_))), "{key}");
+            assert!(matches!(read(&document, &token()), Err(Refusal::InvalidResponse(_))), "{key}");
         }
         for body in ["", "{}", r#"{"answer": "!"}"#, "[]"] {
-            assert!(matches!(let_in(200, body.as_bytes(), &token(), "00ff"), Err(Refusal::Nonsense(_))), "{body}");
+            assert!(matches!(let_in(200, body.as_bytes(), &token(), "00ff"), Err(Refusal::InvalidResponse(_))), "{body}");
         }
     }
 
@@ -459,13 +459,13 @@ mod tests {
         assert_eq!(said(403, "clock-skew"), Refusal::Skewed { ahead: -400 });
         assert!(matches!(said(503, "busy"), Refusal::Unavailable(_)));
         assert!(matches!(Refusal::read(502, b"<html>"), Refusal::Unavailable(_)));
-        assert!(matches!(Refusal::read(404, b"<html>"), Refusal::Nonsense(_)));
+        assert!(matches!(Refusal::read(404, b"<html>"), Refusal::InvalidResponse(_)));
     }
 
     #[test]
     fn a_job_has_an_id() {
         assert_eq!(published(200, br#"{"jid": "20261128131415926535", "published": true}"#).unwrap().as_str(), "20261128131415926535");
-        assert!(matches!(published(200, br#"{"jid": "../../x"}"#), Err(Refusal::Nonsense(_))));
+        assert!(matches!(published(200, br#"{"jid": "../../x"}"#), Err(Refusal::InvalidResponse(_))));
         assert_eq!((removed(200, br#"{"status": "removed"}"#), removed(200, br#"{"status": "absent"}"#)), (Ok(true), Ok(false)));
         assert!(removed(200, b"{}").is_err());
         let good = checked(200, br#"{"status": "good", "would": "already", "uses_left": 3, "expires": 9}"#).unwrap();

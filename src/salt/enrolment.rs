@@ -10,8 +10,8 @@ use super::claim::{self, Asked, Claimant, Good, Job, LetIn, Refusal, Token};
 use crate::salt::private_key::KeyPair;
 use crate::salt::settings::Enroll;
 use crate::system::clock::{self, Skew};
-use crate::system::http::{Client, Distrust, Reply, Request, Trouble};
-use crate::system::retry::{Miss, Patience};
+use crate::system::http::{Client, HttpError, Reply, Request, TlsError};
+use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::{Jid, MinionId};
 use crate::types::pin::Pin;
@@ -77,35 +77,35 @@ impl<'a> Service<'a> {
         let url = format!("{}/v1/status", self.url());
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         let failed = |miss| match miss {
-            Miss::Final(failure) | Miss::Passing(failure, _) | Miss::Doubtful(failure) => failure,
+            RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure) => failure,
         };
         let reply = self.client.send(&request).map_err(|trouble| failed(self.unreachable(trouble)))?;
         claim::greeted(reply.status, &reply.body).map_err(|refusal| failed(self.refused("status", refusal, None)))
     }
 
     /// Has the minion's key accepted. A key that is accepted already stays so, and no use is counted.
-    pub fn enroll(&mut self, asking: &Asking, token: &Token, asked: Asked, patience: &Patience) -> Result<LetIn, Failure> {
-        self.ask(asking, asked, patience, |reply, nonce| claim::let_in(reply.status, &reply.body, token, nonce))
+    pub fn enroll(&mut self, asking: &Asking, token: &Token, asked: Asked, wait: &Wait) -> Result<LetIn, Failure> {
+        self.ask(asking, asked, wait, |reply, nonce| claim::let_in(reply.status, &reply.body, token, nonce))
     }
 
     /// Would the key be accepted, and the states be allowed?
-    pub fn check(&mut self, asking: &Asking, asked: Asked, patience: &Patience) -> Result<Good, Failure> {
-        self.ask(asking, asked, patience, |reply, _| claim::checked(reply.status, &reply.body))
+    pub fn check(&mut self, asking: &Asking, asked: Asked, wait: &Wait) -> Result<Good, Failure> {
+        self.ask(asking, asked, wait, |reply, _| claim::checked(reply.status, &reply.body))
     }
 
     /// Has a job published, or learns which one was.
-    pub fn apply(&mut self, asking: &Asking, job: &Job, patience: &Patience) -> Result<Jid, Failure> {
-        self.ask(asking, Asked::Apply(job), patience, |reply, _| claim::published(reply.status, &reply.body))
+    pub fn apply(&mut self, asking: &Asking, job: &Job, wait: &Wait) -> Result<Jid, Failure> {
+        self.ask(asking, Asked::Apply(job), wait, |reply, _| claim::published(reply.status, &reply.body))
     }
 
     /// Tells how the bootstrap ended.
-    pub fn report(&mut self, asking: &Asking, report: &Report, patience: &Patience) -> Result<(), Failure> {
-        self.ask(asking, Asked::Report(report), patience, |reply, _| claim::noted(reply.status, &reply.body))
+    pub fn report(&mut self, asking: &Asking, report: &Report, wait: &Wait) -> Result<(), Failure> {
+        self.ask(asking, Asked::Report(report), wait, |reply, _| claim::noted(reply.status, &reply.body))
     }
 
     /// Has the minion's key removed. Says whether there was one.
-    pub fn deregister(&mut self, asking: &Asking, patience: &Patience) -> Result<bool, Failure> {
-        self.ask(asking, Asked::Deregister, patience, |reply, _| claim::removed(reply.status, &reply.body))
+    pub fn deregister(&mut self, asking: &Asking, wait: &Wait) -> Result<bool, Failure> {
+        self.ask(asking, Asked::Deregister, wait, |reply, _| claim::removed(reply.status, &reply.body))
     }
 
     /// Signs a claim and posts it, until it is answered. It is a new one every time: its time must not be old, and the service knows
@@ -114,20 +114,20 @@ impl<'a> Service<'a> {
         &mut self,
         asking: &Asking,
         asked: Asked,
-        patience: &Patience,
+        wait: &Wait,
         read: impl Fn(&Reply, &str) -> Result<T, Refusal>,
     ) -> Result<T, Failure> {
         let claimant = Claimant { id: asking.id, key: asking.keys.map(|keys| &keys.public), bootstrap_id: asking.bootstrap_id };
-        patience.retry(asked.verb(), |tries| {
-            let nonce = nonce().map_err(Miss::Final)?;
+        wait.retry(asked.verb(), |tries| {
+            let nonce = nonce().map_err(RetryError::Permanent)?;
             let time = u64::try_from(clock::now()).unwrap_or_default();
             let document = claim::document(&claimant, &asked, &nonce, time);
-            let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(Miss::Final)?;
+            let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(RetryError::Permanent)?;
             let body = claim::body(&asked, &document, signature.as_deref());
             let url = format!("{}/v1/{}", self.url(), asked.verb());
             let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
             let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
-            let timeout = most.min(patience.remaining()).max(AT_LEAST);
+            let timeout = most.min(wait.remaining()).max(AT_LEAST);
             let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
             let answered = sent
                 .map_err(|trouble| self.unreachable(trouble))
@@ -137,27 +137,27 @@ impl<'a> Service<'a> {
     }
 
     /// Where there is another URL, that one is asked the next time.
-    fn elsewhere(&mut self, miss: Miss) -> Miss {
-        if self.alone || self.enroll.urls.len() < 2 || matches!(miss, Miss::Final(_)) {
+    fn elsewhere(&mut self, miss: RetryError) -> RetryError {
+        if self.alone || self.enroll.urls.len() < 2 || matches!(miss, RetryError::Permanent(_)) {
             return miss;
         }
         self.url = (self.url + 1) % self.enroll.urls.len();
         debug!("the next one to be asked is {}", self.url());
         match miss {
             // The one that asked to be left alone is not the one that is asked next.
-            Miss::Passing(failure, Some(_)) if self.url != 0 => Miss::Passing(failure, None),
+            RetryError::Transient(failure, Some(_)) if self.url != 0 => RetryError::Transient(failure, None),
             other => other,
         }
     }
 
-    fn refused(&self, verb: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+    fn refused(&self, verb: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
         let url = self.url();
         let fail = |kind, message: String| Failure::new(kind, message).fact("url", url);
         match refusal {
             Refusal::Refused { kind, word, message, hint } => {
                 let failure = fail(kind, format!("the enrolment service refuses {verb}: {message}")).fact("refused", word);
                 let advice = || "On the master see `heat-bootstrap audit ID` and `heat-bootstrap token list`.".to_owned();
-                Miss::Final(failure.hint(hint.unwrap_or_else(advice)))
+                RetryError::Permanent(failure.hint(hint.unwrap_or_else(advice)))
             }
             // At a first boot nobody may have set it yet: time synchronisation is waited for.
             Refusal::Skewed { ahead } => {
@@ -165,45 +165,47 @@ impl<'a> Service<'a> {
                 let length = time::length(ahead.unsigned_abs());
                 let said = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
                 let failure = fail(Kind::ApiTls, said).fact("skew_seconds", ahead.to_string()).hint(SET_THE_CLOCK);
-                Miss::Passing(failure, None)
+                RetryError::Transient(failure, None)
             }
-            Refusal::Unavailable(said) => {
-                Miss::Passing(fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {said}")), retry_after)
-            }
+            Refusal::Unavailable(said) => RetryError::Transient(
+                fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {said}")),
+                retry_after,
+            ),
             // Something in front of it may have said it.
-            Refusal::Nonsense(said) => {
-                Miss::Doubtful(fail(Kind::ApiProtocol, format!("{url} does not answer {verb} as the enrolment service does: {said}")))
-            }
+            Refusal::InvalidResponse(said) => RetryError::Suspicious(fail(
+                Kind::ApiProtocol,
+                format!("{url} does not answer {verb} as the enrolment service does: {said}"),
+            )),
         }
     }
 
-    fn unreachable(&self, trouble: Trouble) -> Miss {
+    fn unreachable(&self, trouble: HttpError) -> RetryError {
         let base = self.url();
         let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
-        let tls = |hint: &str| Miss::Doubtful(fail(Kind::ApiTls).hint(hint));
+        let tls = |hint: &str| RetryError::Suspicious(fail(Kind::ApiTls).hint(hint));
         match &trouble {
-            Trouble::Tls(Distrust::NotYetValid | Distrust::Expired) => {
+            HttpError::Tls(TlsError::NotYetValid | TlsError::Expired) => {
                 // By a clock that nobody has set yet at a first boot: time synchronisation is waited for.
                 let skew = Skew::asked_of(&format!("{base}/v1/status"));
                 let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
                 let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{said}")).fact("url", base);
-                Miss::Passing(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
+                RetryError::Transient(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
             }
-            Trouble::Tls(Distrust::WrongKey) => tls(
+            HttpError::Tls(TlsError::WrongKey) => tls(
                 "The service has another key than when the token was made, or somebody else answers: if its certificate was renewed with another key, make a new token (`heat-bootstrap token create`).",
             ),
-            Trouble::Tls(Distrust::UnknownIssuer) => tls("Use a token that pins the service's key, or give the CA that signed its certificate in enroll.ca or enroll.ca_file."),
-            Trouble::Tls(Distrust::WrongName) => tls("Use a name in enroll.url that the certificate holds, or a token that pins the service's own key."),
-            Trouble::Tls(Distrust::Authority) => tls("Give the service a certificate of its own (heat_bootstrap: ssl_crt), or use a token that pins its key."),
-            Trouble::Tls(Distrust::NotTls) => tls("Another service answers there: the enrolment service's port is 8010 unless heat_bootstrap says otherwise."),
-            Trouble::Tls(Distrust::Other(_)) => Miss::Doubtful(fail(Kind::ApiTls)),
-            Trouble::Name(_) => Miss::Passing(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in enroll.url."), None),
-            Trouble::Connect(_) | Trouble::TimedOut(_) | Trouble::Broken(_) => Miss::Passing(
+            HttpError::Tls(TlsError::UnknownIssuer) => tls("Use a token that pins the service's key, or give the CA that signed its certificate in enroll.ca or enroll.ca_file."),
+            HttpError::Tls(TlsError::WrongName) => tls("Use a name in enroll.url that the certificate holds, or a token that pins the service's own key."),
+            HttpError::Tls(TlsError::Authority) => tls("Give the service a certificate of its own (heat_bootstrap: ssl_crt), or use a token that pins its key."),
+            HttpError::Tls(TlsError::NotTls) => tls("Another service answers there: the enrolment service's port is 8010 unless heat_bootstrap says otherwise."),
+            HttpError::Tls(TlsError::Other(_)) => RetryError::Suspicious(fail(Kind::ApiTls)),
+            HttpError::Name(_) => RetryError::Transient(fail(Kind::ApiUnreachable).hint("Check /etc/resolv.conf and the name in enroll.url."), None),
+            HttpError::Connect(_) | HttpError::TimedOut(_) | HttpError::Broken(_) => RetryError::Transient(
                 fail(Kind::ApiUnreachable)
                     .hint("On the master see that salt-api runs and that heat_bootstrap is configured; check the port (8010) and security groups."),
                 None,
             ),
-            Trouble::Nonsense(_) => Miss::Doubtful(fail(Kind::ApiProtocol)),
+            HttpError::InvalidResponse(_) => RetryError::Suspicious(fail(Kind::ApiProtocol)),
         }
     }
 }

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::key_state::{Judgement, KeyState};
 use super::public_key::{Fingerprint, PublicKey};
 use super::session::Session;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::MinionId;
 
@@ -18,9 +18,9 @@ const ACCEPTS: u32 = 5;
 const REMOTE: Duration = Duration::from_millis(400);
 
 /// The master's fingerprint, as salt-api states it over verified TLS.
-pub fn master_fingerprint(session: &mut Session, patience: &Patience) -> Result<Fingerprint, Failure> {
+pub fn master_fingerprint(session: &mut Session, wait: &Wait) -> Result<Fingerprint, Failure> {
     // The hash is named, since the master's own default may be another than the minion's.
-    let returned = session.wheel("key.finger_master", &json!({"hash_type": "sha256"}), patience).map_err(|failure| {
+    let returned = session.wheel("key.finger_master", &json!({"hash_type": "sha256"}), wait).map_err(|failure| {
         if !may_not(&failure) {
             return failure;
         }
@@ -42,13 +42,13 @@ pub fn accept(
     id: &MinionId,
     ours: PublicKey,
     mut lives: impl FnMut() -> Result<(), Failure>,
-    patience: &Patience,
+    wait: &Wait,
 ) -> Result<bool, Failure> {
     let mut look = Look::new(id, Some(ours));
     let missing = format!("the key of {id} has not reached the master yet");
-    let judgement = patience.poll_aloud(REMOTE, &missing, || {
+    let judgement = wait.poll_aloud(REMOTE, &missing, || {
         lives()?;
-        Ok(Some(look.at_master(session, patience)?).filter(|judgement| *judgement != Judgement::Absent))
+        Ok(Some(look.at_master(session, wait)?).filter(|judgement| *judgement != Judgement::Absent))
     })?;
     match judgement {
         None | Some(Judgement::Absent) => return Err(look.not_seen()),
@@ -57,12 +57,12 @@ pub fn accept(
         Some(other) => return Err(look.refused(other)),
     }
     for _ in 0..ACCEPTS {
-        accept_exactly(session, id, patience)?;
+        accept_exactly(session, id, wait)?;
         // Neither the reply's success nor what it returned proves anything: look again.
-        match look.at_master(session, patience)? {
+        match look.at_master(session, wait)? {
             Judgement::Accepted => return Ok(true),
             // A busy master that was just answering the minion writes its key down as pending once more (3008).
-            Judgement::Pending => patience.pause(REMOTE)?,
+            Judgement::Pending => wait.pause(REMOTE)?,
             Judgement::Absent => return Err(look.not_seen()),
             other => return Err(look.refused(other)),
         }
@@ -73,30 +73,30 @@ pub fn accept(
 
 /// Looks at what lies on the master under this id, and leaves it as it is. What `accept` would fail of is a failure here too. `ours`
 /// is the key of this machine, if it has one yet.
-pub fn inspect(session: &mut Session, id: &MinionId, ours: Option<PublicKey>, patience: &Patience) -> Result<Judgement, Failure> {
+pub fn inspect(session: &mut Session, id: &MinionId, ours: Option<PublicKey>, wait: &Wait) -> Result<Judgement, Failure> {
     let mut look = Look::new(id, ours);
-    match look.at_master(session, patience)? {
+    match look.at_master(session, wait)? {
         fine @ (Judgement::Absent | Judgement::Pending | Judgement::Accepted) => Ok(fine),
         other => Err(look.refused(other)),
     }
 }
 
 /// Removes this minion's own key from the master, and no other. Says whether there was one.
-pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &Patience) -> Result<bool, Failure> {
+pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, wait: &Wait) -> Result<bool, Failure> {
     let mut look = Look::new(id, Some(ours));
-    match look.at_master(session, patience)? {
+    match look.at_master(session, wait)? {
         Judgement::Absent => return Ok(false),
         Judgement::Pending | Judgement::Accepted => {}
         other => return Err(look.refused(other).hint("The key on the master is not this machine's own, and stays.")),
     }
-    session.wheel("key.delete", &json!({"match": id.as_str()}), patience).map_err(|failure| {
+    session.wheel("key.delete", &json!({"match": id.as_str()}), wait).map_err(|failure| {
         if may_not(&failure) {
             failure.hint("Give the user key.delete as well. Salt cannot narrow it to one minion: accept \"enroll\" can.")
         } else {
             failure
         }
     })?;
-    match look.at_master(session, patience)? {
+    match look.at_master(session, wait)? {
         Judgement::Absent => Ok(true),
         _ => Err(Failure::new(Kind::ApiProtocol, format!("key.delete was answered, but the master still has a key of {id}"))),
     }
@@ -105,8 +105,8 @@ pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, patience: &
 /// Accepts the pending key of this id. `match` is a pattern, but an id holds nothing that it could
 /// match besides itself. `key.accept_dict`, which takes names, is not safer: on 3008.5 it accepts a
 /// key that an operator has rejected. `include_denied` is never sent: it replaces accepted keys.
-fn accept_exactly(session: &mut Session, id: &MinionId, patience: &Patience) -> Result<(), Failure> {
-    session.wheel("key.accept", &json!({"match": id.as_str()}), patience).map(|_| ())
+fn accept_exactly(session: &mut Session, id: &MinionId, wait: &Wait) -> Result<(), Failure> {
+    session.wheel("key.accept", &json!({"match": id.as_str()}), wait).map(|_| ())
 }
 
 /// Looks at what lies under our id on the master.
@@ -122,12 +122,12 @@ impl<'a> Look<'a> {
         Look { id, ours, fun: "key.print" }
     }
 
-    fn at_master(&mut self, session: &mut Session, patience: &Patience) -> Result<Judgement, Failure> {
-        let returned = match session.wheel(self.fun, &self.arguments(), patience) {
+    fn at_master(&mut self, session: &mut Session, wait: &Wait) -> Result<Judgement, Failure> {
+        let returned = match session.wheel(self.fun, &self.arguments(), wait) {
             Err(failure) if self.fun == "key.print" && may_not(&failure) => {
                 debug!("no permission for key.print: comparing fingerprints");
                 self.fun = "key.finger";
-                session.wheel(self.fun, &self.arguments(), patience)?
+                session.wheel(self.fun, &self.arguments(), wait)?
             }
             other => other?,
         };

@@ -9,8 +9,8 @@ use tracing::{debug, info, warn};
 use super::advice::{self, BROKEN_SOCKET};
 use super::api::{self, Refusal};
 use crate::salt::settings::Api;
-use crate::system::http::{Client, Reply, Request, Trouble};
-use crate::system::retry::{Miss, Patience};
+use crate::system::http::{Client, HttpError, Reply, Request};
+use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::HookPath;
 use crate::types::secret::Secret;
@@ -67,7 +67,7 @@ impl<'a> Session<'a> {
     }
 
     /// Logs in, unless that was done.
-    pub fn log_in(&mut self, patience: &Patience) -> Result<(), Failure> {
+    pub fn log_in(&mut self, wait: &Wait) -> Result<(), Failure> {
         if self.token.is_some() {
             return Ok(());
         }
@@ -76,8 +76,8 @@ impl<'a> Session<'a> {
                 .hint("forget_secrets has wiped it after use: give it again, in api.password or api.password_file.")
         })?;
         let body = api::login_body(&self.api.username, password, &self.api.eauth);
-        let opened = patience.retry("login", |tries| {
-            let reply = self.post("login", body.expose(), false, timeout(tries, patience));
+        let opened = wait.retry("login", |tries| {
+            let reply = self.post("login", body.expose(), false, timeout(tries, wait));
             let opened = reply.and_then(|reply| {
                 api::login_answer(reply.status, &reply.body).map_err(|refusal| self.refused("login", refusal, reply.retry_after))
             });
@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
                 self.url = (self.url + 1) % self.api.urls.len();
                 match miss {
                     // The one that asked to be left alone is not the one that is asked next.
-                    Miss::Passing(failure, Some(_)) => Miss::Passing(failure, None),
+                    RetryError::Transient(failure, Some(_)) => RetryError::Transient(failure, None),
                     other => other,
                 }
             })
@@ -114,14 +114,14 @@ impl<'a> Session<'a> {
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         match self.client.send(&request).map_err(|trouble| advice::unreachable(self.base(), trouble)) {
             Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
-            Err(Miss::Final(failure) | Miss::Passing(failure, _) | Miss::Doubtful(failure)) => Err(failure),
+            Err(RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure)) => Err(failure),
         }
     }
 
     /// Calls a wheel function and returns what it returned.
-    pub fn wheel(&mut self, fun: &str, arguments: &Value, patience: &Patience) -> Result<Value, Failure> {
+    pub fn wheel(&mut self, fun: &str, arguments: &Value, wait: &Wait) -> Result<Value, Failure> {
         let body = api::wheel_body(fun, arguments);
-        self.call(fun, patience, |session, timeout| {
+        self.call(fun, wait, |session, timeout| {
             let reply = session.post("", &body, true, timeout)?;
             api::wheel_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(fun, refusal, reply.retry_after))
         })
@@ -137,27 +137,28 @@ impl<'a> Session<'a> {
         &mut self,
         hook: &HookPath,
         body: &Value,
-        patience: &Patience,
+        wait: &Wait,
         mut came_through: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, Failure> {
         let (path, body) = (format!("hook/{}", hook.as_str()), body.to_string());
         let (mut asked_before, mut may_be_fired) = (false, false);
         let mut broken = 0;
-        let fired = self.call(&path, patience, |session, timeout| {
+        let fired = self.call(&path, wait, |session, timeout| {
             let span = if may_be_fired { ON_ITS_WAY } else { Duration::ZERO };
-            let seen = if asked_before { patience.slice(span).poll(LOCAL, || Ok(came_through())).map_err(Miss::Final)? } else { None };
+            let seen =
+                if asked_before { wait.slice(span).poll(LOCAL, || Ok(came_through())).map_err(RetryError::Permanent)? } else { None };
             if seen.is_some() {
                 return Ok(seen);
             }
             asked_before = true;
             // Of what is left now, and not before the job was looked for.
-            let most = patience.remaining().max(AT_LEAST);
+            let most = wait.remaining().max(AT_LEAST);
             let sent = session.send(&path, &body, true, timeout.min(HOOK_TIMEOUT).min(most));
             may_be_fired = match &sent {
                 Ok(reply) => reply.status >= 500,
-                Err(Trouble::TimedOut(_) | Trouble::Broken(_)) => true,
+                Err(HttpError::TimedOut(_) | HttpError::Broken(_)) => true,
                 // It was never heard, or by somebody else.
-                Err(Trouble::Name(_) | Trouble::Connect(_) | Trouble::Tls(_) | Trouble::Nonsense(_)) => false,
+                Err(HttpError::Name(_) | HttpError::Connect(_) | HttpError::Tls(_) | HttpError::InvalidResponse(_)) => false,
             };
             let reply = sent.map_err(|trouble| advice::unreachable(session.base(), trouble))?;
             broken += u32::from(reply.status == 500);
@@ -175,30 +176,30 @@ impl<'a> Session<'a> {
     fn call<T>(
         &mut self,
         what: &str,
-        patience: &Patience,
-        mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, Miss>,
+        wait: &Wait,
+        mut attempt: impl FnMut(&mut Self, Duration) -> Result<T, RetryError>,
     ) -> Result<T, Failure> {
         let (mut reopened, mut moves) = (false, 0);
         loop {
-            self.log_in(patience)?;
+            self.log_in(wait)?;
             let mut dead = false;
-            let result = patience.retry(what, |tries| {
-                let tried = attempt(self, timeout(tries, patience));
+            let result = wait.retry(what, |tries| {
+                let tried = attempt(self, timeout(tries, wait));
                 match tried {
-                    Err(Miss::Passing(failure, _)) if self.has_another() => {
+                    Err(RetryError::Transient(failure, _)) if self.has_another() => {
                         dead = true;
-                        Err(Miss::Final(failure))
+                        Err(RetryError::Permanent(failure))
                     }
                     other => other,
                 }
             });
-            if let (true, Err(failure)) = (dead && !patience.over(), &result) {
+            if let (true, Err(failure)) = (dead && !wait.over(), &result) {
                 self.token = None;
                 self.url = (self.url + 1) % self.api.urls.len();
                 info!("{}; logging in at {}", failure.message, self.base());
                 moves += 1;
                 if moves % self.api.urls.len() == 0 {
-                    patience.pause(LONGEST_ROUND.min(Duration::from_millis(500) * moves as u32))?;
+                    wait.pause(LONGEST_ROUND.min(Duration::from_millis(500) * moves as u32))?;
                 }
                 continue;
             }
@@ -211,11 +212,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Miss> {
+    fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, RetryError> {
         self.send(path, body, with_token, timeout).map_err(|trouble| advice::unreachable(self.base(), trouble))
     }
 
-    fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, Trouble> {
+    fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, HttpError> {
         let url = format!("{}/{path}", self.base());
         let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/json")];
         if let Some(token) = self.token.as_ref().filter(|_| with_token) {
@@ -233,14 +234,14 @@ impl<'a> Session<'a> {
         &self.api.urls[self.url]
     }
 
-    fn refused_or_lost(&mut self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+    fn refused_or_lost(&mut self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
         if matches!(refusal, Refusal::Session | Refusal::TokenExpired) {
             self.token = None;
         }
         self.refused(what, refusal, retry_after)
     }
 
-    fn refused(&self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> Miss {
+    fn refused(&self, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
         // Whoever answers there may say back what it was told.
         let secrets = [self.api.password.as_ref(), self.token.as_ref()].into_iter().flatten();
         let refusal = secrets.fold(refusal, Refusal::without);
@@ -260,7 +261,7 @@ impl Drop for Session<'_> {
     }
 }
 
-fn timeout(tries: u32, patience: &Patience) -> Duration {
+fn timeout(tries: u32, wait: &Wait) -> Duration {
     let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
-    most.min(patience.remaining()).max(AT_LEAST)
+    most.min(wait.remaining()).max(AT_LEAST)
 }

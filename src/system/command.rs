@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use tracing::debug;
 
 use super::process;
-use super::retry::Patience;
+use super::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 /// Where commands are looked for, and what they get as PATH.
@@ -121,8 +121,8 @@ pub fn start_with(argv: &[&str], environment: &[(String, OsString)]) -> Result<R
 }
 
 /// Runs a command to its end.
-pub fn run(argv: &[&str], patience: &Patience) -> Result<Finished, Failure> {
-    start(argv)?.finish(patience)
+pub fn run(argv: &[&str], wait: &Wait) -> Result<Finished, Failure> {
+    start(argv)?.finish(wait)
 }
 
 /// A command as [`start`] and [`run`] take it.
@@ -147,14 +147,14 @@ impl Running {
 
     /// Waits for its end; at the end of patience its whole process group is killed. Where that was only a part of the time, it is
     /// the command that took too long.
-    pub fn finish(mut self, patience: &Patience) -> Result<Finished, Failure> {
+    pub fn finish(mut self, wait: &Wait) -> Result<Finished, Failure> {
         let begun = Instant::now();
-        match patience.poll(Duration::from_millis(5), || self.poll()) {
+        match wait.poll(Duration::from_millis(5), || self.poll()) {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 self.kill();
                 let spent = begun.elapsed().as_secs_f64();
-                let failure = if patience.all_over() {
+                let failure = if wait.all_over() {
                     Failure::new(
                         Kind::OutOfTime,
                         format!("`{}` had not ended after {spent:.0} s, when the time was up, and was killed", self.command),
@@ -174,12 +174,12 @@ impl Running {
 
     /// Waits for its end; at the end of patience, or when we are told to stop, it is left running: half a transaction of a package
     /// manager is worse than none. The failure names its pid.
-    pub fn finish_or_leave(mut self, patience: &Patience) -> Result<Finished, Failure> {
+    pub fn finish_or_leave(mut self, wait: &Wait) -> Result<Finished, Failure> {
         let pid = self.child.id();
         let left = |failure: Failure| {
             failure.hint(format!("It was not killed: see whether process {pid} has ended, and run again.")).fact("pid", pid.to_string())
         };
-        match patience.poll(Duration::from_millis(20), || self.poll()) {
+        match wait.poll(Duration::from_millis(20), || self.poll()) {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 Err(left(Failure::new(Kind::OutOfTime, format!("`{}` did not end in time and goes on as process {pid}", self.command)))
@@ -211,8 +211,8 @@ mod tests {
     use crate::system::interrupt::Interrupt;
     use crate::types::deadline::Deadline;
 
-    fn patience(seconds: u64) -> Patience {
-        Patience::until(Deadline::after(Duration::from_secs(seconds)), Interrupt::default())
+    fn patience(seconds: u64) -> Wait {
+        Wait::until(Deadline::after(Duration::from_secs(seconds)), Interrupt::default())
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Reply {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum HttpError {
     /// The name has no address (yet).
     Name(String),
     /// No connection.
@@ -75,16 +75,16 @@ pub enum Trouble {
     /// Nothing, or not all, came in time.
     TimedOut(Duration),
     /// The connection cannot be trusted.
-    Tls(Distrust),
+    Tls(TlsError),
     /// The connection broke.
     Broken(String),
     /// What came is no HTTP, or more than anybody would say.
-    Nonsense(String),
+    InvalidResponse(String),
 }
 
 /// Why a TLS connection cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Distrust {
+pub enum TlsError {
     /// Signed by a CA that is not ours.
     UnknownIssuer,
     /// The certificate's time is over.
@@ -103,30 +103,30 @@ pub enum Distrust {
     Other(String),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Name(host) => write!(f, "the name {host} does not resolve"),
-            Trouble::Connect(why) => write!(f, "no connection: {why}"),
-            Trouble::TimedOut(span) => write!(f, "no whole answer within {:.0} s", span.as_secs_f64()),
-            Trouble::Tls(distrust) => write!(f, "{distrust}"),
-            Trouble::Broken(why) => write!(f, "the connection broke: {why}"),
-            Trouble::Nonsense(why) => write!(f, "the answer cannot be read: {why}"),
+            HttpError::Name(host) => write!(f, "the name {host} does not resolve"),
+            HttpError::Connect(why) => write!(f, "no connection: {why}"),
+            HttpError::TimedOut(span) => write!(f, "no whole answer within {:.0} s", span.as_secs_f64()),
+            HttpError::Tls(distrust) => write!(f, "{distrust}"),
+            HttpError::Broken(why) => write!(f, "the connection broke: {why}"),
+            HttpError::InvalidResponse(why) => write!(f, "the answer cannot be read: {why}"),
         }
     }
 }
 
-impl fmt::Display for Distrust {
+impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Distrust::UnknownIssuer => f.write_str("its certificate is signed by an unknown CA"),
-            Distrust::Expired => f.write_str("its certificate has expired, by this machine's clock"),
-            Distrust::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
-            Distrust::WrongName => f.write_str("its certificate is for another name"),
-            Distrust::Authority => f.write_str("its certificate is one of a CA (basicConstraints CA:TRUE), and no server's"),
-            Distrust::WrongKey => f.write_str("its public key is not the one that the token pins"),
-            Distrust::NotTls => f.write_str("it does not speak TLS"),
-            Distrust::Other(why) => f.write_str(why),
+            TlsError::UnknownIssuer => f.write_str("its certificate is signed by an unknown CA"),
+            TlsError::Expired => f.write_str("its certificate has expired, by this machine's clock"),
+            TlsError::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
+            TlsError::WrongName => f.write_str("its certificate is for another name"),
+            TlsError::Authority => f.write_str("its certificate is one of a CA (basicConstraints CA:TRUE), and no server's"),
+            TlsError::WrongKey => f.write_str("its public key is not the one that the token pins"),
+            TlsError::NotTls => f.write_str("it does not speak TLS"),
+            TlsError::Other(why) => f.write_str(why),
         }
     }
 }
@@ -146,7 +146,7 @@ impl Client {
 
     /// Fetches what is there and hands it on piece by piece; returns the status and how long the server asks to be left alone. Only
     /// what comes with status 200 is handed on. `most` bytes at most.
-    pub fn download(&self, url: &str, timeout: Duration, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), Trouble> {
+    pub fn download(&self, url: &str, timeout: Duration, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), HttpError> {
         let request = Request { method: "GET", url, headers: &[], body: b"", timeout };
         let fetched = self.try_download(&request, most, sink);
         debug!("GET {}: {fetched:?}", url.split('?').next().unwrap_or_default());
@@ -189,7 +189,7 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer.
-    pub fn send(&self, request: &Request) -> Result<Reply, Trouble> {
+    pub fn send(&self, request: &Request) -> Result<Reply, HttpError> {
         let begun = Instant::now();
         let result = self.try_send(request).map_err(|error| trouble(&error, request));
         let outcome = match &result {
@@ -269,26 +269,28 @@ fn system_certificates() -> Result<Vec<Certificate<'static>>, String> {
     Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
 }
 
-fn trouble(error: &ureq::Error, request: &Request) -> Trouble {
+fn trouble(error: &ureq::Error, request: &Request) -> HttpError {
     let host =
         || http::Uri::try_from(request.url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| request.url.to_owned());
     match error {
-        ureq::Error::HostNotFound => Trouble::Name(host()),
-        ureq::Error::Timeout(_) => Trouble::TimedOut(request.timeout),
-        ureq::Error::Rustls(inner) => Trouble::Tls(distrust(inner)),
-        ureq::Error::Tls(why) => Trouble::Tls(Distrust::Other((*why).to_owned())),
-        ureq::Error::ConnectionFailed => Trouble::Connect("refused".into()),
+        ureq::Error::HostNotFound => HttpError::Name(host()),
+        ureq::Error::Timeout(_) => HttpError::TimedOut(request.timeout),
+        ureq::Error::Rustls(inner) => HttpError::Tls(distrust(inner)),
+        ureq::Error::Tls(why) => HttpError::Tls(TlsError::Other((*why).to_owned())),
+        ureq::Error::ConnectionFailed => HttpError::Connect("refused".into()),
         ureq::Error::Io(inner) => io_trouble(inner, &host()),
-        ureq::Error::BodyExceedsLimit(most) => Trouble::Nonsense(format!("it is larger than {most} bytes")),
-        ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => Trouble::Nonsense(error.to_string()),
-        other => Trouble::Broken(other.to_string()),
+        ureq::Error::BodyExceedsLimit(most) => HttpError::InvalidResponse(format!("it is larger than {most} bytes")),
+        ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
+            HttpError::InvalidResponse(error.to_string())
+        }
+        other => HttpError::Broken(other.to_string()),
     }
 }
 
-fn io_trouble(error: &std::io::Error, host: &str) -> Trouble {
+fn io_trouble(error: &std::io::Error, host: &str) -> HttpError {
     use std::io::ErrorKind;
     if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Trouble::Tls(distrust(inner));
+        return HttpError::Tls(distrust(inner));
     }
     let mut text = error.to_string();
     let mut source = error.source();
@@ -298,32 +300,32 @@ fn io_trouble(error: &std::io::Error, host: &str) -> Trouble {
     }
     match error.kind() {
         ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => {
-            Trouble::Connect(text)
+            HttpError::Connect(text)
         }
         // std reports a failed look-up without a kind of its own.
-        _ if text.contains("failed to lookup address") => Trouble::Name(host.to_owned()),
-        _ => Trouble::Broken(text),
+        _ if text.contains("failed to lookup address") => HttpError::Name(host.to_owned()),
+        _ => HttpError::Broken(text),
     }
 }
 
-fn distrust(error: &rustls::Error) -> Distrust {
+fn distrust(error: &rustls::Error) -> TlsError {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Distrust::UnknownIssuer,
-        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => Distrust::Expired,
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsError::UnknownIssuer,
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => TlsError::Expired,
         rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            Distrust::NotYetValid
+            TlsError::NotYetValid
         }
         rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            Distrust::WrongName
+            TlsError::WrongName
         }
-        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => Distrust::WrongKey,
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Distrust::NotTls,
+        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => TlsError::WrongKey,
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => TlsError::NotTls,
         rustls::Error::InvalidCertificate(CertificateError::Other(other))
             if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
         {
-            Distrust::Authority
+            TlsError::Authority
         }
-        other => Distrust::Other(other.to_string()),
+        other => TlsError::Other(other.to_string()),
     }
 }
 

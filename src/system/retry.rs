@@ -14,7 +14,7 @@ use crate::types::failure::{Failure, Kind};
 
 /// How long somebody is willing to wait.
 #[derive(Clone)]
-pub struct Patience {
+pub struct Wait {
     deadline: Deadline,
     /// Of which this one may be a part.
     whole: Deadline,
@@ -23,14 +23,14 @@ pub struct Patience {
 }
 
 /// Why one try of a call did not do.
-pub enum Miss {
+pub enum RetryError {
     /// It will not get better.
-    Final(Failure),
+    Permanent(Failure),
     /// It may: try again, not before the span that the server named.
-    Passing(Failure, Option<Duration>),
+    Transient(Failure, Option<Duration>),
     /// It looks like somebody's mistake, which should be told soon. But a balancer says the same while its servers are being
     /// replaced: a few more tries.
-    Doubtful(Failure),
+    Suspicious(Failure),
 }
 
 /// Nobody waits longer than this between two tries.
@@ -46,20 +46,20 @@ const RAREST_WORD: Duration = Duration::from_secs(300);
 /// With less time than this, nothing is tried again.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
-impl Patience {
+impl Wait {
     /// Until the deadline, or until the interrupt is raised.
-    pub fn until(deadline: Deadline, interrupt: Interrupt) -> Patience {
-        Patience { deadline, whole: deadline, interrupt, attempts: Arc::default() }
+    pub fn until(deadline: Deadline, interrupt: Interrupt) -> Wait {
+        Wait { deadline, whole: deadline, interrupt, attempts: Arc::default() }
     }
 
     /// At most `most` of it.
-    pub fn slice(&self, most: Duration) -> Patience {
-        Patience { deadline: self.deadline.slice(most), attempts: Arc::clone(&self.attempts), ..self.clone() }
+    pub fn slice(&self, most: Duration) -> Wait {
+        Wait { deadline: self.deadline.slice(most), attempts: Arc::clone(&self.attempts), ..self.clone() }
     }
 
     /// The same, counting its tries from one.
-    pub fn counting(&self) -> Patience {
-        Patience { attempts: Arc::default(), ..self.clone() }
+    pub fn counting(&self) -> Wait {
+        Wait { attempts: Arc::default(), ..self.clone() }
     }
 
     /// How many tries were made so far, by this one and its slices; 1 if none had to be repeated.
@@ -141,18 +141,18 @@ impl Patience {
     ///
     /// A span that the server named is waited for if there is so much time. If not, half of what is left is waited each time:
     /// what a server guesses about itself is no reason to give up on a whole machine, and something has to follow the success.
-    pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, Miss>) -> Result<T, Failure> {
+    pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, RetryError>) -> Result<T, Failure> {
         let begun = Instant::now();
         let (mut tries, mut doubts) = (0, 0);
         loop {
             let (mut failure, not_before) = match attempt(tries) {
                 Ok(done) => return Ok(done),
-                Err(Miss::Final(failure)) => return Err(failure),
-                Err(Miss::Passing(failure, not_before)) => {
+                Err(RetryError::Permanent(failure)) => return Err(failure),
+                Err(RetryError::Transient(failure, not_before)) => {
                     doubts = 0;
                     (failure, not_before)
                 }
-                Err(Miss::Doubtful(failure)) => {
+                Err(RetryError::Suspicious(failure)) => {
                     doubts += 1;
                     (failure, None)
                 }
@@ -205,8 +205,8 @@ fn random() -> u32 {
 mod tests {
     use super::*;
 
-    fn patience(milliseconds: u64) -> Patience {
-        Patience::until(Deadline::after(Duration::from_millis(milliseconds)), Interrupt::default())
+    fn patience(milliseconds: u64) -> Wait {
+        Wait::until(Deadline::after(Duration::from_millis(milliseconds)), Interrupt::default())
     }
 
     #[test]
@@ -246,22 +246,23 @@ mod tests {
 
     #[test]
     fn what_is_doubtful_is_believed_in_the_end() {
-        let (mut tries, patience) = (0, patience(60_000));
-        let failed = patience.retry::<()>("test", |_| {
+        let (mut tries, wait) = (0, patience(60_000));
+        let failed = wait.retry::<()>("test", |_| {
             tries += 1;
-            Err(Miss::Doubtful(Failure::new(Kind::ApiProtocol, "no")))
+            Err(RetryError::Suspicious(Failure::new(Kind::ApiProtocol, "no")))
         });
         assert_eq!((failed.unwrap_err().kind, tries), (Kind::ApiProtocol, DOUBTS));
-        assert_eq!(patience.attempts(), DOUBTS);
+        assert_eq!(wait.attempts(), DOUBTS);
     }
 
     #[test]
     fn what_passes_is_tried_again_and_counted() {
-        let patience = patience(60_000);
-        let done = patience
-            .retry("test", |tries| if tries < 2 { Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "x"), None)) } else { Ok(tries) });
+        let wait = patience(60_000);
+        let done = wait.retry("test", |tries| {
+            if tries < 2 { Err(RetryError::Transient(Failure::new(Kind::ApiUnreachable, "x"), None)) } else { Ok(tries) }
+        });
         assert_eq!(done, Ok(2));
-        assert_eq!(patience.attempts(), 3);
+        assert_eq!(wait.attempts(), 3);
     }
 
     #[test]
@@ -269,22 +270,23 @@ mod tests {
         let mut tries = 0;
         let failed = patience(60_000).retry::<()>("test", |_| {
             tries += 1;
-            Err(Miss::Final(Failure::new(Kind::LoginRefused, "no")))
+            Err(RetryError::Permanent(Failure::new(Kind::LoginRefused, "no")))
         });
         assert_eq!((failed.unwrap_err().kind, tries), (Kind::LoginRefused, 1));
     }
 
     #[test]
     fn at_the_end_the_last_failure_stands() {
-        let failed = patience(50)
-            .retry::<()>("test", |_| Err(Miss::Passing(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30)))));
+        let failed = patience(50).retry::<()>("test", |_| {
+            Err(RetryError::Transient(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30))))
+        });
         assert_eq!(failed.unwrap_err().kind, Kind::ApiUnreachable);
     }
 
     #[test]
     fn polling_looks_once_more_at_the_end() {
-        let patience = patience(30);
-        let seen = patience.poll(Duration::from_secs(60), || Ok(patience.over().then_some(())));
+        let wait = patience(30);
+        let seen = wait.poll(Duration::from_secs(60), || Ok(wait.over().then_some(())));
         assert_eq!(seen, Ok(Some(())));
     }
 }

@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use super::command;
 use super::interrupt::Interrupt;
-use super::retry::Patience;
+use super::retry::Wait;
 use crate::types::deadline::Deadline;
 
 const ASKING: Duration = Duration::from_secs(10);
 
 /// Does it go down, in whatever way? systemctl(1), "is-system-running".
-pub fn under_way(patience: &Patience) -> bool {
-    let said = command::run(&["systemctl", "is-system-running"], &patience.slice(ASKING));
+pub fn under_way(wait: &Wait) -> bool {
+    let said = command::run(&["systemctl", "is-system-running"], &wait.slice(ASKING));
     said.is_ok_and(|finished| finished.stdout.trim() == "stopping")
 }
 
 /// Is it being switched off, and not only started anew?
-pub fn for_good(patience: &Patience) -> bool {
-    let said = command::run(&["systemctl", "list-jobs", "--no-legend", "--plain"], &patience.slice(ASKING));
+pub fn for_good(wait: &Wait) -> bool {
+    let said = command::run(&["systemctl", "list-jobs", "--no-legend", "--plain"], &wait.slice(ASKING));
     said.is_ok_and(|finished| names_the_end(&finished.stdout))
 }
 
 /// Is it being started anew, and comes back?
 pub fn is_reboot() -> bool {
-    let patience = Patience::until(Deadline::after(ASKING), Interrupt::default());
-    under_way(&patience) && !for_good(&patience)
+    let wait = Wait::until(Deadline::after(ASKING), Interrupt::default());
+    under_way(&wait) && !for_good(&wait)
 }
 
 /// Reads the jobs that systemd has queued: number, unit, kind, state.

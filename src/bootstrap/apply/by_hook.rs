@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::limits::{FIRINGS, ON_ITS_WAY, REFUSED_AGAIN};
 use super::memory::remembered;
 use super::verdict::{judged, killed_twice, still_running};
-use crate::bootstrap::context::Scene;
+use crate::bootstrap::context::Context;
 use crate::bootstrap::state::{Memory, Phase, Store};
 use crate::minion::connection::{self, Connected};
 use crate::minion::daemon::Minion;
@@ -18,7 +18,7 @@ use crate::minion::jobs::{self, Ended, Watch};
 use crate::salt::public_key::Fingerprint;
 use crate::salt::session::Session;
 use crate::salt::settings::Apply;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::{Jid, MinionId};
 use crate::types::report::States;
@@ -26,39 +26,39 @@ use crate::types::report::States;
 /// Triggers the states, unless an earlier run has and their job can still be found, and waits for
 /// what comes of it.
 pub fn by_hook(
-    scene: &Scene,
+    context: &Context,
     apply: &Apply,
     minion: &mut Minion,
     master: Option<&Fingerprint>,
     session: &mut Session,
     mut connected: Connected,
-    patience: &Patience,
+    wait: &Wait,
 ) -> Result<States, Failure> {
-    let place = minion.place.clone();
-    let mut memory = remembered(scene, apply, &place);
-    scene.journal.name_bootstrap(&memory.bootstrap_id);
+    let paths = minion.paths.clone();
+    let mut memory = remembered(context, apply, &paths);
+    context.journal.name_bootstrap(&memory.bootstrap_id);
     let bootstrap_id = memory.bootstrap_id.clone();
-    let trigger = Trigger { apply, id: &scene.settings.minion.id, bootstrap_id: &bootstrap_id, store: scene.store };
+    let trigger = Trigger { apply, id: &context.settings.minion.id, bootstrap_id: &bootstrap_id, store: context.store };
     let wanted = Wanted {
         bootstrap_id: bootstrap_id.clone(),
         argument: apply.argument(),
         pillar: apply.pillar.clone(),
-        told_by_id: memory.tells_id.as_deref() == Some(apply.hook.as_str()),
+        known_by_id: memory.tells_id.as_deref() == Some(apply.hook.as_str()),
     };
-    let mut watch = Watch::new(&place, wanted, memory.before.clone());
+    let mut watch = Watch::new(&paths, wanted, memory.before.clone());
     // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
     // at once, both would run side by side, and Salt ends either because of the other.
-    let mut found = on_its_way(&memory, &mut watch, patience)?;
+    let mut found = on_its_way(&memory, &mut watch, wait)?;
     let (mut lives, mut refusals) = (2, 0);
     loop {
         let jid = match found.take() {
             Some(jid) => jid,
-            None => trigger.fire(&mut memory, session, &connected, &mut watch, patience)?,
+            None => trigger.fire(&mut memory, session, &connected, &mut watch, wait)?,
         };
         info!("job {jid} runs {} on this minion", apply.argument());
-        scene.journal.name_job(&jid);
-        let outcome = match watch.end_of(&jid, patience)? {
-            Ended::So(outcome) => outcome,
+        context.journal.name_job(&jid);
+        let outcome = match watch.end_of(&jid, wait)? {
+            Ended::Finished(outcome) => outcome,
             Ended::NotYet => {
                 return Err(still_running(apply, &jid));
             }
@@ -66,7 +66,7 @@ pub fn by_hook(
                 lives -= 1;
                 warn!("job {jid} is gone without a result: the minion was probably restarted; triggering again");
                 watch.pass_over(jid);
-                connected = connection::wait(minion, master, patience)?;
+                connected = connection::wait(minion, master, wait)?;
                 continue;
             }
             Ended::Vanished => {
@@ -78,17 +78,17 @@ pub fn by_hook(
             found = Some(ours);
             continue;
         }
-        scene.journal.note_litter(jid.clone());
+        context.journal.note_job_to_clean(jid.clone());
         let phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
         match outcome {
             // Salt has refused it, so nothing was triggered yet.
-            Outcome::Busy { lines, other } if !patience.over() => {
+            Outcome::Busy { lines, other } if !wait.over() => {
                 info!("another state run is in the way ({}): waiting for it", lines.join(" "));
-                watch.out_of_the_way(other.as_ref(), patience)?;
+                watch.out_of_the_way(other.as_ref(), wait)?;
                 watch.pass_over(jid);
                 if refusals > 0 {
                     // Whatever it is comes again and again.
-                    patience.pause(REFUSED_AGAIN)?;
+                    wait.pause(REFUSED_AGAIN)?;
                 }
                 refusals += 1;
                 memory.firings = memory.firings.saturating_sub(1);
@@ -97,31 +97,31 @@ pub fn by_hook(
             outcome => {
                 // Remembered before it is judged: the next run must not take this job for its own.
                 memory.phase = phase;
-                memory.before = jobs::known(&place);
+                memory.before = jobs::known(&paths);
                 memory.firings = 0;
-                if watch.told_by_id() {
+                if watch.known_by_id() {
                     memory.tells_id = Some(apply.hook.as_str().to_owned());
                 }
-                scene.store.keep_memory(&memory)?;
-                let option = if watch.only_tests(&jid) { None } else { place.tests_by.as_deref() };
-                return judged(scene, apply, &jid, outcome, option);
+                context.store.keep_memory(&memory)?;
+                let option = if watch.only_tests(&jid) { None } else { paths.tests_by.as_deref() };
+                return judged(context, apply, &jid, outcome, option);
             }
         }
     }
 }
 
 /// The job of a hook that an earlier run has fired, or was about to.
-fn on_its_way(memory: &Memory, watch: &mut Watch, patience: &Patience) -> Result<Option<Jid>, Failure> {
+fn on_its_way(memory: &Memory, watch: &mut Watch, wait: &Wait) -> Result<Option<Jid>, Failure> {
     let span = match memory.phase {
         Phase::Held | Phase::Failed => return Ok(None),
-        Phase::Firing => ON_ITS_WAY.min(patience.remaining() / 4),
-        Phase::Fired => reaction_time(memory.firings, patience),
+        Phase::Firing => ON_ITS_WAY.min(wait.remaining() / 4),
+        Phase::Fired => reaction_time(memory.firings, wait),
     };
     if let Some(jid) = watch.look() {
         return Ok(Some(jid));
     }
     info!("an earlier run has fired the hook, or was about to: waiting for its job");
-    let found = watch.find(&patience.slice(span))?;
+    let found = watch.find(&wait.slice(span))?;
     if found.is_none() {
         warn!("no job came of the hook that an earlier run has fired, or was about to");
     }
@@ -130,8 +130,8 @@ fn on_its_way(memory: &Memory, watch: &mut Watch, patience: &Patience) -> Result
 
 /// How long a job may take to come of a hook that was fired so often: one third of the time for each of two firings, and the last one is
 /// for the states.
-fn reaction_time(firings: u32, patience: &Patience) -> Duration {
-    patience.remaining() / if firings < FIRINGS { 3 } else { 2 }
+fn reaction_time(firings: u32, wait: &Wait) -> Duration {
+    wait.remaining() / if firings < FIRINGS { 3 } else { 2 }
 }
 
 /// What is fired, and in whose name.
@@ -151,7 +151,7 @@ impl Trigger<'_> {
         session: &mut Session,
         _connected: &Connected,
         watch: &mut Watch,
-        patience: &Patience,
+        wait: &Wait,
     ) -> Result<Jid, Failure> {
         let Trigger { apply, id, bootstrap_id, store } = self;
         while memory.firings < FIRINGS {
@@ -162,7 +162,7 @@ impl Trigger<'_> {
             }
             memory.phase = Phase::Firing;
             store.keep_memory(memory)?;
-            let fired = session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), patience, || watch.look())?;
+            let fired = session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), wait, || watch.look())?;
             memory.phase = Phase::Fired;
             memory.firings += 1;
             store.keep_memory(memory)?;
@@ -170,8 +170,8 @@ impl Trigger<'_> {
                 warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
                 return Ok(jid);
             }
-            let span = reaction_time(memory.firings, patience);
-            if let Some(jid) = watch.find(&patience.slice(span))? {
+            let span = reaction_time(memory.firings, wait);
+            if let Some(jid) = watch.find(&wait.slice(span))? {
                 return Ok(jid);
             }
             if memory.firings < FIRINGS {
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn a_longer_deadline_waits_longer_for_the_job() {
         let waits = |firings, minutes: u64| {
-            let patience = Patience::until(Deadline::after(Duration::from_secs(60 * minutes)), Interrupt::default());
-            reaction_time(firings, &patience).as_secs_f64().round()
+            let wait = Wait::until(Deadline::after(Duration::from_secs(60 * minutes)), Interrupt::default());
+            reaction_time(firings, &wait).as_secs_f64().round()
         };
         assert_eq!((waits(1, 3), waits(1, 30)), (60.0, 600.0));
         // Of what is left by then; so the last third is never waited for.

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::limits::{FIRINGS, ON_ITS_WAY, REFUSED_AGAIN};
 use super::memory::remembered;
 use super::verdict::{judged, killed_twice, still_running};
-use crate::bootstrap::context::Scene;
+use crate::bootstrap::context::Context;
 use crate::bootstrap::state::Phase;
 use crate::minion::connection::{self, Connected};
 use crate::minion::daemon::Minion;
@@ -18,7 +18,7 @@ use crate::salt::claim::Job;
 use crate::salt::enrolment::{self, Asking, Service};
 use crate::salt::public_key::Fingerprint;
 use crate::salt::settings::Apply;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::report::States;
 
@@ -32,24 +32,24 @@ const AT_FIRST: Duration = Duration::from_secs(60);
 /// remembered before, so that whoever asks again, after a lost answer or a kill, gets the same one. Published once more it bears the
 /// same id, and a minion that has it ignores that.
 pub fn by_service(
-    scene: &Scene,
+    context: &Context,
     service: &mut Service,
     apply: &Apply,
     minion: &mut Minion,
     master: Option<&Fingerprint>,
     _connected: Connected,
-    patience: &Patience,
+    wait: &Wait,
 ) -> Result<States, Failure> {
-    let Scene { settings, store, journal, .. } = *scene;
-    let place = minion.place.clone();
-    let mut memory = remembered(scene, apply, &place);
+    let Context { settings, store, journal, .. } = *context;
+    let paths = minion.paths.clone();
+    let mut memory = remembered(context, apply, &paths);
     journal.name_bootstrap(&memory.bootstrap_id);
-    let keys = keypair::own(&place)?;
+    let keys = keypair::own(&paths)?;
     let bootstrap_id = memory.bootstrap_id.clone();
     let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
     let mut resumed = memory.job.is_some();
     let (mut lives, mut publications) = (2, 0);
-    let (third, arrival) = (patience.remaining() / 3, patience.slice(patience.remaining() * 2 / 3));
+    let (third, arrival) = (wait.remaining() / 3, wait.slice(wait.remaining() * 2 / 3));
     loop {
         let name = match memory.job.clone() {
             Some(name) => name,
@@ -61,23 +61,23 @@ pub fn by_service(
                 name
             }
         };
-        let deadline = patience.remaining().as_secs();
+        let deadline = wait.remaining().as_secs();
         let again = publications > 0;
         let job = Job { name: &name, states: &apply.states, pillar: &apply.pillar, again, deadline };
-        let jid = service.apply(&asking, &job, patience)?;
+        let jid = service.apply(&asking, &job, wait)?;
         publications += 1;
         info!("job {jid} runs {} on this minion", apply.argument());
         journal.name_job(&jid);
         // One that an earlier run had published is here, or its minion has forgotten it. What is published to a minion that is just
         // ending, or coming up, is lost.
         let span = match (resumed, lives) {
-            (true, _) => ON_ITS_WAY.min(patience.remaining() / 4),
+            (true, _) => ON_ITS_WAY.min(wait.remaining() / 4),
             (false, 2) => published_again_after(publications, third).min(arrival.remaining()),
-            (false, _) => AFTER_A_RESTART.min(patience.remaining() / 4).max(Duration::from_secs(1)),
+            (false, _) => AFTER_A_RESTART.min(wait.remaining() / 4).max(Duration::from_secs(1)),
         };
         resumed = false;
-        if !jobs::arrives(&place, &jid, &patience.slice(span))? {
-            if (publications < FIRINGS || lives < 2 || !arrival.over()) && !patience.over() {
+        if !jobs::arrives(&paths, &jid, &wait.slice(span))? {
+            if (publications < FIRINGS || lives < 2 || !arrival.over()) && !wait.over() {
                 warn!("job {jid} has not come here within {:.0} s: having it published once more", span.as_secs_f64());
                 continue;
             }
@@ -91,32 +91,32 @@ pub fn by_service(
             )));
         }
         let wanted =
-            Wanted { bootstrap_id: bootstrap_id.clone(), argument: apply.argument(), pillar: apply.pillar.clone(), told_by_id: true };
-        let watch = Watch::new(&place, wanted, Vec::new());
-        let outcome = match watch.end_of(&jid, patience)? {
-            Ended::So(outcome) => outcome,
+            Wanted { bootstrap_id: bootstrap_id.clone(), argument: apply.argument(), pillar: apply.pillar.clone(), known_by_id: true };
+        let watch = Watch::new(&paths, wanted, Vec::new());
+        let outcome = match watch.end_of(&jid, wait)? {
+            Ended::Finished(outcome) => outcome,
             Ended::NotYet => return Err(still_running(apply, &jid)),
             Ended::Vanished if lives > 1 => {
                 lives -= 1;
                 warn!("job {jid} is gone without a result: the minion was probably restarted; having it published once more");
-                connection::wait(minion, master, patience)?;
+                connection::wait(minion, master, wait)?;
                 continue;
             }
             Ended::Vanished => return Err(minion.explain(killed_twice(apply, &jid))),
         };
-        journal.note_litter(jid.clone());
+        journal.note_job_to_clean(jid.clone());
         memory.job = None;
-        if let (Outcome::Busy { lines, other }, false) = (&outcome, patience.over()) {
+        if let (Outcome::Busy { lines, other }, false) = (&outcome, wait.over()) {
             info!("another state run is in the way ({}): waiting for it", lines.join(" "));
-            watch.out_of_the_way(other.as_ref(), patience)?;
-            patience.pause(REFUSED_AGAIN)?;
+            watch.out_of_the_way(other.as_ref(), wait)?;
+            wait.pause(REFUSED_AGAIN)?;
             publications = 0;
             continue;
         }
         memory.phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
         store.keep_memory(&memory)?;
-        let option = if watch.only_tests(&jid) { None } else { place.tests_by.as_deref() };
-        return judged(scene, apply, &jid, outcome, option);
+        let option = if watch.only_tests(&jid) { None } else { paths.tests_by.as_deref() };
+        return judged(context, apply, &jid, outcome, option);
     }
 }
 

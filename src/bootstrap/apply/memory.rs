@@ -3,11 +3,11 @@
 use ring::digest;
 use serde_json::json;
 
-use crate::bootstrap::context::Scene;
+use crate::bootstrap::context::Context;
 use crate::bootstrap::state::{Memory, Phase};
 use crate::config::settings::Settings;
 use crate::minion::jobs;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::salt::settings::Apply;
 use crate::system::files;
 use crate::types::failure::Failure;
@@ -15,8 +15,8 @@ use crate::types::report::States;
 
 /// Did these very states hold after an earlier run on this instance? If so, with which result, as
 /// far as its report is still there.
-pub fn held_before(scene: &Scene, apply: &Apply) -> Option<Option<States>> {
-    let Scene { settings, store, journal, .. } = *scene;
+pub fn held_before(context: &Context, apply: &Apply) -> Option<Option<States>> {
+    let Context { settings, store, journal, .. } = *context;
     let same = |memory: &Memory| {
         memory.phase == Phase::Held && store.is_here(memory.instance.as_deref()) && memory.asked == digest_of(settings, apply)
     };
@@ -32,35 +32,35 @@ pub fn held_before(scene: &Scene, apply: &Apply) -> Option<Option<States>> {
 
 /// The id of this bootstrap of this instance, which goes with everything that the master is asked. It is remembered from now on: a run
 /// that is killed goes on under the same.
-pub fn bootstrap_id(scene: &Scene, place: &Place) -> Result<String, Failure> {
-    let id = match &scene.settings.apply {
+pub fn bootstrap_id(context: &Context, paths: &MinionPaths) -> Result<String, Failure> {
+    let id = match &context.settings.apply {
         Some(apply) => {
-            let memory = remembered(scene, apply, place);
-            scene.store.keep_memory(&memory)?;
+            let memory = remembered(context, apply, paths);
+            context.store.keep_memory(&memory)?;
             memory.bootstrap_id
         }
-        None => scene.journal.bootstrap_id().unwrap_or_else(new_uuid),
+        None => context.journal.bootstrap_id().unwrap_or_else(new_uuid),
     };
-    scene.journal.name_bootstrap(&id);
+    context.journal.name_bootstrap(&id);
     Ok(id)
 }
 
 /// The memory of this bootstrap of this instance, or a new one.
-pub fn remembered(scene: &Scene, apply: &Apply, place: &Place) -> Memory {
-    let (instance, asked) = (scene.store.instance(), digest_of(scene.settings, apply));
-    let same = scene.store.memory().filter(|memory| scene.store.is_here(memory.instance.as_deref()) && memory.asked == asked);
+pub fn remembered(context: &Context, apply: &Apply, paths: &MinionPaths) -> Memory {
+    let (instance, asked) = (context.store.instance(), digest_of(context.settings, apply));
+    let same = context.store.memory().filter(|memory| context.store.is_here(memory.instance.as_deref()) && memory.asked == asked);
     match same {
         // The states held, and are wanted again: that is another bootstrap.
-        Some(memory) if memory.phase != Phase::Held || !scene.again => memory,
+        Some(memory) if memory.phase != Phase::Held || !context.again => memory,
         _ => Memory {
             schema: 1,
             instance,
             asked,
             bootstrap_id: new_uuid(),
-            before: jobs::known(place),
+            before: jobs::known(paths),
             phase: Phase::Failed,
             firings: 0,
-            tells_id: scene.store.memory().and_then(|memory| memory.tells_id),
+            tells_id: context.store.memory().and_then(|memory| memory.tells_id),
             job: None,
         },
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::bootstrap::context::Scene;
+use crate::bootstrap::context::Context;
 use crate::minion::job::Outcome;
 use crate::salt::settings::Apply;
 use crate::types::failure::{Failure, Kind};
@@ -20,15 +20,15 @@ pub fn killed_twice(apply: &Apply, jid: &Jid) -> Failure {
 }
 
 /// What a state run's end means. `tests_by` is the file that makes this minion try states only, if it was not the job itself.
-pub fn judged(scene: &Scene, apply: &Apply, jid: &Jid, outcome: Outcome, tests_by: Option<&Path>) -> Result<States, Failure> {
+pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tests_by: Option<&Path>) -> Result<States, Failure> {
     let names = apply.argument();
     match outcome {
         Outcome::Held(states) => {
-            scene.journal.note_states(states.clone());
+            context.journal.note_states(states.clone());
             Ok(states)
         }
         Outcome::Failed(states) => {
-            scene.journal.note_states(states.clone());
+            context.journal.note_states(states.clone());
             let ids: Vec<&str> = states.failures.iter().map(|failed| failed.id.as_str()).collect();
             let which = match ids.len() {
                 0 => "no state has failed, but Salt calls the run failed".to_owned(),
@@ -38,7 +38,7 @@ pub fn judged(scene: &Scene, apply: &Apply, jid: &Jid, outcome: Outcome, tests_b
             Err(Failure::new(Kind::StateFailed, format!("{names} does not hold: {which}")).fact("jid", jid.as_str()))
         }
         Outcome::Pending(states) => {
-            scene.journal.note_states(states.clone());
+            context.journal.note_states(states.clone());
             let whose = match tests_by {
                 Some(path) => format!("the minion's option `test` in {} is true", path.display()),
                 None => "the job was given test=True, by the reactor or by the minion's options".to_owned(),
@@ -53,7 +53,7 @@ pub fn judged(scene: &Scene, apply: &Apply, jid: &Jid, outcome: Outcome, tests_b
         Outcome::NotRendered { lines, pillar } => {
             let what = if pillar { "the pillar of this minion has errors" } else { "Salt could not render the states" };
             let failure = Failure::new(Kind::StateNotRendered, format!("{names} did not run: {what}: {}", lines.join(" | "))).fact("jid", jid.as_str());
-            Err(if pillar { failure.hint(format!("On the master try `salt '{}' pillar.items`; the errors stand under _errors.", scene.settings.minion.id)) } else { failure })
+            Err(if pillar { failure.hint(format!("On the master try `salt '{}' pillar.items`; the errors stand under _errors.", context.settings.minion.id)) } else { failure })
         }
         Outcome::Busy { lines, .. } => Err(Failure::new(Kind::StateNotRendered, format!("{names} did not run: another state run was in the way: {}", lines.join(" ")))
             .hint("See what runs states on this minion (a schedule, startup_states, another reactor); the reactor shipped with this program queues instead.")

@@ -10,7 +10,7 @@ use crate::config::settings::Settings;
 use crate::minion::connection;
 use crate::minion::daemon::Minion;
 use crate::minion::keypair;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::minion::settings::Trust;
 use crate::salt::key_state::Judgement;
 use crate::salt::keys;
@@ -18,7 +18,7 @@ use crate::salt::permissions::{may_wheel, summary};
 use crate::salt::public_key::{Fingerprint, PublicKey};
 use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
@@ -26,7 +26,7 @@ use crate::types::names::HookPath;
 use crate::types::time;
 
 /// For an answer without any work behind it.
-pub const GREETING: Duration = Duration::from_secs(6);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// A hook is answered at once; one that fails is tried again only so long.
 const FIRING: Duration = Duration::from_secs(5);
 /// Certificates and tokens are good for longer than this, and clocks that nobody sets are off by more.
@@ -46,7 +46,7 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
     let address = Address::of_url(url)?;
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
-    let greeted = Session::at(api, number).and_then(|session| session.greet(GREETING));
+    let greeted = Session::at(api, number).and_then(|session| session.greet(ANSWER_TIMEOUT));
     let distrusted = greeted.as_ref().is_err_and(|failure| failure.kind == Kind::ApiTls);
     match chain.found(greeted, |_| format!("{url} shows one that can be trusted")) {
         Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), now(), Kind::LocalSystem)),
@@ -79,22 +79,22 @@ pub fn skew(there: Option<i64>, now: i64, kind: Kind) -> State {
 }
 
 /// What can be seen through a session: at one of the URLs, or at the first that answers.
-pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, place: &Place, patience: &Patience) -> Option<()> {
+pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, paths: &MinionPaths, wait: &Wait) -> Option<()> {
     let api = settings.api.as_ref()?;
     let opened = number.map_or_else(|| Session::new(api), |number| Session::at(api, number)).and_then(|mut session| {
-        session.log_in(patience)?;
+        session.log_in(wait)?;
         Ok(session)
     });
     let mut session = chain.found(opened, |session| format!("{} is let in as {} at {}", api.username, api.eauth, session.url()))?;
-    let ours = place.public_key();
-    let seen = Seen::by(&mut session, settings, ours.as_ref().ok().cloned().flatten(), patience);
+    let ours = paths.public_key();
+    let seen = Seen::by(&mut session, settings, ours.as_ref().ok().cloned().flatten(), wait);
     chain.put(permissions(&session, settings, api, &seen));
-    chain.put(master(settings, place, &seen));
-    chain.put(own_key(settings, place, ours, &seen));
+    chain.put(master(settings, paths, &seen));
+    chain.put(own_key(settings, paths, ours, &seen));
     if settings.apply.is_some() {
         let (dir, name) = NOBODY_HEARS;
         let hook = HookPath::below(dir, name);
-        let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), &patience.slice(FIRING), || None);
+        let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), &wait.slice(FIRING), || None);
         chain.found(fired, |_| {
             format!("an event for nobody ({}) was fired; whether a reactor hears the real ones only a run can tell", hook.tag())
         })?;
@@ -110,12 +110,12 @@ struct Seen {
 
 impl Seen {
     /// Asks only what a run would ask, and what the user may ask for all that is known.
-    fn by(session: &mut Session, settings: &Settings, ours: Option<PublicKey>, patience: &Patience) -> Seen {
+    fn by(session: &mut Session, settings: &Settings, ours: Option<PublicKey>, wait: &Wait) -> Seen {
         let may = |session: &Session, fun| may_wheel(session.permissions(), fun) == Some(true);
         let asks = settings.minion.trust == Trust::AskApi || may(session, "key.finger_master");
-        let master = asks.then(|| keys::master_fingerprint(session, patience));
+        let master = asks.then(|| keys::master_fingerprint(session, wait));
         let asks = settings.accept == Accept::Wheel || may(session, "key.print") || may(session, "key.finger");
-        let key = asks.then(|| keys::inspect(session, &settings.minion.id, ours, patience));
+        let key = asks.then(|| keys::inspect(session, &settings.minion.id, ours, wait));
         Seen { master, key }
     }
 }
@@ -167,11 +167,11 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
     }
 }
 
-fn master(settings: &Settings, place: &Place, seen: &Seen) -> State {
+fn master(settings: &Settings, paths: &MinionPaths, seen: &Seen) -> State {
     let told = seen.master.as_ref().and_then(|asked| asked.as_ref().ok());
     let expected = match &settings.minion.trust {
         Trust::FirstUse => {
-            return State::Fine(match place.met_master() {
+            return State::Fine(match paths.known_master() {
                 Some(met) => format!("{}, met before and believed at first sight", met.as_str()),
                 None => "whoever answers first is believed, as the configuration has it".to_owned(),
             });
@@ -198,11 +198,11 @@ fn master(settings: &Settings, place: &Place, seen: &Seen) -> State {
             .hint("Compare both with `salt-key -F master` on the master, and correct minion.master_finger or minion.master_public_key."),
         );
     }
-    if let Err(failure) = place.check_master(Some(expected)) {
+    if let Err(failure) = paths.check_master(Some(expected)) {
         return State::Wrong(failure);
     }
     let expected = expected.as_str();
-    match (told.is_some(), place.met_master().is_some()) {
+    match (told.is_some(), paths.known_master().is_some()) {
         (true, true) => State::Fine(format!("{expected}, by salt-api, and the minion has met it")),
         (true, false) => State::Fine(format!("{expected}, by salt-api")),
         (false, true) => State::Fine(format!("{expected}, by the configuration, and the minion has met it")),
@@ -212,8 +212,8 @@ fn master(settings: &Settings, place: &Place, seen: &Seen) -> State {
     }
 }
 
-fn own_key(settings: &Settings, place: &Place, ours: Result<Option<PublicKey>, Failure>, seen: &Seen) -> State {
-    let ours = match ours.and_then(|ours| keypair::load(place).map(|_| ours)) {
+fn own_key(settings: &Settings, paths: &MinionPaths, ours: Result<Option<PublicKey>, Failure>, seen: &Seen) -> State {
+    let ours = match ours.and_then(|ours| keypair::load(paths).map(|_| ours)) {
         Ok(ours) => ours,
         Err(failure) => return State::Wrong(failure),
     };
@@ -230,7 +230,7 @@ fn own_key(settings: &Settings, place: &Place, ours: Result<Option<PublicKey>, F
             State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user"))
         }
         Some(Err(failure)) => State::Wrong(failure.clone()),
-        None if connection::look(&Minion::found(place.clone())).is_some() => {
+        None if connection::look(&Minion::found(paths.clone())).is_some() => {
             State::Fine(format!("{own}, accepted, since the minion is connected"))
         }
         None => State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user (`salt-key -f {id}` there)")),

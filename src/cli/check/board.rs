@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::system::interrupt::Interrupt;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
 use crate::types::failure::Failure;
 use crate::types::finding::{Finding, State};
@@ -21,7 +21,7 @@ pub struct Board {
     states: Vec<Option<State>>,
     sender: Sender<(usize, State)>,
     heard: Receiver<(usize, State)>,
-    patience: Patience,
+    wait: Wait,
     end: Deadline,
 }
 
@@ -38,8 +38,8 @@ impl Board {
     /// An empty one. Its time runs from now on.
     pub fn new() -> Board {
         let (sender, heard) = mpsc::channel();
-        let patience = Patience::until(Deadline::after(PATIENCE), Interrupt::default());
-        Board { whats: Vec::new(), states: Vec::new(), sender, heard, patience, end: Deadline::after(END) }
+        let wait = Wait::until(Deadline::after(PATIENCE), Interrupt::default());
+        Board { whats: Vec::new(), states: Vec::new(), sender, heard, wait, end: Deadline::after(END) }
     }
 
     /// A line that is known already.
@@ -49,13 +49,13 @@ impl Board {
     }
 
     /// Lines that are going to be filled by these looks, which begin at once. Lines that they leave were not looked at.
-    pub fn look(&mut self, whats: Vec<String>, looks: impl FnOnce(&mut Chain, &Patience) -> Option<()> + Send + 'static) {
+    pub fn look(&mut self, whats: Vec<String>, looks: impl FnOnce(&mut Chain, &Wait) -> Option<()> + Send + 'static) {
         let mut chain = Chain { whats: whats.clone(), first: self.whats.len(), next: 0, broken: None, sender: self.sender.clone() };
         self.states.extend(whats.iter().map(|_| None));
         self.whats.extend(whats);
-        let patience = self.patience.clone();
+        let wait = self.wait.clone();
         // Where no thread can be started the chain is dropped, and its lines say that nobody looked.
-        let _ = thread::Builder::new().name("look".into()).spawn(move || looks(&mut chain, &patience));
+        let _ = thread::Builder::new().name("look".into()).spawn(move || looks(&mut chain, &wait));
     }
 
     /// Waits for all looks, or to the end.

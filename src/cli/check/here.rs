@@ -4,10 +4,10 @@ use super::board::Chain;
 use crate::config::settings::Settings;
 use crate::minion::connection;
 use crate::minion::daemon::Minion;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::packages::probe::{self, Need};
 use crate::system::files::Root;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
 
@@ -15,8 +15,8 @@ use crate::types::finding::State;
 const MOST_WORDS: usize = 300;
 
 /// The program, the source of its package, and who else installs something.
-pub fn packages(chain: &mut Chain, settings: &Settings, root: &Root, patience: &Patience) -> Option<()> {
-    let need = probe::program(&settings.install, &settings.minion.program, root, patience);
+pub fn packages(chain: &mut Chain, settings: &Settings, root: &Root, wait: &Wait) -> Option<()> {
+    let need = probe::program(&settings.install, &settings.minion.program, root, wait);
     let need = chain.found(need, |need| match need {
         Need::Nothing(said) | Need::Program(_, said) => said.clone(),
     })?;
@@ -33,17 +33,17 @@ pub fn packages(chain: &mut Chain, settings: &Settings, root: &Root, patience: &
 }
 
 /// The minion: does it run, is it connected, and what does its log say last?
-pub fn minion(chain: &mut Chain, place: &Place) -> Option<()> {
-    let minion = Minion::found(place.clone());
+pub fn minion(chain: &mut Chain, paths: &MinionPaths) -> Option<()> {
+    let minion = Minion::found(paths.clone());
     let pid = minion.pids().first().copied();
     chain.put(judged(Seen {
-        configured: place.drop_in.exists(),
+        configured: paths.drop_in.exists(),
         pid,
         connected: connection::look(&minion).is_some(),
         ended: if pid.is_none() { Some(minion.ended()) } else { None },
         words: minion.last_words(),
-        log: place.log_file.display().to_string(),
-        port: place.publish_port,
+        log: paths.log_file.display().to_string(),
+        port: paths.publish_port,
     }))
 }
 

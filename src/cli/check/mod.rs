@@ -22,9 +22,9 @@ use crate::config::settings::Settings;
 use crate::heat::client;
 use crate::heat::handle_age;
 use crate::heat::settings::Signal;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::system::files::Root;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::failure::Failure;
 use crate::types::finding::{Finding, State, exit_code};
 
@@ -48,7 +48,7 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
         }
     }
     if let Some(signal) = signal {
-        board.look(vec!["heat".into()], move |chain, patience| chain.put(told(&signal, serves, patience)));
+        board.look(vec!["heat".into()], move |chain, wait| chain.put(told(&signal, serves, wait)));
     }
     let mut findings = board.findings();
     if spare {
@@ -60,36 +60,36 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
 
 /// Looks at all that the settings name. Says whether one salt-api may stand in for another.
 fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
-    let place = Arc::new(Place::of(root, &settings.minion));
+    let paths = Arc::new(MinionPaths::of(root, &settings.minion));
     {
         let (settings, root) = (Arc::clone(&settings), root.clone());
         let whats = ["program", "package source", "package locks"].map(str::to_owned).to_vec();
-        board.look(whats, move |chain, patience| here::packages(chain, &settings, &root, patience));
+        board.look(whats, move |chain, wait| here::packages(chain, &settings, &root, wait));
     }
     let spare = match &settings.enroll {
         Some(enroll) => {
-            enrolment(&settings, &enroll.urls, &place, root, board);
+            enrolment(&settings, &enroll.urls, &paths, root, board);
             enroll.urls.len() > 1 && !settings.one_service_for_each_master()
         }
-        None => salt_api(&settings, &place, board),
+        None => salt_api(&settings, &paths, board),
     };
     let several = settings.minion.masters.len() > 1;
     for (number, master) in settings.minion.masters.iter().enumerate() {
         let suffix = suffix(several, master);
-        let ports = [("master port", place.master_port), ("publish port", place.publish_port)];
+        let ports = [("master port", paths.master_port), ("publish port", paths.publish_port)];
         let whats = [format!("master name{suffix}")].into_iter().chain(ports.map(|(what, port)| format!("{what} {port}{suffix}")));
         let (settings, ports) = (Arc::clone(&settings), ports.map(|(_, port)| port));
         board.look(whats.collect(), move |chain, _| net::master(chain, &settings.minion.masters[number], ports));
     }
-    board.look(vec!["minion".into()], move |chain, _| here::minion(chain, &place));
+    board.look(vec!["minion".into()], move |chain, _| here::minion(chain, &paths));
     spare
 }
 
-fn salt_api(settings: &Arc<Settings>, place: &Arc<Place>, board: &mut Board) -> bool {
+fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Board) -> bool {
     let urls = settings.api.as_ref().map_or(0, |api| api.urls.len());
     let each = settings.one_api_for_each_master();
     let hooks = settings.apply.is_some();
-    let way = |suffix: &str| ["salt-api name", "salt-api port", "certificate", "clock"].map(|what| format!("{what}{suffix}"));
+    let outside = |suffix: &str| ["salt-api name", "salt-api port", "certificate", "clock"].map(|what| format!("{what}{suffix}"));
     let inside = |suffix: &str| {
         let whats = ["login", "permissions", "master's key", "own key"].into_iter().chain(hooks.then_some("hook"));
         whats.map(|what| format!("{what}{suffix}")).collect::<Vec<_>>()
@@ -97,27 +97,27 @@ fn salt_api(settings: &Arc<Settings>, place: &Arc<Place>, board: &mut Board) -> 
     for (number, url) in settings.api.iter().flat_map(|api| &api.urls).enumerate() {
         let suffix = suffix(urls > 1, url);
         let alone = urls == 1 || each;
-        let whats = way(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
-        let (settings, place) = (Arc::clone(settings), Arc::clone(place));
-        board.look(whats.collect(), move |chain, patience| {
+        let whats = outside(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
+        let (settings, paths) = (Arc::clone(settings), Arc::clone(paths));
+        board.look(whats.collect(), move |chain, wait| {
             api::reached(chain, &settings, number)?;
-            if alone { api::inside(chain, &settings, Some(number), &place, patience) } else { Some(()) }
+            if alone { api::inside(chain, &settings, Some(number), &paths, wait) } else { Some(()) }
         });
     }
     let spare = urls > 1 && !each;
     if spare {
-        let (settings, place) = (Arc::clone(settings), Arc::clone(place));
-        board.look(inside(""), move |chain, patience| api::inside(chain, &settings, None, &place, patience));
+        let (settings, paths) = (Arc::clone(settings), Arc::clone(paths));
+        board.look(inside(""), move |chain, wait| api::inside(chain, &settings, None, &paths, wait));
     }
     spare
 }
 
-fn enrolment(settings: &Arc<Settings>, urls: &[String], place: &Arc<Place>, root: &Root, board: &mut Board) {
+fn enrolment(settings: &Arc<Settings>, urls: &[String], paths: &Arc<MinionPaths>, root: &Root, board: &mut Board) {
     for (number, url) in urls.iter().enumerate() {
         let suffix = suffix(urls.len() > 1, url);
         let whats = ["service name", "service port", "certificate", "clock", "token"].map(|what| format!("{what}{suffix}"));
-        let (settings, place, store) = (Arc::clone(settings), Arc::clone(place), Store::below(root));
-        board.look(whats.to_vec(), move |chain, patience| service::look(chain, &settings, number, &place, &store, patience));
+        let (settings, paths, store) = (Arc::clone(settings), Arc::clone(paths), Store::below(root));
+        board.look(whats.to_vec(), move |chain, wait| service::look(chain, &settings, number, &paths, &store, wait));
     }
 }
 
@@ -142,10 +142,10 @@ fn suffix(several: bool, of: &str) -> String {
 }
 
 /// Heat is asked, and not told: it counts nothing of this.
-fn told(signal: &Signal, serves: Duration, patience: &Patience) -> State {
-    let aged = handle_age::said(&signal.handle.way, api::now(), serves.as_secs());
+fn told(signal: &Signal, serves: Duration, wait: &Wait) -> State {
+    let aged = handle_age::said(&signal.handle.transport, api::now(), serves.as_secs());
     let and = |text: String| aged.as_ref().map_or_else(|| text.clone(), |aged| format!("{text}; {aged}"));
-    match client::probe(signal, &patience.slice(HEAT)) {
+    match client::probe(signal, &wait.slice(HEAT)) {
         Ok(said) => State::Fine(and(said)),
         Err(failure) => State::Wrong(Failure { message: and(failure.message), ..failure }),
     }

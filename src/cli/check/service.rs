@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use super::api::{GREETING, now, skew};
+use super::api::{ANSWER_TIMEOUT, now, skew};
 use super::board::Chain;
 use super::net;
 use crate::bootstrap::enroll;
 use crate::bootstrap::state::Store;
 use crate::config::settings::Settings;
 use crate::minion::keypair;
-use crate::minion::paths::Place;
+use crate::minion::paths::MinionPaths;
 use crate::salt::claim::{Asked, Good, Token};
 use crate::salt::enrolment::{Asking, Service};
 use crate::salt::settings::Enroll;
-use crate::system::retry::Patience;
+use crate::system::retry::Wait;
 use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
@@ -24,16 +24,16 @@ use crate::types::time;
 const ASKING: Duration = Duration::from_secs(5);
 
 /// Name, port, certificate, clock and token at one of the URLs.
-pub fn look(chain: &mut Chain, settings: &Settings, number: usize, place: &Place, store: &Store, patience: &Patience) -> Option<()> {
+pub fn look(chain: &mut Chain, settings: &Settings, number: usize, paths: &MinionPaths, store: &Store, wait: &Wait) -> Option<()> {
     let enroll = settings.enroll.as_ref()?;
     let url = enroll.urls.get(number)?;
     let address = Address::of_url(url)?;
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
-    let greeted = Service::at(enroll, store.pin(), number).and_then(|service| service.greet(GREETING).map(|time| (service, time)));
+    let greeted = Service::at(enroll, store.pin(), number).and_then(|service| service.greet(ANSWER_TIMEOUT).map(|time| (service, time)));
     let (mut service, time) = chain.found(greeted, |_| format!("{url} shows {}", known_by(enroll)))?;
     chain.put(skew(time, now(), Kind::ApiTls));
-    chain.put(token(settings, enroll, &mut service, place, store, patience))
+    chain.put(token(settings, enroll, &mut service, paths, store, wait))
 }
 
 fn known_by(enroll: &Enroll) -> &'static str {
@@ -44,11 +44,11 @@ fn known_by(enroll: &Enroll) -> &'static str {
     }
 }
 
-fn token(settings: &Settings, enroll: &Enroll, service: &mut Service, place: &Place, store: &Store, patience: &Patience) -> State {
+fn token(settings: &Settings, enroll: &Enroll, service: &mut Service, paths: &MinionPaths, store: &Store, wait: &Wait) -> State {
     let Some(token) = &enroll.token else {
         return State::Unknown("it was wiped after use: an enrolled minion needs none".to_owned());
     };
-    let keys = match keypair::load(place) {
+    let keys = match keypair::load(paths) {
         Ok(keys) => keys,
         Err(failure) => return State::Wrong(failure),
     };
@@ -56,7 +56,7 @@ fn token(settings: &Settings, enroll: &Enroll, service: &mut Service, place: &Pl
     let id = &settings.minion.id;
     let asking = Asking { keys: keys.as_ref(), id, bootstrap_id: &bootstrap_id };
     let states = settings.apply.as_ref().map_or(&[][..], |apply| &apply.states);
-    match service.check(&asking, Asked::Check(token, states), &patience.slice(ASKING)) {
+    match service.check(&asking, Asked::Check(token, states), &wait.slice(ASKING)) {
         Ok(good) => State::Fine(said(token, id.as_str(), &good)),
         Err(failure) => State::Wrong(refused(failure)),
     }
