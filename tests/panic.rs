@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use heat_salt_bootstrap::bootstrap::journal::Journal;
-use heat_salt_bootstrap::cli::supervisor;
-use heat_salt_bootstrap::types::deadline::Deadline;
-use heat_salt_bootstrap::types::failure::Kind;
+use heat_salt_bootstrap::parts::Kind;
+use heat_salt_bootstrap::parts::bootstrap::Journal;
+use heat_salt_bootstrap::parts::cli::supervisor;
+use heat_salt_bootstrap::parts::types::deadline::Deadline;
 
 fn main() {
     let journal = Journal::begin("run", "web-1");

@@ -296,7 +296,7 @@ fn exit_codes_of_the_command_line_itself() {
 
 #[test]
 fn the_table_of_exit_codes_is_the_programs_own() {
-    use heat_salt_bootstrap::types::failure::Kind;
+    use heat_salt_bootstrap::parts::Kind;
     let page = fs::read_to_string(top().join("docs/exit-codes.md")).unwrap();
     for kind in Kind::ALL {
         let row = format!("| {} | {} | {} |", kind.code(), kind.reason(), kind.meaning());

@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::{sentence, texts, within_memory};
-use heat_salt_bootstrap::heat::curl_cli::parse;
+use heat_salt_bootstrap::parts::heat::curl_cli::parse;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

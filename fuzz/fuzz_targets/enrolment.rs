@@ -2,7 +2,9 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::salt::claim::{Refusal, Token, checked, let_in, noted, published, removed};
+use heat_salt_bootstrap::parts::salt::claim::{
+    Refusal, Token, apply_answer, check_answer, deregister_answer, enroll_answer, report_answer,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -21,10 +23,10 @@ fuzz_target!(|data: &[u8]| {
     };
     within_memory(|| {
         // Nobody but who knows the token says who the master is.
-        refused(let_in(status, body, &token, "00ff").unwrap_err());
-        let _ = checked(status, body).map_err(refused);
-        let _ = published(status, body).map_err(refused);
-        let _ = removed(status, body).map_err(refused);
-        let _ = noted(status, body).map_err(refused);
+        refused(enroll_answer(status, body, &token, "00ff").unwrap_err());
+        let _ = check_answer(status, body).map_err(refused);
+        let _ = apply_answer(status, body).map_err(refused);
+        let _ = deregister_answer(status, body).map_err(refused);
+        let _ = report_answer(status, body).map_err(refused);
     });
 });

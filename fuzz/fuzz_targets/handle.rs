@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::{SECRET, sentence, within_memory};
-use heat_salt_bootstrap::heat::handle::parse;
+use heat_salt_bootstrap::parts::heat::handle::parse;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

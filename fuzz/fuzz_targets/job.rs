@@ -3,8 +3,8 @@
 #![no_main]
 
 use fuzz::within_memory;
-use heat_salt_bootstrap::minion::job::{Outcome, read_job, read_outcome};
-use heat_salt_bootstrap::minion::msgpack;
+use heat_salt_bootstrap::parts::minion::job::{Outcome, read_job, read_outcome};
+use heat_salt_bootstrap::parts::minion::msgpack;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

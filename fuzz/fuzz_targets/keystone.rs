@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::within_memory;
-use heat_salt_bootstrap::heat::keystone::endpoint;
+use heat_salt_bootstrap::parts::heat::keystone::endpoint;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

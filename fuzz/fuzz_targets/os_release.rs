@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::packages::os::{OsRelease, System};
+use heat_salt_bootstrap::parts::packages::os::{OsRelease, System};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

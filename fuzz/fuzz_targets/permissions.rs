@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::salt::permissions::{may_wheel, summary};
+use heat_salt_bootstrap::parts::salt::permissions::{may_wheel, summary};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

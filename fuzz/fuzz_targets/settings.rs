@@ -3,10 +3,10 @@
 #![no_main]
 
 use fuzz::{SECRET, sentence, texts, within_memory};
-use heat_salt_bootstrap::config::fragments::{Fragment, Merged, without_secrets};
-use heat_salt_bootstrap::config::settings::Settings;
-use heat_salt_bootstrap::types::references::References;
-use heat_salt_bootstrap::types::secret::Secret;
+use heat_salt_bootstrap::parts::config::Settings;
+use heat_salt_bootstrap::parts::config::fragments::{Fragment, Merged, without_secrets};
+use heat_salt_bootstrap::parts::types::references::References;
+use heat_salt_bootstrap::parts::types::secret::Secret;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

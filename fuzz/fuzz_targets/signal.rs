@@ -4,10 +4,10 @@
 #![no_main]
 
 use fuzz::{sentence, texts, within_memory};
-use heat_salt_bootstrap::heat::handle::{Form, Transport, parse};
-use heat_salt_bootstrap::heat::signal::{Answer, Message, Status, answer, probe_answer};
-use heat_salt_bootstrap::types::failure::{Failure, Kind};
-use heat_salt_bootstrap::types::report::{Circumstances, FailedState, Report, States, Step};
+use heat_salt_bootstrap::parts::heat::handle::{Form, Transport, parse};
+use heat_salt_bootstrap::parts::heat::signal::{Answer, Message, Status, answer, probe_answer};
+use heat_salt_bootstrap::parts::types::report::{Circumstances, FailedState, Report, States, Step};
+use heat_salt_bootstrap::parts::{Failure, Kind};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

@@ -3,14 +3,14 @@
 #![no_main]
 
 use fuzz::{sentence, within_memory};
-use heat_salt_bootstrap::packages::output::{Reason, refresh_fault, trouble_with_source, versions};
-use heat_salt_bootstrap::packages::version::VersionReq;
-use heat_salt_bootstrap::salt::claim::Token;
-use heat_salt_bootstrap::types::address::{Address, shown};
-use heat_salt_bootstrap::types::excerpt::{CUT, cut, one_line};
-use heat_salt_bootstrap::types::names::{HookPath, Jid, MinionId, StateName};
-use heat_salt_bootstrap::types::pin::Pin;
-use heat_salt_bootstrap::types::{duration, time};
+use heat_salt_bootstrap::parts::packages::output::{Reason, refresh_fault, trouble_with_source, versions};
+use heat_salt_bootstrap::parts::packages::version::VersionReq;
+use heat_salt_bootstrap::parts::salt::claim::Token;
+use heat_salt_bootstrap::parts::types::address::{Address, without_secrets};
+use heat_salt_bootstrap::parts::types::excerpt::{CUT, cut, one_line};
+use heat_salt_bootstrap::parts::types::names::{HookPath, Jid, MinionId, StateName};
+use heat_salt_bootstrap::parts::types::pin::Pin;
+use heat_salt_bootstrap::parts::types::{duration, time};
 use libfuzzer_sys::fuzz_target;
 
 fn refused<T>(result: Result<T, String>) {
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(!time::length(u64::from(number)).is_empty());
         }
         let _ = (Address::of_url(&text), Address::of_master(&text, 4506));
-        assert!(shown(&text).len() <= text.len() + 8 + CUT.len());
+        assert!(without_secrets(&text).len() <= text.len() + 8 + CUT.len());
         let (line, short) = (one_line(&text, 40), cut(&text, 40));
         sentence(&line, 40 + CUT.len());
         assert!(short.len() <= 40 + CUT.len() && short.starts_with(short.trim_end_matches(CUT)));

@@ -57,7 +57,7 @@ pub fn is_accepted(context: &Context, service: &mut Service, paths: &MinionPaths
 /// Makes the key pair and has it accepted, before the minion is started and, where its package would start it, before that is
 /// installed. Says which master is the right one, and whether the key is accepted by now: without a way to make the pair here, the
 /// minion has to make it first.
-pub fn early(context: &Context, service: &mut Service) -> Result<(Option<Fingerprint>, bool), Failure> {
+pub fn before_start(context: &Context, service: &mut Service) -> Result<(Option<Fingerprint>, bool), Failure> {
     let Context { settings, root, store, journal, wait, .. } = *context;
     let paths = MinionPaths::of(root, &settings.minion);
     let known = match &settings.minion.trust {
@@ -69,7 +69,7 @@ pub fn early(context: &Context, service: &mut Service) -> Result<(Option<Fingerp
     // It is accepted, or it would not be connected; unless something has happened to its key, for which a restart is due. Who let it
     // in may have been somebody else, though.
     let enrolled = paths.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint()));
-    if knows && enrolled && connection::look(&Minion::found(paths.clone())).is_some() && !store.pending_restart().is_due() {
+    if knows && enrolled && connection::probe(&Minion::found(paths.clone())).is_some() && !store.pending_restart().is_due() {
         return Ok((known, true));
     }
     let making = keypair::begin(&paths)?;
@@ -100,7 +100,7 @@ pub fn connected(
 ) -> Result<Connected, Failure> {
     let Context { journal, wait, .. } = *context;
     let paths = minion.paths.clone();
-    if !accepted && connection::look(minion).is_none() {
+    if !accepted && connection::probe(minion).is_none() {
         let keys = journal.step("keys", wait, |wait| first_start::key_pair(minion, wait).map(Changed::no))?;
         enroll_step(context, service, &paths, &keys)?;
     }

@@ -58,7 +58,7 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
     let master = match service.as_mut().filter(|_| enrolls) {
         Some(service) => {
             let master;
-            (master, accepted) = enroll::early(context, service)?;
+            (master, accepted) = enroll::before_start(context, service)?;
             master
         }
         None => master(context, session.as_mut())?,
@@ -209,7 +209,7 @@ fn in_place(context: &Context) -> Option<Option<States>> {
         && !store.pending_restart().is_due()
         && (!settings.deregister_at_shutdown || unit::in_place(root));
     let minion = Minion::found(paths);
-    if !configured || connection::look(&minion).is_none() {
+    if !configured || connection::probe(&minion).is_none() {
         return None;
     }
     // What cannot be found out here, the step finds out and tells.

@@ -147,7 +147,7 @@ fn masked(value: &Value) -> Value {
 }
 
 /// The plan as a person reads it.
-pub fn shown(plan: &Value) -> String {
+pub fn render(plan: &Value) -> String {
     let text = |key: &str| plan[key].as_str().map_or_else(|| plan[key].to_string(), str::to_owned);
     let mut out = vec![
         format!(

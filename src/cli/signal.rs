@@ -48,7 +48,7 @@ pub fn signal(args: &SignalArgs, root: &Root, common: &Common) -> Result<(), Fai
     }
     let _only_one = store.lock(&wait, || ())?;
     let owed = store.pending_signal(&signal.handle.recipient());
-    let reported = store.report().is_some_and(|report| owed.as_ref().is_none_or(|message| is_of(message, &report)));
+    let reported = store.report().is_some_and(|report| owed.as_ref().is_none_or(|message| is_about(message, &report)));
     match owed {
         Some(message) if !reported => deliver(&signal, &message, &store, &wait),
         None if args.kept => {
@@ -60,12 +60,12 @@ pub fn signal(args: &SignalArgs, root: &Root, common: &Common) -> Result<(), Fai
 }
 
 /// Is it about this very run? Then the report is to say afterwards that Heat was told.
-fn is_of(message: &Message, report: &Report) -> bool {
+fn is_about(message: &Message, report: &Report) -> bool {
     message.data["started"] == json!(report.started) && message.data["verb"] == json!(report.verb)
 }
 
 /// Why Heat is not told of the last report.
-fn untold(report: &Report, store: &Store) -> Option<String> {
+fn why_untold(report: &Report, store: &Store) -> Option<String> {
     if !store.is_here(report.instance_id.as_deref()) {
         let whose = report.instance_id.as_deref().unwrap_or("nobody knows which");
         return Some(format!("the last report is of another instance ({whose}), of which this one is a copy"));
@@ -75,7 +75,7 @@ fn untold(report: &Report, store: &Store) -> Option<String> {
 
 fn tell_again(signal: &Signal, store: &Store, deadline: Deadline) -> Result<(), Failure> {
     let mut report = store.last_report()?;
-    if let Some(why) = untold(&report, store) {
+    if let Some(why) = why_untold(&report, store) {
         return Err(Failure::new(Kind::LocalSystem, format!("there is nothing to tell Heat: {why}"))
             .hint("`heat-salt-bootstrap run` works and tells Heat; `signal --status` says what you want it to hear."));
     }

@@ -1,7 +1,9 @@
 //! From the command line to what it asks for, and the verbs that only show something.
 
 use std::path::Path;
+use std::process::ExitCode;
 
+use clap::Parser as _;
 use serde_json::json;
 
 use super::args::{Cli, Common, Verb};
@@ -16,12 +18,30 @@ use crate::system::files::{self, Root};
 use crate::system::process;
 use crate::types::excerpt::without_credentials;
 use crate::types::failure::{Failure, Kind};
+use crate::types::version::{PROGRAM, VERSION};
 
 /// An os-release is some hundred bytes.
 const MOST_OS_RELEASE: u64 = 64 * 1024;
 
+/// The program: what the command line says is done, and the exit code tells how that went.
+pub fn main() -> ExitCode {
+    // What scripts ask only to see whether it is there is not worth putting the whole command line together.
+    if std::env::args_os().skip(1).eq(["--version"]) {
+        print(&format!("{PROGRAM} {VERSION}\n"));
+        return ExitCode::SUCCESS;
+    }
+    match Cli::try_parse() {
+        Ok(cli) => ExitCode::from(perform(&cli)),
+        Err(error) => {
+            // Nobody is left to tell if the terminal is gone.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { Kind::Usage.code() } else { 0 })
+        }
+    }
+}
+
 /// Does what the command line says; returns the exit code.
-pub fn main(cli: &Cli) -> u8 {
+fn perform(cli: &Cli) -> u8 {
     logging::start(cli.common.log_format, cli.common.verbose);
     process::never_dump_core();
     let root = match Root::new(&cli.common.root) {
@@ -65,7 +85,7 @@ fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Com
             .map_err(|error| Failure::new(Kind::Usage, format!("--os-release {}: {error}", path.display())))
     });
     let (plan, failure) = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
-    print(&without_credentials(&if as_json { format!("{plan:#}\n") } else { plan::shown(&plan) }));
+    print(&without_credentials(&if as_json { format!("{plan:#}\n") } else { plan::render(&plan) }));
     failure.map_or(Ok(()), Err)
 }
 

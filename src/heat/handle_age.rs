@@ -13,7 +13,7 @@ const SIGNATURE_LIVES: u64 = 900;
 
 /// A sentence about the credential's age at `now`; `None` where it does not say, and where it does not age. `needed` is how long it
 /// may have to serve from now on, in seconds.
-pub fn said(transport: &Transport, now: i64, needed: u64) -> Option<String> {
+pub fn warning(transport: &Transport, now: i64, needed: u64) -> Option<String> {
     let aged = |what: &str, made: i64, lives: u64, default: &str| {
         let age = u64::try_from(now - made).ok()?;
         let soon = if age > lives {
@@ -71,25 +71,25 @@ mod tests {
 
     #[test]
     fn a_token_tells_its_age_and_whether_it_lasts() {
-        assert_eq!(said(&token(NOW - 300), NOW, 1_500).unwrap(), "its token was made 5 min ago");
-        assert!(said(&token(NOW - 3_000), NOW, 1_500).unwrap().contains("before the deadline"));
-        assert!(said(&token(NOW - 4_000), NOW, 0).unwrap().contains("older than it lives"));
-        let other = |text: &str| said(&Transport::Token { endpoint: "http://h/".into(), token: Secret::new(text) }, NOW, 0);
+        assert_eq!(warning(&token(NOW - 300), NOW, 1_500).unwrap(), "its token was made 5 min ago");
+        assert!(warning(&token(NOW - 3_000), NOW, 1_500).unwrap().contains("before the deadline"));
+        assert!(warning(&token(NOW - 4_000), NOW, 0).unwrap().contains("older than it lives"));
+        let other = |text: &str| warning(&Transport::Token { endpoint: "http://h/".into(), token: Secret::new(text) }, NOW, 0);
         for text in ["", "short", "0123456789abcdef0123456789abcdef", "gAAAAABwrong-token"] {
             assert_eq!(other(text), None, "{text}");
         }
-        assert_eq!(said(&token(NOW + 60), NOW, 0), None, "from the future: nobody knows whose clock is right");
+        assert_eq!(warning(&token(NOW + 60), NOW, 0), None, "from the future: nobody knows whose clock is right");
     }
 
     #[test]
     fn signed_urls_tell_theirs() {
         let url = |text: &str| Secret::new(text);
         let cfn = Transport::Cfn { url: url("http://h/v1/signal/a?Timestamp=2026-11-23T22%3A41%3A39Z&Signature=s"), method: "POST" };
-        assert_eq!(said(&cfn, NOW, 0).unwrap(), "its URL was signed 5 min ago");
-        assert!(said(&cfn, NOW + 900, 0).unwrap().contains("older than it lives"));
+        assert_eq!(warning(&cfn, NOW, 0).unwrap(), "its URL was signed 5 min ago");
+        assert!(warning(&cfn, NOW + 900, 0).unwrap().contains("older than it lives"));
         let temporary = Transport::TempUrl(url("http://h/o?temp_url_sig=s&temp_url_expires=1795474059"));
-        assert_eq!(said(&temporary, NOW, 0).unwrap(), "its URL lives for 60 s more");
-        assert_eq!(said(&temporary, NOW + 90, 0).unwrap(), "its URL died 30 s ago");
-        assert_eq!(said(&Transport::Aws(url("http://h/")), NOW, 0), None);
+        assert_eq!(warning(&temporary, NOW, 0).unwrap(), "its URL lives for 60 s more");
+        assert_eq!(warning(&temporary, NOW + 90, 0).unwrap(), "its URL died 30 s ago");
+        assert_eq!(warning(&Transport::Aws(url("http://h/")), NOW, 0), None);
     }
 }

@@ -20,15 +20,15 @@ pub struct Connected(());
 const POLL_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Is it connected at this moment, to each of its masters?
-pub fn look(minion: &Minion) -> Option<Connected> {
+pub fn probe(minion: &Minion) -> Option<Connected> {
     (process::connections(&minion.pids(), &[minion.paths.publish_port]) >= minion.paths.masters).then_some(Connected(()))
 }
 
 /// Is it connected by now? Fails if it met the wrong master, or will not come up any more.
-pub fn seen(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<Connected>, Failure> {
+pub fn check(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<Connected>, Failure> {
     minion.paths.check_master(master).map_err(|failure| minion.explain(failure))?;
     minion.check()?;
-    let seen = look(minion);
+    let seen = probe(minion);
     if seen.is_some() {
         debug!("salt-minion is connected to port {}", minion.paths.publish_port);
     }
@@ -67,7 +67,7 @@ pub fn prove(program: &str, paths: &MinionPaths, wait: &Wait) -> Result<bool, Fa
 pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, wait: &Wait) -> Result<Connected, Failure> {
     let port = minion.paths.publish_port;
     let missing = format!("salt-minion has no connection to the master's publish port {port} yet");
-    if let Some(connected) = wait.poll_aloud(POLL_INTERVAL, &missing, || seen(minion, master))? {
+    if let Some(connected) = wait.poll_aloud(POLL_INTERVAL, &missing, || check(minion, master))? {
         return Ok(connected);
     }
     Err(minion.explain(Failure::new(

@@ -45,7 +45,6 @@ pub struct Minion {
     not_before: Option<Moment>,
     absent_since: Option<Instant>,
     log_began: u64,
-    log_new: u64,
 }
 
 /// A minion that has neither a pid file nor a process for longer than this has ended, or was never started. Nothing is gained by a
@@ -179,7 +178,7 @@ pub fn ensure(
     // What an earlier minion said explains nothing about this one.
     let log_began = files::length(&paths.log_file);
     let starting = command::start(&command::borrowed(last))?;
-    Ok((Minion { paths, starting: Some(starting), not_before, absent_since: None, log_began, log_new: log_began }, true))
+    Ok((Minion { paths, starting: Some(starting), not_before, absent_since: None, log_began }, true))
 }
 
 /// Removes what a dead minion has left. Salt takes whatever has its number by now, or what is left of it until somebody has asked how it
@@ -230,8 +229,7 @@ fn restore_contexts(root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<(),
 impl Minion {
     /// The minion as it is, for verbs that expect it to run.
     pub fn found(paths: MinionPaths) -> Minion {
-        let log_new = files::length(&paths.log_file);
-        Minion { paths, starting: None, not_before: None, absent_since: None, log_began: 0, log_new }
+        Minion { paths, starting: None, not_before: None, absent_since: None, log_began: 0 }
     }
 
     /// The first of them, of which the others came.
@@ -290,11 +288,6 @@ impl Minion {
     pub fn last_words(&self) -> Option<String> {
         let log = files::tail(&self.paths.log_file, self.log_began, 32 * 1024).ok()?;
         log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
-    }
-
-    /// Does its log say this, since it was started here, or since it was found running?
-    pub fn says(&self, text: &str) -> bool {
-        files::tail(&self.paths.log_file, self.log_new, 32 * 1024).is_ok_and(|log| log.contains(text))
     }
 
     /// Adds what the minion's log says to a failure that is about the minion.

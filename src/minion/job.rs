@@ -30,7 +30,7 @@ pub struct Job {
 impl Job {
     /// Was it told to try only, and to apply nothing?
     pub fn only_tests(&self) -> bool {
-        self.options.iter().any(|(name, value)| name == "test" && said(value))
+        self.options.iter().any(|(name, value)| name == "test" && is_true(value))
     }
 }
 
@@ -84,7 +84,7 @@ impl Wanted {
         match name {
             // It only says when.
             "queue" => true,
-            "test" => !said(value),
+            "test" => !is_true(value),
             "saltenv" => value.is_nil() || value.as_str() == Some("base"),
             "pillar" => empty(value) || equal(&serde_json::Value::Object(self.pillar.clone()), value),
             _ => false,
@@ -93,7 +93,7 @@ impl Wanted {
 }
 
 /// Is it true, by the rules of Python and of Salt's command line?
-fn said(value: &Value) -> bool {
+fn is_true(value: &Value) -> bool {
     match value {
         Value::Nil => false,
         Value::Boolean(so) => *so,

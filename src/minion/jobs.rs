@@ -71,12 +71,12 @@ impl<'a> Watch<'a> {
 
     /// Waits until the job is there, running or ended.
     pub fn find(&mut self, wait: &Wait) -> Result<Option<Jid>, Failure> {
-        wait.poll(POLL_INTERVAL, || Ok(self.look()))
+        wait.poll(POLL_INTERVAL, || Ok(self.probe()))
     }
 
     /// Is it there? One that bears our id before one that only looks like it; the earliest of several: a hook that was fired twice
     /// starts two.
-    pub fn look(&mut self) -> Option<Jid> {
+    pub fn probe(&mut self) -> Option<Jid> {
         let mut new: Vec<Jid> = known(self.paths).into_iter().filter(|jid| !self.others.contains(jid)).collect();
         new.sort();
         let mut alike = None;
@@ -98,7 +98,7 @@ impl<'a> Watch<'a> {
 
     /// Is there by now a job that bears our id, while this one, which bears none, was taken for it?
     pub fn better_than(&mut self, taken: &Jid) -> Option<Jid> {
-        (!self.wanted.known_by_id).then(|| self.look()).flatten().filter(|jid| jid != taken && self.wanted.known_by_id)
+        (!self.wanted.known_by_id).then(|| self.probe()).flatten().filter(|jid| jid != taken && self.wanted.known_by_id)
     }
 
     fn refuse(&mut self, jid: Jid, why: Option<String>) {

@@ -66,7 +66,7 @@ impl Making {
         // The private half gets its name last: whoever finds it finds both.
         let unnamed = paths.pki_dir.join("minion.pem.new");
         files::write(&unnamed, made.expose().as_bytes(), 0o400)?;
-        let named = public_half(&self.openssl, &unnamed, &wait)?.filter(|half| is_of(half, &made));
+        let named = public_half(&self.openssl, &unnamed, &wait)?.filter(|half| is_half_of(half, &made));
         // A package that starts the minion, or a person, may have been faster.
         let other = private_of(paths).exists() || pidfile::running(paths).is_some();
         let Some(half) = named.filter(|_| !other) else {
@@ -97,16 +97,16 @@ fn public_half(openssl: &str, private: &Path, wait: &Wait) -> Result<Option<Stri
 }
 
 /// Do the two halves belong together?
-fn is_of(public: &str, private: &Secret) -> bool {
+fn is_half_of(public: &str, private: &Secret) -> bool {
     let Some(Ok(private)) = read_private(private.expose()) else { return false };
     PublicKey::parse(public).is_ok_and(|public| public.holds(private.public().as_ref()))
 }
 
 /// Can they belong together, as far as it can be told? A private key of a size that is not read here may be that of any public one.
-fn may_be_of(public: &str, private: &Secret) -> bool {
+fn may_be_half_of(public: &str, private: &Secret) -> bool {
     match read_private(private.expose()) {
         Some(Err(_)) => PublicKey::parse(public).is_ok(),
-        _ => is_of(public, private),
+        _ => is_half_of(public, private),
     }
 }
 
@@ -132,7 +132,7 @@ pub fn mend(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
         return files::remove(&public);
     }
     let there = files::read_text(&public, MOST_BYTES).unwrap_or_default();
-    if may_be_of(&there, &text) {
+    if may_be_half_of(&there, &text) {
         return Ok(());
     }
     let Some(openssl) = command::find("openssl") else {
@@ -197,10 +197,10 @@ mod tests {
     #[test]
     fn halves_that_belong_together() {
         let ((public, private), (other, _)) = (pair("2048"), pair("2048"));
-        assert!(may_be_of(&public, &private) && !may_be_of(&other, &private) && !may_be_of("", &private));
+        assert!(may_be_half_of(&public, &private) && !may_be_half_of(&other, &private) && !may_be_half_of("", &private));
         // Smaller than what is read here: any public half may be its own, but there has to be one.
         let (public, private) = pair("1024");
-        assert!(may_be_of(&public, &private) && may_be_of(&other, &private));
-        assert!(!may_be_of("", &private) && !may_be_of("half a te", &private));
+        assert!(may_be_half_of(&public, &private) && may_be_half_of(&other, &private));
+        assert!(!may_be_half_of("", &private) && !may_be_half_of("half a te", &private));
     }
 }

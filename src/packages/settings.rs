@@ -3,7 +3,7 @@
 use super::os::Format;
 use super::repository::PROJECT_KEY;
 use super::version::VersionReq;
-use crate::types::address::shown;
+use crate::types::address::without_secrets;
 use crate::types::references::References;
 use crate::types::section::Section;
 
@@ -111,7 +111,7 @@ fn package(section: &Section, wanted: bool) -> Option<Source> {
         Some("rpm") => Format::Rpm,
         Some("deb") => Format::Deb,
         _ => {
-            section.complain("package_url", format!("{:?} is neither an .rpm nor a .deb", shown(&url)));
+            section.complain("package_url", format!("{:?} is neither an .rpm nor a .deb", without_secrets(&url)));
             return None;
         }
     };
@@ -121,10 +121,10 @@ fn package(section: &Section, wanted: bool) -> Option<Source> {
 /// URLs go into files that have a syntax of their own.
 fn check_source(url: &str, schemes: &[&str]) -> Result<String, String> {
     if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(format!("{:?} does not begin with {}", shown(url), schemes.join(" or ")));
+        return Err(format!("{:?} does not begin with {}", without_secrets(url), schemes.join(" or ")));
     }
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) || url.parse::<ureq::http::Uri>().is_err() {
-        return Err(format!("{:?} is no URL", shown(url)));
+        return Err(format!("{:?} is no URL", without_secrets(url)));
     }
     Ok(url.to_owned())
 }

@@ -122,7 +122,7 @@ fn untrusted(failure: Failure) -> Failure {
 /// The version that is going to be installed, of those that the repository has.
 fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &str) -> Result<String, Failure> {
     let printed = match commands::list(transaction.manager) {
-        Some(list) => transaction.look(&list)?.unwrap_or_default(),
+        Some(list) => transaction.query(&list)?.unwrap_or_default(),
         None => String::new(),
     };
     let offered = output::versions(&printed);

@@ -85,7 +85,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Runs a command that only looks; `None` if it did not succeed.
-    pub fn look(&self, words: &Words) -> Result<Option<String>, Failure> {
+    pub fn query(&self, words: &Words) -> Result<Option<String>, Failure> {
         let finished = self.once(words)?;
         Ok(finished.success().then_some(finished.stdout))
     }

@@ -270,7 +270,7 @@ pub struct LetIn {
 }
 
 /// Reads the answer to `enroll`: only who knows the token can have said it, and only to this nonce.
-pub fn let_in(status: u16, body: &[u8], token: &Token, nonce: &str) -> Result<LetIn, Refusal> {
+pub fn enroll_answer(status: u16, body: &[u8], token: &Token, nonce: &str) -> Result<LetIn, Refusal> {
     let nonsense = |why: &str| Refusal::InvalidResponse(why.to_owned());
     let said = fine(status, body)?;
     let document =
@@ -303,7 +303,7 @@ pub struct Good {
 }
 
 /// Reads the answer to `check`.
-pub fn checked(status: u16, body: &[u8]) -> Result<Good, Refusal> {
+pub fn check_answer(status: u16, body: &[u8]) -> Result<Good, Refusal> {
     let said = fine(status, body)?;
     if said["status"] != "good" {
         return Err(Refusal::InvalidResponse("it does not say whether the token is good".to_owned()));
@@ -316,13 +316,13 @@ pub fn checked(status: u16, body: &[u8]) -> Result<Good, Refusal> {
 }
 
 /// Reads the answer to `apply`.
-pub fn published(status: u16, body: &[u8]) -> Result<Jid, Refusal> {
+pub fn apply_answer(status: u16, body: &[u8]) -> Result<Jid, Refusal> {
     let said = fine(status, body)?;
     said["jid"].as_str().and_then(Jid::parse).ok_or_else(|| Refusal::InvalidResponse("there is no job id in the answer".to_owned()))
 }
 
 /// Reads the answer to `deregister`: was there a key that is gone now?
-pub fn removed(status: u16, body: &[u8]) -> Result<bool, Refusal> {
+pub fn deregister_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
     match fine(status, body)?["status"].as_str() {
         Some("removed") => Ok(true),
         Some("absent") => Ok(false),
@@ -331,7 +331,7 @@ pub fn removed(status: u16, body: &[u8]) -> Result<bool, Refusal> {
 }
 
 /// Reads the answer to `status`: what its clock says, in seconds since 1970.
-pub fn greeted(status: u16, body: &[u8]) -> Result<Option<i64>, Refusal> {
+pub fn status_answer(status: u16, body: &[u8]) -> Result<Option<i64>, Refusal> {
     let said = fine(status, body)?;
     if said["service"] != "heat-salt-bootstrap" || said["protocol"] != 1 {
         return Err(Refusal::InvalidResponse("it is another service, or another version of it".to_owned()));
@@ -340,7 +340,7 @@ pub fn greeted(status: u16, body: &[u8]) -> Result<Option<i64>, Refusal> {
 }
 
 /// Reads the answer to `report`.
-pub fn noted(status: u16, body: &[u8]) -> Result<(), Refusal> {
+pub fn report_answer(status: u16, body: &[u8]) -> Result<(), Refusal> {
     fine(status, body).map(|_| ())
 }
 
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn only_who_knows_the_token_says_who_the_master_is() {
         let fine = json!({"status": "accepted", "id": "web-1", "nonce": "00ff", "master_public_key": KEY, "time": 5});
-        let read = |document: &Value, by: &Token| let_in(200, &answer(document.clone(), by), &token(), "00ff");
+        let read = |document: &Value, by: &Token| enroll_answer(200, &answer(document.clone(), by), &token(), "00ff");
         assert_eq!(read(&fine, &token()), Ok(LetIn { changed: true, master: PublicKey::parse(KEY).unwrap() }));
         let other = Token::parse(&format!("hsb2.0123456789abcdef.{}", SECRET.replace('A', "B"))).unwrap();
         assert!(matches!(read(&fine, &other), Err(Refusal::InvalidResponse(why)) if why.contains("not proved")));
@@ -440,7 +440,7 @@ mod tests {
             assert!(matches!(read(&document, &token()), Err(Refusal::InvalidResponse(_))), "{key}");
         }
         for body in ["", "{}", r#"{"answer": "!"}"#, "[]"] {
-            assert!(matches!(let_in(200, body.as_bytes(), &token(), "00ff"), Err(Refusal::InvalidResponse(_))), "{body}");
+            assert!(matches!(enroll_answer(200, body.as_bytes(), &token(), "00ff"), Err(Refusal::InvalidResponse(_))), "{body}");
         }
     }
 
@@ -464,11 +464,14 @@ mod tests {
 
     #[test]
     fn a_job_has_an_id() {
-        assert_eq!(published(200, br#"{"jid": "20261128131415926535", "published": true}"#).unwrap().as_str(), "20261128131415926535");
-        assert!(matches!(published(200, br#"{"jid": "../../x"}"#), Err(Refusal::InvalidResponse(_))));
-        assert_eq!((removed(200, br#"{"status": "removed"}"#), removed(200, br#"{"status": "absent"}"#)), (Ok(true), Ok(false)));
-        assert!(removed(200, b"{}").is_err());
-        let good = checked(200, br#"{"status": "good", "would": "already", "uses_left": 3, "expires": 9}"#).unwrap();
+        assert_eq!(apply_answer(200, br#"{"jid": "20261128131415926535", "published": true}"#).unwrap().as_str(), "20261128131415926535");
+        assert!(matches!(apply_answer(200, br#"{"jid": "../../x"}"#), Err(Refusal::InvalidResponse(_))));
+        assert_eq!(
+            (deregister_answer(200, br#"{"status": "removed"}"#), deregister_answer(200, br#"{"status": "absent"}"#)),
+            (Ok(true), Ok(false))
+        );
+        assert!(deregister_answer(200, b"{}").is_err());
+        let good = check_answer(200, br#"{"status": "good", "would": "already", "uses_left": 3, "expires": 9}"#).unwrap();
         assert_eq!(good, Good { already: true, uses_left: 3, expires: 9 });
     }
 }

@@ -73,39 +73,39 @@ impl<'a> Service<'a> {
     }
 
     /// Asks for nothing: whoever answers can be trusted and reached. Returns what its clock says, in seconds since 1970.
-    pub fn greet(&self, within: Duration) -> Result<Option<i64>, Failure> {
+    pub fn probe(&self, within: Duration) -> Result<Option<i64>, Failure> {
         let url = format!("{}/v1/status", self.url());
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         let failed = |miss| match miss {
             RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure) => failure,
         };
         let reply = self.client.send(&request).map_err(|trouble| failed(self.unreachable(trouble)))?;
-        claim::greeted(reply.status, &reply.body).map_err(|refusal| failed(self.refused("status", refusal, None)))
+        claim::status_answer(reply.status, &reply.body).map_err(|refusal| failed(self.refused("status", refusal, None)))
     }
 
     /// Has the minion's key accepted. A key that is accepted already stays so, and no use is counted.
     pub fn enroll(&mut self, asking: &Asking, token: &Token, asked: Asked, wait: &Wait) -> Result<LetIn, Failure> {
-        self.ask(asking, asked, wait, |reply, nonce| claim::let_in(reply.status, &reply.body, token, nonce))
+        self.ask(asking, asked, wait, |reply, nonce| claim::enroll_answer(reply.status, &reply.body, token, nonce))
     }
 
     /// Would the key be accepted, and the states be allowed?
     pub fn check(&mut self, asking: &Asking, asked: Asked, wait: &Wait) -> Result<Good, Failure> {
-        self.ask(asking, asked, wait, |reply, _| claim::checked(reply.status, &reply.body))
+        self.ask(asking, asked, wait, |reply, _| claim::check_answer(reply.status, &reply.body))
     }
 
     /// Has a job published, or learns which one was.
     pub fn apply(&mut self, asking: &Asking, job: &Job, wait: &Wait) -> Result<Jid, Failure> {
-        self.ask(asking, Asked::Apply(job), wait, |reply, _| claim::published(reply.status, &reply.body))
+        self.ask(asking, Asked::Apply(job), wait, |reply, _| claim::apply_answer(reply.status, &reply.body))
     }
 
     /// Tells how the bootstrap ended.
     pub fn report(&mut self, asking: &Asking, report: &Report, wait: &Wait) -> Result<(), Failure> {
-        self.ask(asking, Asked::Report(report), wait, |reply, _| claim::noted(reply.status, &reply.body))
+        self.ask(asking, Asked::Report(report), wait, |reply, _| claim::report_answer(reply.status, &reply.body))
     }
 
     /// Has the minion's key removed. Says whether there was one.
     pub fn deregister(&mut self, asking: &Asking, wait: &Wait) -> Result<bool, Failure> {
-        self.ask(asking, Asked::Deregister, wait, |reply, _| claim::removed(reply.status, &reply.body))
+        self.ask(asking, Asked::Deregister, wait, |reply, _| claim::deregister_answer(reply.status, &reply.body))
     }
 
     /// Signs a claim and posts it, until it is answered. It is a new one every time: its time must not be old, and the service knows

@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
     }
 
     /// Asks for nothing: whoever answers, whatever it is, can be trusted and reached. Returns what its clock says, if it does.
-    pub fn greet(&self, within: Duration) -> Result<Option<String>, Failure> {
+    pub fn probe(&self, within: Duration) -> Result<Option<String>, Failure> {
         let url = format!("{}/", self.base());
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         match self.client.send(&request).map_err(|trouble| advice::unreachable(self.base(), trouble)) {

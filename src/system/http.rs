@@ -150,7 +150,7 @@ impl Client {
         let request = Request { method: "GET", url, headers: &[], body: b"", timeout };
         let fetched = self.try_download(&request, most, sink);
         debug!("GET {}: {fetched:?}", url.split('?').next().unwrap_or_default());
-        fetched.map_err(|error| trouble(&error, &request))
+        fetched.map_err(|error| classify(&error, &request))
     }
 
     fn try_download(&self, request: &Request, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), ureq::Error> {
@@ -191,7 +191,7 @@ impl Client {
     /// Sends a request and reads the whole answer.
     pub fn send(&self, request: &Request) -> Result<Reply, HttpError> {
         let begun = Instant::now();
-        let result = self.try_send(request).map_err(|error| trouble(&error, request));
+        let result = self.try_send(request).map_err(|error| classify(&error, request));
         let outcome = match &result {
             Ok(reply) => reply.status.to_string(),
             Err(trouble) => trouble.to_string(),
@@ -269,7 +269,7 @@ fn system_certificates() -> Result<Vec<Certificate<'static>>, String> {
     Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
 }
 
-fn trouble(error: &ureq::Error, request: &Request) -> HttpError {
+fn classify(error: &ureq::Error, request: &Request) -> HttpError {
     let host =
         || http::Uri::try_from(request.url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| request.url.to_owned());
     match error {

@@ -84,12 +84,6 @@ pub fn began(pid: i32) -> Option<Moment> {
     Some(Moment::at((ticks + 1) * TICK))
 }
 
-/// The process that started this one.
-pub fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
 /// A process and all that came of it.
 pub fn tree(pid: i32) -> Vec<i32> {
     let mut all = vec![pid];
@@ -228,7 +222,6 @@ mod tests {
         while command_line(pid).is_empty() {}
         assert!(command_line(pid).starts_with("sleep 60") && runs(pid));
         assert!(with_words("sleep 60").contains(&pid) && !with_words("sleep 6").contains(&pid));
-        assert_eq!(parent(pid), Some(std::process::id() as i32));
         send(pid, Signal::SIGKILL).unwrap();
         child.wait().unwrap();
         assert!(!runs(pid));

@@ -33,7 +33,7 @@ impl Address {
 }
 
 /// A URL for people to read: without a user's name and password in it, and without its query, which may be a signature.
-pub fn shown(url: &str) -> String {
+pub fn without_secrets(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((before, after)) => {
             let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
@@ -54,12 +54,12 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_a_url_holds_no_secret() {
-        assert_eq!(shown("https://salt:8000/x"), "https://salt:8000/x");
-        assert_eq!(shown("https://salt/x?sig=geheim#geheim"), "https://salt/x");
+        assert_eq!(without_secrets("https://salt:8000/x"), "https://salt:8000/x");
+        assert_eq!(without_secrets("https://salt/x?sig=geheim#geheim"), "https://salt/x");
         for url in
             ["https://u:geheim@salt:8000/x", "https://u:geheim@h?x@salt:8000/x", "u:geheim/?@salt:8000", "https://u:geh?e#im@salt:8000"]
         {
-            let shown = shown(url);
+            let shown = without_secrets(url);
             assert!(shown.ends_with("://***@salt:8000") && !shown.contains("geh"), "{shown}");
         }
     }

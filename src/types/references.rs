@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::address::shown;
+use super::address::without_secrets;
 use super::duration;
 use super::secret::Secret;
 use super::section::Section;
@@ -28,7 +28,7 @@ pub fn urls(section: &Section, such_as: &str) -> Vec<String> {
     }
     for url in &urls {
         if let Err(why) = check_url(url) {
-            section.complain("url", format!("{:?} {why}", shown(url)));
+            section.complain("url", format!("{:?} {why}", without_secrets(url)));
         }
     }
     urls

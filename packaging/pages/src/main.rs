@@ -13,8 +13,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::CommandFactory as _;
-use heat_salt_bootstrap::cli::args::Cli;
-use heat_salt_bootstrap::types::time;
+use heat_salt_bootstrap::parts::cli::Cli;
+use heat_salt_bootstrap::parts::types::time;
 
 /// The day that the pages bear.
 struct Day(String);

@@ -1,7 +1,7 @@
 //! heat-salt-bootstrap(1): the verbs and options as the command line defines them, the exit codes as the failures do.
 
 use clap::{Arg, ArgAction, Command};
-use heat_salt_bootstrap::types::failure::Kind;
+use heat_salt_bootstrap::parts::Kind;
 
 use crate::Day;
 use crate::roff::Page;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use clap::CommandFactory as _;
-use heat_salt_bootstrap::cli::args::Cli;
-use heat_salt_bootstrap::types::failure::Kind;
+use heat_salt_bootstrap::parts::Kind;
+use heat_salt_bootstrap::parts::cli::Cli;
 
 const FILES: [&str; 6] = [
     "THIRD-PARTY-LICENSES",

@@ -117,7 +117,7 @@ fn on_its_way(memory: &Memory, watch: &mut Watch, wait: &Wait) -> Result<Option<
         Phase::Firing => ON_ITS_WAY.min(wait.remaining() / 4),
         Phase::Fired => reaction_time(memory.firings, wait),
     };
-    if let Some(jid) = watch.look() {
+    if let Some(jid) = watch.probe() {
         return Ok(Some(jid));
     }
     info!("an earlier run has fired the hook, or was about to: waiting for its job");
@@ -157,12 +157,12 @@ impl Trigger<'_> {
         while memory.firings < FIRINGS {
             memory.before = watch.begin();
             // One that comes late of an earlier hook, and bears our id.
-            if let Some(jid) = watch.look() {
+            if let Some(jid) = watch.probe() {
                 return Ok(jid);
             }
             memory.phase = Phase::Firing;
             store.keep_memory(memory)?;
-            let fired = session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), wait, || watch.look())?;
+            let fired = session.hook(&apply.hook, &hook_body(apply, id.as_str(), bootstrap_id), wait, || watch.probe())?;
             memory.phase = Phase::Fired;
             memory.firings += 1;
             store.keep_memory(memory)?;

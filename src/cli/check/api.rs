@@ -46,7 +46,7 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
     let address = Address::of_url(url)?;
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
-    let greeted = Session::at(api, number).and_then(|session| session.greet(ANSWER_TIMEOUT));
+    let greeted = Session::at(api, number).and_then(|session| session.probe(ANSWER_TIMEOUT));
     let distrusted = greeted.as_ref().is_err_and(|failure| failure.kind == Kind::ApiTls);
     match chain.found(greeted, |_| format!("{url} shows one that can be trusted")) {
         Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), now(), Kind::LocalSystem)),
@@ -230,7 +230,7 @@ fn own_key(settings: &Settings, paths: &MinionPaths, ours: Result<Option<PublicK
             State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user"))
         }
         Some(Err(failure)) => State::Wrong(failure.clone()),
-        None if connection::look(&Minion::found(paths.clone())).is_some() => {
+        None if connection::probe(&Minion::found(paths.clone())).is_some() => {
             State::Fine(format!("{own}, accepted, since the minion is connected"))
         }
         None => State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user (`salt-key -f {id}` there)")),

@@ -39,7 +39,7 @@ pub fn minion(chain: &mut Chain, paths: &MinionPaths) -> Option<()> {
     chain.put(judged(Seen {
         configured: paths.drop_in.exists(),
         pid,
-        connected: connection::look(&minion).is_some(),
+        connected: connection::probe(&minion).is_some(),
         ended: if pid.is_none() { Some(minion.ended()) } else { None },
         words: minion.last_words(),
         log: paths.log_file.display().to_string(),

@@ -48,11 +48,11 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
         }
     }
     if let Some(signal) = signal {
-        board.look(vec!["heat".into()], move |chain, wait| chain.put(told(&signal, serves, wait)));
+        board.look(vec!["heat".into()], move |chain, wait| chain.put(heat(&signal, serves, wait)));
     }
     let mut findings = board.findings();
     if spare {
-        excuse(&mut findings);
+        excuse_other_urls(&mut findings);
     }
     print(&if as_json { format!("{:#}\n", output::findings_json(&findings)) } else { output::findings(&findings) });
     exit_code(&findings)
@@ -117,12 +117,12 @@ fn enrolment(settings: &Arc<Settings>, urls: &[String], paths: &Arc<MinionPaths>
         let suffix = suffix(urls.len() > 1, url);
         let whats = ["service name", "service port", "certificate", "clock", "token"].map(|what| format!("{what}{suffix}"));
         let (settings, paths, store) = (Arc::clone(settings), Arc::clone(paths), Store::below(root));
-        board.look(whats.to_vec(), move |chain, wait| service::look(chain, &settings, number, &paths, &store, wait));
+        board.look(whats.to_vec(), move |chain, wait| service::check(chain, &settings, number, &paths, &store, wait));
     }
 }
 
 /// Of several URLs one is enough: where a login succeeds, or a token is good, the others that are wrong fail no run.
-fn excuse(findings: &mut [Finding]) {
+fn excuse_other_urls(findings: &mut [Finding]) {
     let is_in = |one: &Finding| one.what == "login" || one.what.starts_with("token ");
     if !findings.iter().any(|one| is_in(one) && matches!(one.state, State::Fine(_))) {
         return;
@@ -142,8 +142,8 @@ fn suffix(several: bool, of: &str) -> String {
 }
 
 /// Heat is asked, and not told: it counts nothing of this.
-fn told(signal: &Signal, serves: Duration, wait: &Wait) -> State {
-    let aged = handle_age::said(&signal.handle.transport, api::now(), serves.as_secs());
+fn heat(signal: &Signal, serves: Duration, wait: &Wait) -> State {
+    let aged = handle_age::warning(&signal.handle.transport, api::now(), serves.as_secs());
     let and = |text: String| aged.as_ref().map_or_else(|| text.clone(), |aged| format!("{text}; {aged}"));
     match client::probe(signal, &wait.slice(HEAT)) {
         Ok(said) => State::Fine(and(said)),
@@ -161,10 +161,10 @@ mod tests {
         let of = |what: &str, state| Finding { what: what.into(), state };
         let wrong = || State::Wrong(Failure::new(Kind::ApiUnreachable, "closed"));
         let mut findings = vec![of("salt-api port (a:8000)", wrong()), of("login", wrong()), of("heat", wrong())];
-        excuse(&mut findings);
+        excuse_other_urls(&mut findings);
         assert_eq!(findings[0].state, wrong());
         findings[1].state = State::Fine("in".into());
-        excuse(&mut findings);
+        excuse_other_urls(&mut findings);
         assert_eq!(findings[0].state, State::Unknown("api-unreachable: closed; another URL is taken meanwhile".into()));
         assert_eq!(findings[2].state, wrong());
     }

@@ -24,13 +24,13 @@ use crate::types::time;
 const ASKING: Duration = Duration::from_secs(5);
 
 /// Name, port, certificate, clock and token at one of the URLs.
-pub fn look(chain: &mut Chain, settings: &Settings, number: usize, paths: &MinionPaths, store: &Store, wait: &Wait) -> Option<()> {
+pub fn check(chain: &mut Chain, settings: &Settings, number: usize, paths: &MinionPaths, store: &Store, wait: &Wait) -> Option<()> {
     let enroll = settings.enroll.as_ref()?;
     let url = enroll.urls.get(number)?;
     let address = Address::of_url(url)?;
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
-    let greeted = Service::at(enroll, store.pin(), number).and_then(|service| service.greet(ANSWER_TIMEOUT).map(|time| (service, time)));
+    let greeted = Service::at(enroll, store.pin(), number).and_then(|service| service.probe(ANSWER_TIMEOUT).map(|time| (service, time)));
     let (mut service, time) = chain.found(greeted, |_| format!("{url} shows {}", known_by(enroll)))?;
     chain.put(skew(time, now(), Kind::ApiTls));
     chain.put(token(settings, enroll, &mut service, paths, store, wait))
@@ -57,12 +57,12 @@ fn token(settings: &Settings, enroll: &Enroll, service: &mut Service, paths: &Mi
     let asking = Asking { keys: keys.as_ref(), id, bootstrap_id: &bootstrap_id };
     let states = settings.apply.as_ref().map_or(&[][..], |apply| &apply.states);
     match service.check(&asking, Asked::Check(token, states), &wait.slice(ASKING)) {
-        Ok(good) => State::Fine(said(token, id.as_str(), &good)),
+        Ok(good) => State::Fine(describe(token, id.as_str(), &good)),
         Err(failure) => State::Wrong(refused(failure)),
     }
 }
 
-fn said(token: &Token, id: &str, good: &Good) -> String {
+fn describe(token: &Token, id: &str, good: &Good) -> String {
     let name = token.name();
     if good.already {
         return format!("{name} has let in the key of {id}, which is accepted");
