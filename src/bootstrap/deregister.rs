@@ -14,6 +14,7 @@ use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
 use crate::system::files;
 use crate::types::failure::{Failure, Kind};
+use crate::types::step::StepName;
 
 /// Stops the minion and gets its key removed; returns a sentence that says what holds now. The key pair stays here, so that an
 /// operator may change his mind.
@@ -45,7 +46,8 @@ pub fn deregister(context: &Context) -> Result<String, Failure> {
 /// A minion that still runs would show its key again at once.
 fn stop(context: &Context, paths: &MinionPaths) -> Result<(), Failure> {
     let Context { settings, root, journal, wait, .. } = *context;
-    journal.step("stop", wait, |wait| daemon::stop(settings.minion.start, root, paths, wait).map(|stopped| Changed::when((), stopped)))
+    journal
+        .step(StepName::Stop, wait, |wait| daemon::stop(settings.minion.start, root, paths, wait).map(|stopped| Changed::when((), stopped)))
 }
 
 fn by_service(context: &Context, service: &mut Service, paths: &MinionPaths, own: &KeyPair) -> Result<bool, Failure> {
@@ -53,7 +55,7 @@ fn by_service(context: &Context, service: &mut Service, paths: &MinionPaths, own
     stop(context, paths)?;
     let bootstrap_id = enroll::last_bootstrap(store);
     let asking = Asking { keys: Some(own), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
-    journal.step("deregister", wait, |wait| {
+    journal.step(StepName::Deregister, wait, |wait| {
         let mut removed = false;
         enroll::at_each_master(context, service, |service| {
             removed |= service.deregister(&asking, wait)?;
@@ -69,7 +71,7 @@ fn by_wheel(context: &Context, api: &Api, paths: &MinionPaths, own: &KeyPair) ->
     let mut session = session_with(settings, api)?;
     log_in(context, &mut session)?;
     stop(context, paths)?;
-    journal.step("deregister", wait, |wait| {
+    journal.step(StepName::Deregister, wait, |wait| {
         let mut removed = keys::remove(&mut session, id, own.public.clone(), wait)?;
         let others = if settings.one_api_for_each_master() { 1..api.urls.len() } else { 0..0 };
         for url in others {

@@ -22,6 +22,7 @@ use crate::salt::private_key::KeyPair;
 use crate::salt::public_key::Fingerprint;
 use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
+use crate::types::step::StepName;
 
 /// How long the service is asked whether a key is still accepted; what it does not say by then, a new connection shows.
 const ASKING: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ pub fn before_start(context: &Context, service: &mut Service) -> Result<(Option<
         return Ok((known, true));
     }
     let making = keypair::begin(&paths)?;
-    let keys = journal.step("keys", wait, |wait| {
+    let keys = journal.step(StepName::Keys, wait, |wait| {
         let made = making.map(|making| making.finish(&paths, wait)).transpose()?.unwrap_or(false);
         match keypair::load(&paths)? {
             None if !knows => Err(Failure::new(
@@ -101,14 +102,14 @@ pub fn connected(
     let Context { journal, wait, .. } = *context;
     let paths = minion.paths.clone();
     if !accepted && connection::probe(minion).is_none() {
-        let keys = journal.step("keys", wait, |wait| first_start::key_pair(minion, wait).map(Changed::no))?;
+        let keys = journal.step(StepName::Keys, wait, |wait| first_start::key_pair(minion, wait).map(Changed::no))?;
         enroll_step(context, service, &paths, &keys)?;
     }
-    journal.step("connect", wait, |wait| connection::wait(minion, master, wait).map(Changed::no))
+    journal.step(StepName::Connect, wait, |wait| connection::wait(minion, master, wait).map(Changed::no))
 }
 
 fn enroll_step(context: &Context, service: &mut Service, paths: &MinionPaths, keys: &KeyPair) -> Result<Option<Fingerprint>, Failure> {
-    context.journal.step("enroll", context.wait, |wait| {
+    context.journal.step(StepName::Enroll, context.wait, |wait| {
         let (master, changed) = enroll(context, service, paths, keys, wait)?;
         Ok(Changed::when(master, changed))
     })

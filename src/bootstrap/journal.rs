@@ -10,9 +10,10 @@ use tracing::{info, info_span, warn};
 use super::progress::Progress;
 use super::state::Store;
 use crate::system::retry::Wait;
-use crate::types::failure::Failure;
+use crate::types::failure::{Fact, Failure};
 use crate::types::names::Jid;
 use crate::types::report::{Circumstances, States, Step};
+use crate::types::step::StepName;
 
 /// Everybody who holds a copy writes into the same journal.
 #[derive(Clone)]
@@ -21,7 +22,7 @@ pub struct Journal(Arc<Mutex<Entries>>);
 struct Entries {
     begun: Instant,
     known: Circumstances,
-    current: Option<(String, Instant)>,
+    current: Option<(StepName, Instant)>,
     jobs_to_clean: Vec<Jid>,
     shown_in: Option<Store>,
 }
@@ -66,7 +67,7 @@ impl Journal {
 
     /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
     /// fails stays the current one, so that the report can name it.
-    pub fn step<T>(&self, name: &str, wait: &Wait, work: impl FnOnce(&Wait) -> Result<Changed<T>, Failure>) -> Result<T, Failure> {
+    pub fn step<T>(&self, name: StepName, wait: &Wait, work: impl FnOnce(&Wait) -> Result<Changed<T>, Failure>) -> Result<T, Failure> {
         let open = self.open(name, wait);
         let result = work(&open.wait);
         self.close(name, open, result.as_ref().ok().map(|did| did.changed));
@@ -74,23 +75,23 @@ impl Journal {
     }
 
     // Apart from `step`, of which there is one for each kind of result.
-    fn open(&self, name: &str, wait: &Wait) -> Open {
+    fn open(&self, name: StepName, wait: &Wait) -> Open {
         let begun = Instant::now();
         // The log names the step beside whatever is said meanwhile.
-        let span = info_span!("step", name).entered();
+        let span = info_span!("step", name = name.as_str()).entered();
         let mut entries = self.entries();
-        entries.current = Some((name.to_owned(), begun));
+        entries.current = Some((name, begun));
         entries.show(None);
         Open { begun, wait: wait.counting(), span }
     }
 
     /// `changed` says whether it did, of a step that did not fail.
-    fn close(&self, name: &str, open: Open, changed: Option<bool>) {
+    fn close(&self, name: StepName, open: Open, changed: Option<bool>) {
         drop(open.span);
         let seconds = open.begun.elapsed().as_secs_f64();
         let (ended_well, changed) = (changed.is_some(), changed.unwrap_or(false));
         let mut entries = self.entries();
-        entries.known.steps.push(Step { name: name.to_owned(), seconds: rounded(seconds), changed, attempts: open.wait.attempts() });
+        entries.known.steps.push(Step { name: name.to_string(), seconds: rounded(seconds), changed, attempts: open.wait.attempts() });
         if ended_well {
             entries.current = None;
             entries.show(None);
@@ -138,8 +139,8 @@ impl Journal {
     }
 
     /// Something that whoever reads the report should know, however the run ends.
-    pub fn note_fact(&self, name: &str, fact: String) {
-        self.entries().known.facts.insert(name.to_owned(), fact);
+    pub fn note_fact(&self, fact: Fact, value: String) {
+        self.entries().known.facts.insert(fact.as_str().to_owned(), value);
     }
 
     /// This bootstrap has an id.
@@ -169,7 +170,7 @@ impl Journal {
 
     /// The step that is under way, or that failed.
     pub fn current_step(&self) -> Option<String> {
-        self.entries().current.as_ref().map(|(name, _)| name.clone())
+        self.entries().current.map(|(name, _)| name.to_string())
     }
 
     /// What is known now.
@@ -186,7 +187,7 @@ impl Journal {
 impl Entries {
     fn show(&self, ended: Option<u8>) {
         if let Some(store) = &self.shown_in {
-            let step = self.current.as_ref().map(|(name, _)| name.clone());
+            let step = self.current.map(|(name, _)| name.to_string());
             Progress { pid: std::process::id(), known: self.circumstances(), step, ended }.keep(store);
         }
     }
@@ -195,8 +196,8 @@ impl Entries {
         let mut known = self.known.clone();
         known.seconds = rounded(self.begun.elapsed().as_secs_f64());
         // A step that somebody else had to end was never recorded.
-        if let Some((name, begun)) = self.current.as_ref().filter(|(name, _)| known.steps.last().is_none_or(|last| last.name != *name)) {
-            known.steps.push(Step { name: name.clone(), seconds: rounded(begun.elapsed().as_secs_f64()), changed: false, attempts: 1 });
+        if let Some((name, begun)) = self.current.filter(|(name, _)| known.steps.last().is_none_or(|last| last.name != name.as_str())) {
+            known.steps.push(Step { name: name.to_string(), seconds: rounded(begun.elapsed().as_secs_f64()), changed: false, attempts: 1 });
         }
         known
     }

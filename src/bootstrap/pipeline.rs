@@ -26,8 +26,9 @@ use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
 use crate::system::files;
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::report::States;
+use crate::types::step::StepName;
 
 /// How long salt-api is asked whether it accepts a minion that is connected; what it does not say by then, a new connection shows.
 const ASKING: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
     let before = if steps.install && steps.apply && !context.again { in_place(context) } else { None };
     if !settings.splay.is_zero() {
         // Many machines that were started together would ask the master together.
-        journal.step("splay", wait, |wait| wait.splay(settings.splay).map(Changed::no))?;
+        journal.step(StepName::Splay, wait, |wait| wait.splay(settings.splay).map(Changed::no))?;
     }
     let mut session = settings.api.as_ref().map(|api| session_with(settings, api)).transpose()?;
     let mut service = enroll::service(settings, store)?;
@@ -65,7 +66,7 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
     };
     let master = master.as_ref();
     let mut minion = if steps.install {
-        let program = journal.step("install", wait, |wait| {
+        let program = journal.step(StepName::Install, wait, |wait| {
             let prepare = |existing| {
                 if existing == Existing::Other {
                     store.pending_restart().mark()?;
@@ -75,7 +76,7 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
             let ensured = packages::ensure(&settings.install, &settings.minion.program, root, prepare, wait);
             ensured.map(|(program, changed)| Changed::when(program, changed))
         })?;
-        journal.step("configure", wait, |wait| {
+        journal.step(StepName::Configure, wait, |wait| {
             daemon::ensure(root, &settings.minion, &program, master, &store.pending_restart(), wait)
                 .map(|(minion, changed)| Changed::when(minion, changed))
         })?
@@ -83,10 +84,10 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
         Minion::found(MinionPaths::of(root, &settings.minion))
     };
     if steps.install && settings.deregister_at_shutdown {
-        journal.step("unit", wait, |wait| unit::ensure(root, context.config, wait).map(|changed| Changed::when((), changed)))?;
+        journal.step(StepName::Unit, wait, |wait| unit::ensure(root, context.config, wait).map(|changed| Changed::when((), changed)))?;
     }
     if !steps.accept && !steps.apply {
-        journal.step("start", wait, |wait| started(&mut minion, wait).map(Changed::no))?;
+        journal.step(StepName::Start, wait, |wait| started(&mut minion, wait).map(Changed::no))?;
         store.pending_restart().settle(minion.pids().first().copied())?;
         return Ok(format!("salt-minion is configured as {id} and runs"));
     }
@@ -95,18 +96,18 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
         (None, session) => {
             if let (true, Accept::Wheel, Some(session)) = (steps.accept, settings.accept, session) {
                 log_in(context, session)?;
-                journal.step("accept", wait, |wait| {
+                journal.step(StepName::Accept, wait, |wait| {
                     accept::by_wheel(session, &mut minion, id, wait).map(|changed| Changed::when((), changed))
                 })?;
             }
-            journal.step("connect", wait, |wait| connection::wait(&mut minion, master, wait).map(Changed::no))?
+            journal.step(StepName::Connect, wait, |wait| connection::wait(&mut minion, master, wait).map(Changed::no))?
         }
     };
     store.pending_restart().settle(minion.pids().first().copied())?;
     if settings.minion.trust == Trust::FirstUse && steps.accept {
         let met = minion.paths.known_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
         warn!("trust on first use: the first master that answered was believed; its key has the fingerprint {met}");
-        journal.note_fact("trusted_on_first_use", met);
+        journal.note_fact(Fact::TrustedOnFirstUse, met);
     }
     if steps.apply && !steps.accept && settings.apply.is_none() {
         return Err(Failure::new(Kind::Config, "the configuration has no apply section: there is nothing to apply")
@@ -123,12 +124,12 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
         ));
     }
     let states = match (service.as_mut(), session.as_mut()) {
-        (Some(service), _) => journal.step("states", wait, |wait| {
+        (Some(service), _) => journal.step(StepName::States, wait, |wait| {
             apply::by_service(context, service, wanted, &mut minion, master, connected, wait).map(Changed::yes)
         })?,
         (None, Some(session)) => {
             log_in(context, session)?;
-            journal.step("states", wait, |wait| {
+            journal.step(StepName::States, wait, |wait| {
                 apply::by_hook(context, wanted, &mut minion, master, session, connected, wait).map(Changed::yes)
             })?
         }
@@ -157,7 +158,7 @@ fn be_oneself(context: &Context, steps: Steps) -> Result<(), Failure> {
     if settings.minion.keep_key {
         info!("this disk is a copy of {original}'s: its key pair stays, since minion.keep_key says so");
     } else {
-        journal.step("key pair", wait, |wait| {
+        journal.step(StepName::KeyPair, wait, |wait| {
             info!("this disk is a copy of {original}'s: this machine gets a key pair of its own");
             let paths = MinionPaths::of(root, &settings.minion);
             daemon::stop(settings.minion.start, root, &paths, wait)?;
@@ -174,7 +175,7 @@ fn still_accepted(context: &Context, session: Option<&mut Session>, service: Opt
     let Context { settings, root, journal, wait, .. } = *context;
     let paths = MinionPaths::of(root, &settings.minion);
     let may_ask = settings.accept == Accept::Wheel && settings.api.as_ref().is_some_and(|api| api.password.is_some());
-    journal.step("look", wait, |wait| {
+    journal.step(StepName::Look, wait, |wait| {
         if let (true, Some(session)) = (may_ask, session) {
             let soon = wait.slice(ASKING);
             let looked = session.log_in(&soon).and_then(|()| keys::inspect(session, &settings.minion.id, paths.public_key()?, &soon));
@@ -228,9 +229,9 @@ fn master(context: &Context, session: Option<&mut Session>) -> Result<Option<Fin
         (Trust::FirstUse, _) => Ok(None),
         (Trust::AskApi, Some(session)) => {
             log_in(context, session)?;
-            context
-                .journal
-                .step("master", context.wait, |wait| keys::master_fingerprint(session, wait).map(|finger| Changed::no(Some(finger))))
+            context.journal.step(StepName::Master, context.wait, |wait| {
+                keys::master_fingerprint(session, wait).map(|finger| Changed::no(Some(finger)))
+            })
         }
         // Whoever applies alone has enrolled before.
         (Trust::AskService, _) => Ok(MinionPaths::of(context.root, &context.settings.minion).pinned_master()),
@@ -244,7 +245,7 @@ pub fn log_in(context: &Context, session: &mut Session) -> Result<(), Failure> {
     if session.is_open() {
         return Ok(());
     }
-    context.journal.step("login", context.wait, |wait| session.log_in(wait).map(Changed::no))
+    context.journal.step(StepName::Login, context.wait, |wait| session.log_in(wait).map(Changed::no))
 }
 
 /// For `install` alone: the minion is there once it has a process.

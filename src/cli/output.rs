@@ -92,9 +92,9 @@ const LATE: &str = "the look did not end in time";
 
 /// Findings as a table: one line each, below a wrong one what to do about it.
 pub fn findings(findings: &[Finding]) -> String {
-    let width = findings.iter().map(|one| one.what.chars().count()).max().unwrap_or(0);
+    let width = findings.iter().map(|one| one.row.to_string().chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for Finding { what, state } in findings {
+    for Finding { row, state } in findings {
         let (word, said) = match state {
             State::Fine(said) => ("ok", said.clone()),
             State::Wrong(failure) => ("WRONG", failure.to_string()),
@@ -102,7 +102,7 @@ pub fn findings(findings: &[Finding]) -> String {
             State::Late => ("unknown", LATE.to_owned()),
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{word:7} {what:width$}  {}", said.trim().replace('\n', "\n          "));
+        let _ = writeln!(text, "{word:7} {:width$}  {}", row.to_string(), said.trim().replace('\n', "\n          "));
         if let State::Wrong(failure) = state {
             let _ = writeln!(text, "          what to do: {}", mend(failure).replace('\n', "\n          "));
         }
@@ -112,14 +112,14 @@ pub fn findings(findings: &[Finding]) -> String {
 
 /// The same for programs.
 pub fn findings_json(findings: &[Finding]) -> Value {
-    let one = |Finding { what, state }: &Finding| {
+    let one = |Finding { row, state }: &Finding| {
         let (word, said, hint) = match state {
             State::Fine(said) => ("ok", said.as_str(), None),
             State::Wrong(failure) => ("wrong", failure.message.as_str(), Some(mend(failure))),
             State::Unknown(why) => ("unknown", why.as_str(), None),
             State::Late => ("unknown", LATE, None),
         };
-        json!({"what": what, "state": word, "said": said, "hint": hint, "code": state.code()})
+        json!({"what": row.to_string(), "state": word, "said": said, "hint": hint, "code": state.code()})
     };
     Value::Array(findings.iter().map(one).collect())
 }
@@ -131,16 +131,17 @@ fn mend(failure: &Failure) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::finding::Subject;
 
     fn some() -> Vec<Finding> {
-        let of = |what: &str, state| Finding { what: what.into(), state };
+        let of = |subject: Subject, state| Finding { row: subject.alone(), state };
         let failure = Failure::new(Kind::KeyConflict, "another key\nis there");
         vec![
-            of("configuration", State::Fine("can be used".into())),
-            of("key", State::Wrong(failure.clone())),
-            of("login", State::Wrong(failure.hint("Do this."))),
-            of("hook", State::Unknown("nobody knows".into())),
-            of("heat", State::Late),
+            of(Subject::Configuration, State::Fine("can be used".into())),
+            of(Subject::OwnKey, State::Wrong(failure.clone())),
+            of(Subject::Login, State::Wrong(failure.hint("Do this."))),
+            of(Subject::Hook, State::Unknown("nobody knows".into())),
+            of(Subject::Heat, State::Late),
         ]
     }
 
@@ -148,7 +149,7 @@ mod tests {
     fn a_table_for_people() {
         let expected = [
             "ok      configuration  can be used",
-            "WRONG   key            key-conflict: another key",
+            "WRONG   own key        key-conflict: another key",
             "          is there",
             &format!("          what to do: {}", Kind::KeyConflict.advice()),
             "WRONG   login          key-conflict: another key",

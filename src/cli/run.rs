@@ -32,6 +32,7 @@ use crate::system::shutdown;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Failure, Kind};
 use crate::types::report::Report;
+use crate::types::step::StepName;
 
 /// After a signal the service manager waits 90 s by default; Heat gets a part of that.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
@@ -215,8 +216,9 @@ fn is_others(slot: &Mutex<Turn>) -> bool {
 
 /// Tells the enrolment service how a run ended that it has let in or has published a job for. Heat is told whatever comes of this.
 fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &Store, deadline: Deadline) {
-    let came_to = |name: &str| report.steps.iter().any(|step| step.name == name) && report.step.as_deref() != Some(name);
-    let concerns = came_to("enroll") || report.steps.iter().any(|step| step.name == "states");
+    let came_to = |step: StepName| report.steps.iter().any(|taken| taken.name == step.as_str());
+    let has_enrolled = came_to(StepName::Enroll) && report.step.as_deref() != Some(StepName::Enroll.as_str());
+    let concerns = has_enrolled || came_to(StepName::States);
     let (Some(bootstrap_id), true) = (&report.bootstrap_id, concerns) else { return };
     let span = MOST_NOTING.min(deadline.remaining() / 3);
     let wait = Wait::until(Deadline::after(span), Interrupt::default());

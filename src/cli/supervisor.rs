@@ -9,11 +9,10 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::bootstrap::journal::Journal;
-use crate::system::command::KILLED_BY;
 use crate::system::interrupt::Interrupt;
 use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// What the watcher hears.
 enum Event {
@@ -73,7 +72,7 @@ pub fn watch_over(
 /// A signal for the whole process group may end a command as well, in the moment in which that is started, and its end may be seen
 /// first. Then nothing is wrong with the command.
 fn told_apart(failure: Failure, journal: &Journal, interrupt: &Interrupt) -> Failure {
-    if failure.facts.contains_key(KILLED_BY) && interrupt.sleep(BOTH).is_some() { overdue(journal, interrupt) } else { failure }
+    if failure.facts.contains_key(&Fact::KilledBySignal) && interrupt.sleep(BOTH).is_some() { overdue(journal, interrupt) } else { failure }
 }
 
 fn overdue(journal: &Journal, interrupt: &Interrupt) -> Failure {
@@ -126,7 +125,7 @@ mod tests {
         });
         assert_eq!(stuck.unwrap_err().kind, Kind::OutOfTime);
 
-        let killed = || Failure::new(Kind::LocalSystem, "`x` was killed by signal 15").fact(KILLED_BY, "15");
+        let killed = || Failure::new(Kind::LocalSystem, "`x` was killed by signal 15").fact(Fact::KilledBySignal, "15");
         assert_eq!(watch_over(&journal, soon(), move |_| Err(killed())), Err(killed()));
         let both = watch_over(&journal, soon(), move |_| {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();

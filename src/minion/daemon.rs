@@ -20,7 +20,7 @@ use crate::system::process::{self, Moment};
 use crate::system::retry::Wait;
 use crate::system::shutdown;
 use crate::types::deadline::Deadline;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// The unit and the init script bear this name in every package of Salt's.
 const SERVICE: &str = "salt-minion";
@@ -292,9 +292,9 @@ impl Minion {
 
     /// Adds what the minion's log says to a failure that is about the minion.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let failure = failure.fact("minion_log", self.paths.log_file.display().to_string());
+        let failure = failure.fact(Fact::MinionLog, self.paths.log_file.display().to_string());
         match self.last_words() {
-            Some(words) => failure.fact("minion_says", words),
+            Some(words) => failure.fact(Fact::MinionSays, words),
             None => failure,
         }
     }

@@ -6,7 +6,7 @@ use super::config::{DROP_IN, DropIn, Known};
 use super::settings::MinionSettings;
 use crate::salt::public_key::{Fingerprint, PublicKey};
 use crate::system::files::{self, Root};
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::version::PROGRAM;
 
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -164,8 +164,8 @@ impl MinionPaths {
                 "If the master was rebuilt, correct minion.master_finger and remove {}; if not, somebody answers in its place.",
                 self.pki_dir.join("minion_master.pub").display()
             ))
-            .fact("met", met.as_str())
-            .fact("expected", expected.as_str())),
+            .fact(Fact::Met, met.as_str())
+            .fact(Fact::Expected, expected.as_str())),
             _ => Ok(()),
         }
     }

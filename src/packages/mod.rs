@@ -23,7 +23,7 @@ use crate::packages::settings::{Install, Source};
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// os-release(5): the first that is there counts.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
@@ -150,7 +150,7 @@ fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, wait: &
     let Some(path) = there else { return not_there(program, preinstalled) };
     match version(path, wait) {
         Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
-            .fact("found", found),
+            .fact(Fact::Found, found),
         Err(failure) => failure,
     }
 }

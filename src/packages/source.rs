@@ -18,7 +18,7 @@ use crate::packages::settings::{Install, SigningKey};
 use crate::system::files::{self, Root};
 use crate::system::http::{Client, HttpError, TlsError};
 use crate::system::retry::{RetryError, Wait};
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// A key is some kilobytes; Salt's packages are 50 MB.
 const MOST_KEY: u64 = 256 * 1024;
@@ -130,7 +130,9 @@ fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &
         let wanted = wanted_version.map_or_else(|| "salt-minion".to_owned(), |wanted_version| format!("salt-minion {wanted_version}"));
         let nearest = nearest.map_or_else(|| "it has none at all".to_owned(), |nearest| format!("the nearest that it has is {nearest}"));
         let failure = Failure::new(Kind::PackageFailed, format!("there is no {wanted} in {url}: {nearest}"));
-        failure.hint("Give a version that the repository has in install.version, or another repository.").fact("offered", offered.join(" "))
+        failure
+            .hint("Give a version that the repository has in install.version, or another repository.")
+            .fact(Fact::Offered, offered.join(" "))
     })
 }
 
@@ -266,7 +268,7 @@ impl Downloaded {
         if found == sha256 {
             return Ok(());
         }
-        Err(Failure::new(Kind::PackageUntrusted, format!("{url} has the SHA-256 {found}, expected is {sha256}")).fact("found", found))
+        Err(Failure::new(Kind::PackageUntrusted, format!("{url} has the SHA-256 {found}, expected is {sha256}")).fact(Fact::Found, found))
     }
 }
 

@@ -12,7 +12,7 @@ use super::output::{self, Reason};
 use crate::system::command::{self, Finished};
 use crate::system::locks::{self, Holder};
 use crate::system::retry::{RetryError, Wait};
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// So often a lock is looked at that somebody else holds.
 const LOOK: Duration = Duration::from_millis(300);
@@ -76,7 +76,7 @@ impl<'a> Transaction<'a> {
         if failure.kind != Kind::OutOfTime {
             return failure;
         }
-        let trouble = failure.facts.get("output").and_then(|said| output::trouble_with_source(said));
+        let trouble = failure.facts.get(&Fact::Output).and_then(|said| output::trouble_with_source(said));
         match trouble {
             Some(trouble) => Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {trouble}", failure.message), ..failure },
             None if commands::refresh(self.manager).as_ref() == Some(words) => Failure { kind: Kind::RepositoryUnreachable, ..failure },
@@ -119,7 +119,7 @@ impl<'a> Transaction<'a> {
             (None, seen) => {
                 let holder = seen.map_or_else(|| "somebody holds it".to_owned(), |holder| holder.to_string());
                 Err(Failure::new(Kind::PackageLocked, format!("another package manager was not done after {waited} s: {holder}"))
-                    .fact("holder", holder))
+                    .fact(Fact::Holder, holder))
             }
         }
     }
@@ -133,7 +133,7 @@ impl<'a> Transaction<'a> {
 
 fn in_vain(before: Option<Failure>, failure: Failure) -> Failure {
     match before {
-        Some(before) if matches!(failure.kind, Kind::OutOfTime | Kind::RepositoryUnreachable) => before.fact("then", failure.message),
+        Some(before) if matches!(failure.kind, Kind::OutOfTime | Kind::RepositoryUnreachable) => before.fact(Fact::Then, failure.message),
         _ => failure,
     }
 }

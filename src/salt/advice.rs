@@ -6,14 +6,14 @@ use super::api::Refusal;
 use crate::system::clock::Skew;
 use crate::system::http::{HttpError, TlsError};
 use crate::system::retry::RetryError;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// What to do about hooks that are answered with 500.
 pub const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
 
 /// What a refusal of `what` by the salt-api at `base` means, for this user.
 pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
-    let fail = |kind, message: String| Failure::new(kind, message).fact("url", base);
+    let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, base);
     RetryError::Permanent(match refusal {
         Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
             .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
@@ -21,7 +21,7 @@ pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal
             .hint("Behind a balancer every request has to reach the same salt-api: its sessions live in its memory."),
         Refusal::TokenExpired => fail(Kind::LoginRefused, format!("the Salt token behind the session expired before {what} could be called"))
             .hint("Raise token_expire on the master; its clock may also have jumped."),
-        Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact("salt_api_says", said).fact("permission", what).hint(format!(
+        Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact(Fact::SaltApiSays, said).fact(Fact::Permission, what).hint(format!(
             "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master."
         )),
         Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
@@ -35,7 +35,7 @@ pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal
 
 /// What it means that nobody could be spoken to at `base`.
 pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
-    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
+    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base);
     match &trouble {
         HttpError::Tls(distrust @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, distrust),
         HttpError::Tls(TlsError::UnknownIssuer) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
@@ -53,7 +53,7 @@ pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
 fn by_the_clock(base: &str, distrust: &TlsError) -> RetryError {
     let skew = Skew::asked_of(&format!("{base}/"));
     let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact("url", base);
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact(Fact::Url, base);
     let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
     match (distrust, skew) {
         (TlsError::Expired, Some(skew)) if skew.is_ahead() => RetryError::Transient(failure.hint(set_the_clock), None),

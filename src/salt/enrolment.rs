@@ -12,7 +12,7 @@ use crate::salt::settings::Enroll;
 use crate::system::clock::{self, Skew};
 use crate::system::http::{Client, HttpError, Reply, Request, TlsError};
 use crate::system::retry::{RetryError, Wait};
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::names::{Jid, MinionId};
 use crate::types::pin::Pin;
 use crate::types::report::Report;
@@ -152,10 +152,10 @@ impl<'a> Service<'a> {
 
     fn refused(&self, verb: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
         let url = self.url();
-        let fail = |kind, message: String| Failure::new(kind, message).fact("url", url);
+        let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, url);
         match refusal {
             Refusal::Refused { kind, word, message, hint } => {
-                let failure = fail(kind, format!("the enrolment service refuses {verb}: {message}")).fact("refused", word);
+                let failure = fail(kind, format!("the enrolment service refuses {verb}: {message}")).fact(Fact::Refused, word);
                 let advice = || "On the master see `heat-bootstrap audit ID` and `heat-bootstrap token list`.".to_owned();
                 RetryError::Permanent(failure.hint(hint.unwrap_or_else(advice)))
             }
@@ -164,7 +164,7 @@ impl<'a> Service<'a> {
                 let side = if ahead > 0 { "ahead of" } else { "behind" };
                 let length = time::length(ahead.unsigned_abs());
                 let said = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
-                let failure = fail(Kind::ApiTls, said).fact("skew_seconds", ahead.to_string()).hint(SET_THE_CLOCK);
+                let failure = fail(Kind::ApiTls, said).fact(Fact::SkewSeconds, ahead.to_string()).hint(SET_THE_CLOCK);
                 RetryError::Transient(failure, None)
             }
             Refusal::Unavailable(said) => RetryError::Transient(
@@ -181,14 +181,14 @@ impl<'a> Service<'a> {
 
     fn unreachable(&self, trouble: HttpError) -> RetryError {
         let base = self.url();
-        let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact("url", base);
+        let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base);
         let tls = |hint: &str| RetryError::Suspicious(fail(Kind::ApiTls).hint(hint));
         match &trouble {
             HttpError::Tls(TlsError::NotYetValid | TlsError::Expired) => {
                 // By a clock that nobody has set yet at a first boot: time synchronisation is waited for.
                 let skew = Skew::asked_of(&format!("{base}/v1/status"));
                 let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{said}")).fact("url", base);
+                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{said}")).fact(Fact::Url, base);
                 RetryError::Transient(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
             }
             HttpError::Tls(TlsError::WrongKey) => tls(

@@ -9,7 +9,7 @@ use super::key_state::{Judgement, KeyState};
 use super::public_key::{Fingerprint, PublicKey};
 use super::session::Session;
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::names::MinionId;
 
 /// So often a key is accepted before it is thought to stay as it is.
@@ -21,7 +21,7 @@ const REMOTE: Duration = Duration::from_millis(400);
 pub fn master_fingerprint(session: &mut Session, wait: &Wait) -> Result<Fingerprint, Failure> {
     // The hash is named, since the master's own default may be another than the minion's.
     let returned = session.wheel("key.finger_master", &json!({"hash_type": "sha256"}), wait).map_err(|failure| {
-        if !may_not(&failure) {
+        if !lacks_permission(&failure) {
             return failure;
         }
         failure.hint("Give the user key.finger_master, or set minion.master_finger (salt-key -F master) or minion.master_public_key, so that the master need not be asked.")
@@ -31,8 +31,8 @@ pub fn master_fingerprint(session: &mut Session, wait: &Wait) -> Result<Fingerpr
 }
 
 /// Is it the user who lacks the permission, and not salt-api that does not serve wheel at all?
-fn may_not(failure: &Failure) -> bool {
-    failure.kind == Kind::PermissionRefused && failure.facts.contains_key("permission")
+pub fn lacks_permission(failure: &Failure) -> bool {
+    failure.kind == Kind::PermissionRefused && failure.facts.contains_key(&Fact::Permission)
 }
 
 /// Gets the key `ours` accepted, and no other, once it has reached the master. `lives` is asked at each look, and fails if the minion that
@@ -90,7 +90,7 @@ pub fn remove(session: &mut Session, id: &MinionId, ours: PublicKey, wait: &Wait
         other => return Err(look.refused(other).hint("The key on the master is not this machine's own, and stays.")),
     }
     session.wheel("key.delete", &json!({"match": id.as_str()}), wait).map_err(|failure| {
-        if may_not(&failure) {
+        if lacks_permission(&failure) {
             failure.hint("Give the user key.delete as well. Salt cannot narrow it to one minion: accept \"enroll\" can.")
         } else {
             failure
@@ -124,7 +124,7 @@ impl<'a> Look<'a> {
 
     fn at_master(&mut self, session: &mut Session, wait: &Wait) -> Result<Judgement, Failure> {
         let returned = match session.wheel(self.fun, &self.arguments(), wait) {
-            Err(failure) if self.fun == "key.print" && may_not(&failure) => {
+            Err(failure) if self.fun == "key.print" && lacks_permission(&failure) => {
                 debug!("no permission for key.print: comparing fingerprints");
                 self.fun = "key.finger";
                 session.wheel(self.fun, &self.arguments(), wait)?
@@ -177,7 +177,7 @@ impl<'a> Look<'a> {
 
     fn about_ours(&self, failure: Failure) -> Failure {
         match &self.ours {
-            Some(ours) => failure.fact("fingerprint", ours.fingerprint().as_str()),
+            Some(ours) => failure.fact(Fact::Fingerprint, ours.fingerprint().as_str()),
             None => failure,
         }
     }

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::process;
 use super::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// Where commands are looked for, and what they get as PATH.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,9 +46,6 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// The fact of a failure that names the signal by which a command ended.
-pub const KILLED_BY: &str = "killed_by_signal";
-
 impl Finished {
     /// Did it exit with 0?
     pub fn success(&self) -> bool {
@@ -70,9 +67,9 @@ impl Finished {
         let last = said.lines().last().unwrap_or("no output").to_owned();
         let mut failure = Failure::new(kind, format!("`{}` {how}: {last}", self.command));
         if let Some(signal) = self.status.signal() {
-            failure = failure.fact(KILLED_BY, signal.to_string());
+            failure = failure.fact(Fact::KilledBySignal, signal.to_string());
         }
-        if said.lines().count() > 1 { failure.fact("output", said) } else { failure }
+        if said.lines().count() > 1 { failure.fact(Fact::Output, said) } else { failure }
     }
 }
 
@@ -163,7 +160,7 @@ impl Running {
                     Failure::new(Kind::LocalSystem, format!("`{}` had not ended after {spent:.0} s and was killed", self.command))
                         .hint("Run the command by hand and see what it waits for.")
                 };
-                Err(failure.fact("output", end_of(&mut self.stderr)))
+                Err(failure.fact(Fact::Output, end_of(&mut self.stderr)))
             }
             Err(failure) => {
                 self.kill();
@@ -177,13 +174,13 @@ impl Running {
     pub fn finish_or_leave(mut self, wait: &Wait) -> Result<Finished, Failure> {
         let pid = self.child.id();
         let left = |failure: Failure| {
-            failure.hint(format!("It was not killed: see whether process {pid} has ended, and run again.")).fact("pid", pid.to_string())
+            failure.hint(format!("It was not killed: see whether process {pid} has ended, and run again.")).fact(Fact::Pid, pid.to_string())
         };
         match wait.poll(Duration::from_millis(20), || self.poll()) {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 Err(left(Failure::new(Kind::OutOfTime, format!("`{}` did not end in time and goes on as process {pid}", self.command)))
-                    .fact("output", end_of(&mut self.stdout)))
+                    .fact(Fact::Output, end_of(&mut self.stdout)))
             }
             Err(failure) => Err(left(failure)),
         }
@@ -220,7 +217,7 @@ mod tests {
         let finished = run(&["sh", "-c", "echo first >&2; echo last >&2; exit 3"], &patience(10)).unwrap();
         let failure = finished.failure(Kind::LocalSystem);
         assert!(failure.message.ends_with("exited with 3: last"), "{}", failure.message);
-        assert_eq!(failure.facts["output"], "first\nlast");
+        assert_eq!(failure.facts[&Fact::Output], "first\nlast");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use super::interrupt::Interrupt;
 use crate::types::deadline::Deadline;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 
 /// How long somebody is willing to wait.
 #[derive(Clone)]
@@ -165,7 +165,7 @@ impl Wait {
                     // The last try may have had a second of all that time.
                     failure.message = format!("{} (tried {tries} times in {:.0} s)", failure.message, begun.elapsed().as_secs_f64());
                 }
-                return Err(failure.fact("attempts", tries.to_string()));
+                return Err(failure.fact(Fact::Attempts, tries.to_string()));
             };
             self.attempts.fetch_add(1, Ordering::Relaxed);
             info!("{what}: {}; trying again in {:.1} s (try {})", failure.message, pause.as_secs_f64(), tries + 1);

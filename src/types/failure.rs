@@ -250,6 +250,82 @@ impl Kind {
     }
 }
 
+/// What is told beside a failure's sentence, by name: for whoever debugs, and for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fact {
+    /// How often it was tried.
+    Attempts,
+    /// The fingerprint that the master should have.
+    Expected,
+    /// The fingerprint of a key.
+    Fingerprint,
+    /// The version that is there.
+    Found,
+    /// Who holds a lock.
+    Holder,
+    /// The job.
+    Jid,
+    /// The signal that ended a command.
+    KilledBySignal,
+    /// The fingerprint of the master that was met.
+    Met,
+    /// Where the minion's log lies.
+    MinionLog,
+    /// What it says last.
+    MinionSays,
+    /// What a repository has.
+    Offered,
+    /// What a command printed last.
+    Output,
+    /// What the user may not call.
+    Permission,
+    /// A process.
+    Pid,
+    /// The word of the enrolment service for why it refuses.
+    Refused,
+    /// What salt-api says of a refusal.
+    SaltApiSays,
+    /// How far the clock is off.
+    SkewSeconds,
+    /// The tag of an event.
+    Tag,
+    /// What a command is waiting for.
+    Then,
+    /// The fingerprint of a master that was believed at first sight.
+    TrustedOnFirstUse,
+    /// Whom it was about.
+    Url,
+}
+
+impl Fact {
+    /// Its name in the report.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Fact::Attempts => "attempts",
+            Fact::Expected => "expected",
+            Fact::Fingerprint => "fingerprint",
+            Fact::Found => "found",
+            Fact::Holder => "holder",
+            Fact::Jid => "jid",
+            Fact::KilledBySignal => "killed_by_signal",
+            Fact::Met => "met",
+            Fact::MinionLog => "minion_log",
+            Fact::MinionSays => "minion_says",
+            Fact::Offered => "offered",
+            Fact::Output => "output",
+            Fact::Permission => "permission",
+            Fact::Pid => "pid",
+            Fact::Refused => "refused",
+            Fact::SaltApiSays => "salt_api_says",
+            Fact::SkewSeconds => "skew_seconds",
+            Fact::Tag => "tag",
+            Fact::Then => "then",
+            Fact::TrustedOnFirstUse => "trusted_on_first_use",
+            Fact::Url => "url",
+        }
+    }
+}
+
 /// Why something failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -259,8 +335,8 @@ pub struct Failure {
     pub message: String,
     /// Better advice than the kind's own.
     pub hint: Option<String>,
-    /// Details by name.
-    pub facts: BTreeMap<String, String>,
+    /// Details.
+    pub facts: BTreeMap<Fact, String>,
 }
 
 impl Failure {
@@ -276,11 +352,13 @@ impl Failure {
     }
 
     /// Adds a detail.
-    pub fn fact(mut self, name: &str, value: impl Into<String>) -> Failure {
-        self.facts.insert(name.to_owned(), value.into());
+    pub fn fact(mut self, fact: Fact, value: impl Into<String>) -> Failure {
+        self.facts.insert(fact, value.into());
         self
     }
 }
+
+impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

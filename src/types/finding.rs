@@ -1,12 +1,116 @@
 //! What a look at something that a run depends on has shown.
 
+use std::fmt;
+
 use super::failure::{Failure, Kind};
+
+/// What can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// The configuration.
+    Configuration,
+    /// The minion's program.
+    Program,
+    /// Where its package comes from.
+    PackageSource,
+    /// Whether another package manager works.
+    PackageLocks,
+    /// salt-api's name.
+    ApiName,
+    /// Its port.
+    ApiPort,
+    /// The enrolment service's name.
+    ServiceName,
+    /// Its port.
+    ServicePort,
+    /// The certificate that one of the two shows.
+    Certificate,
+    /// This machine's clock beside the master's.
+    Clock,
+    /// What the token is good for.
+    Token,
+    /// Whether salt-api lets the user in.
+    Login,
+    /// What the user may do.
+    Permissions,
+    /// The master's key.
+    MasterKey,
+    /// This machine's key, here and on the master.
+    OwnKey,
+    /// Whether a hook can be fired.
+    Hook,
+    /// A master's name.
+    MasterName,
+    /// Its port for keys and returns.
+    MasterPort,
+    /// Its port for jobs.
+    PublishPort,
+    /// Whether the minion runs and is connected.
+    Minion,
+    /// Whether Heat would take a signal.
+    Heat,
+}
+
+impl Subject {
+    /// Its name in the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Subject::Configuration => "configuration",
+            Subject::Program => "program",
+            Subject::PackageSource => "package source",
+            Subject::PackageLocks => "package locks",
+            Subject::ApiName => "salt-api name",
+            Subject::ApiPort => "salt-api port",
+            Subject::ServiceName => "service name",
+            Subject::ServicePort => "service port",
+            Subject::Certificate => "certificate",
+            Subject::Clock => "clock",
+            Subject::Token => "token",
+            Subject::Login => "login",
+            Subject::Permissions => "permissions",
+            Subject::MasterKey => "master's key",
+            Subject::OwnKey => "own key",
+            Subject::Hook => "hook",
+            Subject::MasterName => "master name",
+            Subject::MasterPort => "master port",
+            Subject::PublishPort => "publish port",
+            Subject::Minion => "minion",
+            Subject::Heat => "heat",
+        }
+    }
+
+    /// A row about the only one of its kind.
+    pub fn alone(self) -> Row {
+        self.of("")
+    }
+
+    /// A row about one of several: `detail` says which.
+    pub fn of(self, detail: impl Into<String>) -> Row {
+        Row { subject: self, detail: detail.into() }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What it is about.
+    pub subject: Subject,
+    /// Which one of several; empty for the only one.
+    pub detail: String,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.subject.as_str())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " {}", self.detail) }
+    }
+}
 
 /// One thing that was looked at, or that was meant to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What it is.
-    pub what: String,
+    pub row: Row,
     /// How it is.
     pub state: State,
 }
@@ -52,7 +156,7 @@ mod tests {
     use super::*;
 
     fn code(states: Vec<State>) -> u8 {
-        let findings: Vec<Finding> = states.into_iter().map(|state| Finding { what: "x".into(), state }).collect();
+        let findings: Vec<Finding> = states.into_iter().map(|state| Finding { row: Subject::Login.alone(), state }).collect();
         exit_code(&findings)
     }
 

@@ -12,5 +12,6 @@ pub mod references;
 pub mod report;
 pub mod secret;
 pub mod section;
+pub mod step;
 pub mod time;
 pub mod version;

@@ -159,7 +159,7 @@ impl Report {
         report.step = step;
         let masked = |text: String| without_credentials(&text).into_owned();
         report.hint = Some(masked(failure.hint.unwrap_or_else(|| failure.kind.advice().to_owned())));
-        report.facts.extend(failure.facts.into_iter().map(|(name, text)| (name, masked(text))));
+        report.facts.extend(failure.facts.into_iter().map(|(fact, text)| (fact.as_str().to_owned(), masked(text))));
         report
     }
 

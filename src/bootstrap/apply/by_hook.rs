@@ -19,7 +19,7 @@ use crate::salt::public_key::Fingerprint;
 use crate::salt::session::Session;
 use crate::salt::settings::Apply;
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::names::{Jid, MinionId};
 use crate::types::report::States;
 
@@ -189,7 +189,7 @@ impl Trigger<'_> {
         } else {
             Failure::new(Kind::NoReaction, format!("{what}: nobody answers the tag {tag}"))
         };
-        Err(failure.fact("tag", tag))
+        Err(failure.fact(Fact::Tag, tag))
     }
 }
 

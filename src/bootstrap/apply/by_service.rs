@@ -19,7 +19,7 @@ use crate::salt::enrolment::{self, Asking, Service};
 use crate::salt::public_key::Fingerprint;
 use crate::salt::settings::Apply;
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::report::States;
 
 /// After this a job is published once more to a minion that was restarted; one that it has got meanwhile it ignores.
@@ -85,7 +85,7 @@ pub fn by_service(
             memory.job = None;
             store.keep_memory(&memory)?;
             let what = format!("job {jid} was published {publications} times, and never came to this minion");
-            return Err(minion.explain(Failure::new(Kind::NoReaction, what).fact("jid", jid.as_str())).hint(format!(
+            return Err(minion.explain(Failure::new(Kind::NoReaction, what).fact(Fact::Jid, jid.as_str())).hint(format!(
                 "On the master `salt-run jobs.lookup_jid {jid}` shows it; see whether the minion is connected (`salt {} test.ping`).",
                 settings.minion.id
             )));

@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::bootstrap::context::Context;
 use crate::minion::job::Outcome;
 use crate::salt::settings::Apply;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::names::Jid;
 use crate::types::report::States;
 
 pub fn still_running(apply: &Apply, jid: &Jid) -> Failure {
     Failure::new(Kind::StateTimeout, format!("{} was still running as job {jid} when the time was up", apply.argument()))
-        .fact("jid", jid.as_str())
+        .fact(Fact::Jid, jid.as_str())
 }
 
 pub fn killed_twice(apply: &Apply, jid: &Jid) -> Failure {
@@ -35,7 +35,7 @@ pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tes
                 1..=5 => format!("{} of {} failed: {}", ids.len(), states.total, ids.join(", ")),
                 more => format!("{more} of {} failed: {}, ...", states.total, ids[..5].join(", ")),
             };
-            Err(Failure::new(Kind::StateFailed, format!("{names} does not hold: {which}")).fact("jid", jid.as_str()))
+            Err(Failure::new(Kind::StateFailed, format!("{names} does not hold: {which}")).fact(Fact::Jid, jid.as_str()))
         }
         Outcome::Pending(states) => {
             context.journal.note_states(states.clone());
@@ -44,7 +44,7 @@ pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tes
                 None => "the job was given test=True, by the reactor or by the minion's options".to_owned(),
             };
             let message = format!("{names} was only tried: {} of {} states would change something, and nothing was applied: {whose}", states.pending, states.total);
-            let failure = Failure::new(Kind::StatePending, message).fact("jid", jid.as_str());
+            let failure = Failure::new(Kind::StatePending, message).fact(Fact::Jid, jid.as_str());
             Err(match tests_by {
                 Some(path) => failure.hint(format!("Take `test: True` out of {}, or set it to False in minion.config, and run again.", path.display())),
                 None => failure,
@@ -52,11 +52,11 @@ pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tes
         }
         Outcome::NotRendered { lines, pillar } => {
             let what = if pillar { "the pillar of this minion has errors" } else { "Salt could not render the states" };
-            let failure = Failure::new(Kind::StateNotRendered, format!("{names} did not run: {what}: {}", lines.join(" | "))).fact("jid", jid.as_str());
+            let failure = Failure::new(Kind::StateNotRendered, format!("{names} did not run: {what}: {}", lines.join(" | "))).fact(Fact::Jid, jid.as_str());
             Err(if pillar { failure.hint(format!("On the master try `salt '{}' pillar.items`; the errors stand under _errors.", context.settings.minion.id)) } else { failure })
         }
         Outcome::Busy { lines, .. } => Err(Failure::new(Kind::StateNotRendered, format!("{names} did not run: another state run was in the way: {}", lines.join(" ")))
             .hint("See what runs states on this minion (a schedule, startup_states, another reactor); the reactor shipped with this program queues instead.")
-            .fact("jid", jid.as_str())),
+            .fact(Fact::Jid, jid.as_str())),
     }
 }

@@ -131,7 +131,7 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
     let master = refused(seen.master.as_ref()).filter(|_| asks);
     let key = refused(seen.key.as_ref()).filter(|_| wheel);
     // Not the user's fault: salt-api does not serve wheel at all.
-    if let Some(failure) = master.into_iter().chain(key).find(|failure| !failure.facts.contains_key("permission")) {
+    if let Some(failure) = master.into_iter().chain(key).find(|failure| !keys::lacks_permission(failure)) {
         return State::Wrong(failure.clone());
     }
     let says = |fun| may_wheel(has, fun);

@@ -8,7 +8,7 @@ use crate::system::interrupt::Interrupt;
 use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
 use crate::types::failure::Failure;
-use crate::types::finding::{Finding, State};
+use crate::types::finding::{Finding, Row, State};
 
 /// The looks end by then by themselves, and log out.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -17,7 +17,7 @@ const END: Duration = Duration::from_secs(18);
 
 /// The table that is being filled.
 pub struct Board {
-    whats: Vec<String>,
+    rows: Vec<Row>,
     states: Vec<Option<State>>,
     sender: Sender<(usize, State)>,
     heard: Receiver<(usize, State)>,
@@ -27,7 +27,7 @@ pub struct Board {
 
 /// Looks that follow from each other: they fill lines that follow each other.
 pub struct Chain {
-    whats: Vec<String>,
+    rows: Vec<Row>,
     first: usize,
     next: usize,
     broken: Option<usize>,
@@ -39,20 +39,20 @@ impl Board {
     pub fn new() -> Board {
         let (sender, heard) = mpsc::channel();
         let wait = Wait::until(Deadline::after(PATIENCE), Interrupt::default());
-        Board { whats: Vec::new(), states: Vec::new(), sender, heard, wait, end: Deadline::after(END) }
+        Board { rows: Vec::new(), states: Vec::new(), sender, heard, wait, end: Deadline::after(END) }
     }
 
     /// A line that is known already.
-    pub fn note(&mut self, what: &str, state: State) {
-        self.whats.push(what.to_owned());
+    pub fn note(&mut self, row: Row, state: State) {
+        self.rows.push(row);
         self.states.push(Some(state));
     }
 
     /// Lines that are going to be filled by these looks, which begin at once. Lines that they leave were not looked at.
-    pub fn look(&mut self, whats: Vec<String>, looks: impl FnOnce(&mut Chain, &Wait) -> Option<()> + Send + 'static) {
-        let mut chain = Chain { whats: whats.clone(), first: self.whats.len(), next: 0, broken: None, sender: self.sender.clone() };
-        self.states.extend(whats.iter().map(|_| None));
-        self.whats.extend(whats);
+    pub fn look(&mut self, rows: Vec<Row>, looks: impl FnOnce(&mut Chain, &Wait) -> Option<()> + Send + 'static) {
+        let mut chain = Chain { rows: rows.clone(), first: self.rows.len(), next: 0, broken: None, sender: self.sender.clone() };
+        self.states.extend(rows.iter().map(|_| None));
+        self.rows.extend(rows);
         let wait = self.wait.clone();
         // Where no thread can be started the chain is dropped, and its lines say that nobody looked.
         let _ = thread::Builder::new().name("look".into()).spawn(move || looks(&mut chain, &wait));
@@ -60,12 +60,12 @@ impl Board {
 
     /// Waits for all looks, or to the end.
     pub fn findings(self) -> Vec<Finding> {
-        let Board { whats, mut states, sender, heard, end, .. } = self;
+        let Board { rows, mut states, sender, heard, end, .. } = self;
         drop(sender);
         while let Ok((row, state)) = heard.recv_timeout(end.remaining()) {
             states[row] = Some(state);
         }
-        whats.into_iter().zip(states).map(|(what, state)| Finding { what, state: state.unwrap_or(State::Late) }).collect()
+        rows.into_iter().zip(states).map(|(row, state)| Finding { row, state: state.unwrap_or(State::Late) }).collect()
     }
 }
 
@@ -98,9 +98,9 @@ impl Chain {
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        let before = self.broken.and_then(|broken| self.whats.get(broken));
-        let why = before.map_or_else(|| "nobody could look".to_owned(), |before| format!("not looked at: it takes the {before}"));
-        while self.next < self.whats.len() {
+        let before = self.broken.and_then(|broken| self.rows.get(broken));
+        let why = before.map_or_else(|| "nobody could look".to_owned(), |before| format!("skipped: needs the {before}"));
+        while self.next < self.rows.len() {
             self.put(State::Unknown(why.clone()));
         }
     }
@@ -110,47 +110,48 @@ impl Drop for Chain {
 mod tests {
     use super::*;
     use crate::types::failure::Kind;
+    use crate::types::finding::Subject;
 
-    fn whats(names: &[&str]) -> Vec<String> {
-        names.iter().map(|&name| name.to_owned()).collect()
+    fn rows(subjects: &[Subject]) -> Vec<Row> {
+        subjects.iter().map(|subject| subject.alone()).collect()
     }
 
     #[test]
     fn lines_stand_in_the_order_in_which_they_were_announced() {
         let mut board = Board::new();
-        board.note("first", State::Fine("a".into()));
-        board.look(whats(&["second", "third"]), |chain, _| {
+        board.note(Subject::Configuration.alone(), State::Fine("a".into()));
+        board.look(rows(&[Subject::Program, Subject::PackageSource]), |chain, _| {
             thread::sleep(Duration::from_millis(30));
             chain.put(State::Fine("b".into()))?;
             chain.put(State::Fine("c".into()))
         });
-        board.look(whats(&["fourth"]), |chain, _| chain.put(State::Fine("d".into())));
-        let said: Vec<String> = board.findings().into_iter().map(|one| format!("{} {:?}", one.what, one.state)).collect();
-        assert_eq!(said, [r#"first Fine("a")"#, r#"second Fine("b")"#, r#"third Fine("c")"#, r#"fourth Fine("d")"#]);
+        board.look(rows(&[Subject::Heat]), |chain, _| chain.put(State::Fine("d".into())));
+        let said: Vec<String> = board.findings().into_iter().map(|one| format!("{} {:?}", one.row, one.state)).collect();
+        assert_eq!(said, [r#"configuration Fine("a")"#, r#"program Fine("b")"#, r#"package source Fine("c")"#, r#"heat Fine("d")"#]);
     }
 
     #[test]
     fn what_follows_from_something_wrong_is_not_looked_at() {
         let mut board = Board::new();
-        board.look(whats(&["name", "port", "login"]), |chain, _| {
+        board.look(rows(&[Subject::ApiName, Subject::ApiPort, Subject::Login]), |chain, _| {
             chain.put(State::Fine("known".into()))?;
             chain.found(Err::<(), _>(Failure::new(Kind::ApiUnreachable, "closed")), |()| "open".into())?;
             panic!("the rest depends on it");
         });
         let findings = board.findings();
         assert!(matches!(findings[1].state, State::Wrong(_)));
-        assert_eq!(findings[2].state, State::Unknown("not looked at: it takes the port".into()));
+        assert_eq!(findings[2].state, State::Unknown("skipped: needs the salt-api port".into()));
     }
 
     #[test]
     fn whoever_does_not_end_is_not_waited_for() {
         let mut board = Board::new();
         board.end = Deadline::after(Duration::from_millis(50));
-        board.look(whats(&["slow", "after"]), |chain, _| {
+        board.look(rows(&[Subject::ApiName, Subject::ApiPort]), |chain, _| {
             thread::sleep(Duration::from_secs(60));
             chain.put(State::Fine("too late".into()))
         });
-        board.look(whats(&["quick"]), |chain, _| chain.put(State::Fine("here".into())));
+        board.look(rows(&[Subject::Minion]), |chain, _| chain.put(State::Fine("here".into())));
         let states: Vec<State> = board.findings().into_iter().map(|one| one.state).collect();
         assert_eq!(states, [State::Late, State::Late, State::Fine("here".into())]);
     }

@@ -26,7 +26,7 @@ use crate::minion::paths::MinionPaths;
 use crate::system::files::Root;
 use crate::system::retry::Wait;
 use crate::types::failure::Failure;
-use crate::types::finding::{Finding, State, exit_code};
+use crate::types::finding::{Finding, State, Subject, exit_code};
 
 /// Long enough for Keystone and Heat to answer; what fails is not worth trying for longer while a person waits.
 const HEAT: Duration = Duration::from_secs(8);
@@ -40,15 +40,15 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
     let mut serves = Duration::ZERO;
     let signal = found.signal();
     match found.settings() {
-        Err(failure) => board.note("configuration", State::Wrong(failure)),
+        Err(failure) => board.note(Subject::Configuration.alone(), State::Wrong(failure)),
         Ok(settings) => {
-            board.note("configuration", State::Fine(format!("can be used, for the minion {}", settings.minion.id)));
+            board.note(Subject::Configuration.alone(), State::Fine(format!("can be used, for the minion {}", settings.minion.id)));
             serves = settings.deadline;
             spare = look_by(Arc::new(settings), root, &mut board);
         }
     }
     if let Some(signal) = signal {
-        board.look(vec!["heat".into()], move |chain, wait| chain.put(heat(&signal, serves, wait)));
+        board.look(vec![Subject::Heat.alone()], move |chain, wait| chain.put(heat(&signal, serves, wait)));
     }
     let mut findings = board.findings();
     if spare {
@@ -63,8 +63,8 @@ fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
     let paths = Arc::new(MinionPaths::of(root, &settings.minion));
     {
         let (settings, root) = (Arc::clone(&settings), root.clone());
-        let whats = ["program", "package source", "package locks"].map(str::to_owned).to_vec();
-        board.look(whats, move |chain, wait| here::packages(chain, &settings, &root, wait));
+        let rows = [Subject::Program, Subject::PackageSource, Subject::PackageLocks].map(Subject::alone).to_vec();
+        board.look(rows, move |chain, wait| here::packages(chain, &settings, &root, wait));
     }
     let spare = match &settings.enroll {
         Some(enroll) => {
@@ -76,12 +76,17 @@ fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
     let several = settings.minion.masters.len() > 1;
     for (number, master) in settings.minion.masters.iter().enumerate() {
         let suffix = suffix(several, master);
-        let ports = [("master port", paths.master_port), ("publish port", paths.publish_port)];
-        let whats = [format!("master name{suffix}")].into_iter().chain(ports.map(|(what, port)| format!("{what} {port}{suffix}")));
-        let (settings, ports) = (Arc::clone(&settings), ports.map(|(_, port)| port));
-        board.look(whats.collect(), move |chain, _| net::master(chain, &settings.minion.masters[number], ports));
+        let ports = [paths.master_port, paths.publish_port];
+        let of_port = |port| if several { format!("{port} {suffix}") } else { format!("{port}") };
+        let rows = vec![
+            Subject::MasterName.of(suffix.as_str()),
+            Subject::MasterPort.of(of_port(paths.master_port)),
+            Subject::PublishPort.of(of_port(paths.publish_port)),
+        ];
+        let settings = Arc::clone(&settings);
+        board.look(rows, move |chain, _| net::master(chain, &settings.minion.masters[number], ports));
     }
-    board.look(vec!["minion".into()], move |chain, _| here::minion(chain, &paths));
+    board.look(vec![Subject::Minion.alone()], move |chain, _| here::minion(chain, &paths));
     spare
 }
 
@@ -89,17 +94,18 @@ fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Boar
     let urls = settings.api.as_ref().map_or(0, |api| api.urls.len());
     let each = settings.one_api_for_each_master();
     let hooks = settings.apply.is_some();
-    let outside = |suffix: &str| ["salt-api name", "salt-api port", "certificate", "clock"].map(|what| format!("{what}{suffix}"));
+    let outside =
+        |suffix: &str| [Subject::ApiName, Subject::ApiPort, Subject::Certificate, Subject::Clock].map(|subject| subject.of(suffix));
     let inside = |suffix: &str| {
-        let whats = ["login", "permissions", "master's key", "own key"].into_iter().chain(hooks.then_some("hook"));
-        whats.map(|what| format!("{what}{suffix}")).collect::<Vec<_>>()
+        let subjects = [Subject::Login, Subject::Permissions, Subject::MasterKey, Subject::OwnKey].into_iter();
+        subjects.chain(hooks.then_some(Subject::Hook)).map(|subject| subject.of(suffix)).collect::<Vec<_>>()
     };
     for (number, url) in settings.api.iter().flat_map(|api| &api.urls).enumerate() {
         let suffix = suffix(urls > 1, url);
         let alone = urls == 1 || each;
-        let whats = outside(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
+        let rows = outside(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
         let (settings, paths) = (Arc::clone(settings), Arc::clone(paths));
-        board.look(whats.collect(), move |chain, wait| {
+        board.look(rows.collect(), move |chain, wait| {
             api::reached(chain, &settings, number)?;
             if alone { api::inside(chain, &settings, Some(number), &paths, wait) } else { Some(()) }
         });
@@ -115,22 +121,23 @@ fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Boar
 fn enrolment(settings: &Arc<Settings>, urls: &[String], paths: &Arc<MinionPaths>, root: &Root, board: &mut Board) {
     for (number, url) in urls.iter().enumerate() {
         let suffix = suffix(urls.len() > 1, url);
-        let whats = ["service name", "service port", "certificate", "clock", "token"].map(|what| format!("{what}{suffix}"));
+        let subjects = [Subject::ServiceName, Subject::ServicePort, Subject::Certificate, Subject::Clock, Subject::Token];
+        let rows = subjects.map(|subject| subject.of(suffix.as_str()));
         let (settings, paths, store) = (Arc::clone(settings), Arc::clone(paths), Store::below(root));
-        board.look(whats.to_vec(), move |chain, wait| service::check(chain, &settings, number, &paths, &store, wait));
+        board.look(rows.to_vec(), move |chain, wait| service::check(chain, &settings, number, &paths, &store, wait));
     }
 }
 
 /// Of several URLs one is enough: where a login succeeds, or a token is good, the others that are wrong fail no run.
 fn excuse_other_urls(findings: &mut [Finding]) {
-    let is_in = |one: &Finding| one.what == "login" || one.what.starts_with("token ");
+    let is_in = |one: &Finding| matches!(one.row.subject, Subject::Login | Subject::Token);
     if !findings.iter().any(|one| is_in(one) && matches!(one.state, State::Fine(_))) {
         return;
     }
     for one in findings {
-        let of_a_url = ["salt-api name ", "salt-api port ", "service name ", "service port ", "certificate "]
-            .iter()
-            .any(|what| one.what.starts_with(what));
+        let subject = one.row.subject;
+        let of_a_url =
+            matches!(subject, Subject::ApiName | Subject::ApiPort | Subject::ServiceName | Subject::ServicePort | Subject::Certificate);
         if let (true, State::Wrong(failure)) = (of_a_url, &one.state) {
             one.state = State::Unknown(format!("{failure}; another URL is taken meanwhile"));
         }
@@ -138,7 +145,7 @@ fn excuse_other_urls(findings: &mut [Finding]) {
 }
 
 fn suffix(several: bool, of: &str) -> String {
-    if several { format!(" ({})", of.trim_start_matches("https://")) } else { String::new() }
+    if several { format!("({})", of.trim_start_matches("https://")) } else { String::new() }
 }
 
 /// Heat is asked, and not told: it counts nothing of this.
@@ -155,12 +162,14 @@ fn heat(signal: &Signal, serves: Duration, wait: &Wait) -> State {
 mod tests {
     use super::*;
     use crate::types::failure::Kind;
+    use crate::types::finding::Row;
 
     #[test]
     fn a_url_that_does_not_answer_is_excused_by_a_login_at_another() {
-        let of = |what: &str, state| Finding { what: what.into(), state };
+        let of = |row: Row, state| Finding { row, state };
         let wrong = || State::Wrong(Failure::new(Kind::ApiUnreachable, "closed"));
-        let mut findings = vec![of("salt-api port (a:8000)", wrong()), of("login", wrong()), of("heat", wrong())];
+        let mut findings =
+            vec![of(Subject::ApiPort.of("(a:8000)"), wrong()), of(Subject::Login.alone(), wrong()), of(Subject::Heat.alone(), wrong())];
         excuse_other_urls(&mut findings);
         assert_eq!(findings[0].state, wrong());
         findings[1].state = State::Fine("in".into());
