@@ -233,7 +233,7 @@ fn a_configuration_that_never_ends_is_told() {
     until(|| !heat.signals().is_empty());
     let told = &heat.signals()[0];
     assert_eq!((told.status.as_str(), told.id.as_str()), ("FAILURE", "web-1"));
-    for what in ["50.json: cannot be read: it did not come to its end", "standard input: it did not come to its end"] {
+    for what in ["50.json: cannot be read: it was not read completely", "standard input: it was not read completely"] {
         assert!(told.reason.contains(what), "{}", told.reason);
     }
     let ended = child.wait_with_output().unwrap();

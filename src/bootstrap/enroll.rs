@@ -79,7 +79,7 @@ pub fn before_start(context: &Context, service: &mut Service) -> Result<(Option<
         match keypair::load(&paths)? {
             None if !knows => Err(Failure::new(
                 Kind::LocalSystem,
-                "the minion's key pair cannot be made before its first start, and only who has one is told which master is the right one",
+                "the minion's key pair cannot be made before its first start, and without one the enrolment service does not say which master is the right one",
             )
             .hint("Install openssl, which makes it, or give minion.master_finger: then the minion makes its own.")),
             keys => Ok(Changed::when(keys, made)),
@@ -151,8 +151,8 @@ fn enroll(
 
 fn token(settings: &Settings) -> Result<&Token, Failure> {
     settings.enroll.as_ref().and_then(|enroll| enroll.token.as_ref()).ok_or_else(|| {
-        Failure::new(Kind::Config, "enroll.token is not there any more, and this minion has to be enrolled")
-            .hint("forget_secrets has wiped it after use: have another made (`heat-bootstrap token create`), and give it in enroll.token.")
+        Failure::new(Kind::Config, "enroll.token is gone, but this minion still has to enrol")
+            .hint("forget_secrets wiped it after use: create another one (`heat-bootstrap token create`) and give it in enroll.token.")
     })
 }
 

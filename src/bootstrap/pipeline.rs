@@ -106,7 +106,7 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
     store.pending_restart().settle(minion.pids().first().copied())?;
     if settings.minion.trust == Trust::FirstUse && steps.accept {
         let met = minion.paths.known_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
-        warn!("trust on first use: the first master that answered was believed; its key has the fingerprint {met}");
+        warn!("trust on first use: the first master that answered is trusted; its key has the fingerprint {met}");
         journal.note_fact(Fact::TrustedOnFirstUse, met);
     }
     if steps.apply && !steps.accept && settings.apply.is_none() {
@@ -136,7 +136,7 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
         // Settings::parse refuses this.
         (None, None) => return Err(Failure::new(Kind::Bug, "nobody can be asked to run the states")),
     };
-    Ok(format!("{id} runs {}: {}, {} with changes", wanted.argument(), hold(&states), states.changed))
+    Ok(format!("{id} applied {}: {}, {} with changes", wanted.argument(), hold(&states), states.changed))
 }
 
 /// Where each master has an API of its own the first one is spoken to, and must answer.
@@ -153,10 +153,10 @@ fn be_oneself(context: &Context, steps: Steps) -> Result<(), Failure> {
             Kind::LocalSystem,
             format!("this disk is a copy of {original}'s, and this machine has no key pair of its own yet"),
         )
-        .hint("`heat-salt-bootstrap install` (or `run`) gives it one; an image that brings a key on purpose says so by minion.keep_key."));
+        .hint("`heat-salt-bootstrap install` (or `run`) gives it one; set minion.keep_key if the image carries a key on purpose."));
     }
     if settings.minion.keep_key {
-        info!("this disk is a copy of {original}'s: its key pair stays, since minion.keep_key says so");
+        info!("this disk is a copy of {original}'s: its key pair is kept, as minion.keep_key says");
     } else {
         journal.step(StepName::KeyPair, wait, |wait| {
             info!("this disk is a copy of {original}'s: this machine gets a key pair of its own");
@@ -258,7 +258,7 @@ fn started(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
 }
 
 fn hold(states: &States) -> String {
-    format!("{} of {} states hold", states.total - states.failed, states.total)
+    format!("{} of {} states succeeded", states.total - states.failed, states.total)
 }
 
 /// What changed then has not changed now.

@@ -26,13 +26,13 @@ pub fn in_place(root: &Root) -> bool {
 pub fn ensure(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, Failure> {
     if in_place(root) {
         if !root.is_machine() || !has_systemd() {
-            warn!("deregister \"at-shutdown\" needs systemd, which does not run here: nothing will remove the key");
+            warn!("deregister \"at-shutdown\" needs systemd, which is not running here: nothing will remove the key");
         }
         return Ok(false);
     }
     if !Path::new(OF_PACKAGES).join(NAME).exists() {
         let program = std::env::current_exe()
-            .map_err(|error| Failure::new(Kind::LocalSystem, format!("this program does not know where it lies: {error}")))?;
+            .map_err(|error| Failure::new(Kind::LocalSystem, format!("this program cannot find its own path: {error}")))?;
         files::ensure(&Path::new("/etc/systemd/system").join(NAME), text(&program, config).as_bytes(), 0o644)?;
     }
     for words in [&["systemctl", "daemon-reload"][..], &["systemctl", "enable", NAME], &["systemctl", "--no-block", "start", NAME]] {

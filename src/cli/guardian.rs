@@ -77,7 +77,7 @@ pub fn watch(verb: &str, json: bool, root: &Root, common: &Common) -> Role {
     let mut worker = match command.spawn() {
         Ok(worker) => worker,
         Err(error) => {
-            warn!("no second process can be had ({error}): nobody reports if this one is killed");
+            warn!("cannot start a second process ({error}): if this one is killed, nobody will report it");
             return Role::Alone;
         }
     };
@@ -91,7 +91,7 @@ pub fn watch(verb: &str, json: bool, root: &Root, common: &Common) -> Role {
     let status = match worker.wait() {
         Ok(status) => status,
         Err(error) => {
-            let failure = Failure::new(Kind::Bug, format!("the end of the process that works cannot be seen: {error}"));
+            let failure = Failure::new(Kind::Bug, format!("cannot wait for the worker process: {error}"));
             return Role::Ended(complain(&failure));
         }
     };
@@ -145,7 +145,7 @@ fn judge(end: &End, progress: Option<&Progress>) -> Result<u8, Failure> {
         return match progress {
             // It has not come so far that there was anything to tell, or it could write nothing.
             None => Ok(u8::try_from(code).unwrap_or(Kind::Bug.code())),
-            Some(_) => Err(Failure::new(Kind::Bug, format!("the process that works ended with {code} {during}, and told nobody"))),
+            Some(_) => Err(Failure::new(Kind::Bug, format!("the worker process exited with {code} {during} without a report"))),
         };
     }
     let signal = end.status.signal().and_then(|signal| Signal::try_from(signal).ok());
@@ -153,15 +153,15 @@ fn judge(end: &End, progress: Option<&Progress>) -> Result<u8, Failure> {
     Err(match signal {
         Some(Signal::SIGKILL) if end.out_of_memory => {
             Failure::new(Kind::Interrupted, format!("killed by the kernel {during}: out of memory")).hint(
-                "See `dmesg` for what took the memory; give the machine more of it, or swap, and run again: it goes on where it stopped.",
+                "See `dmesg` for what took the memory; give the machine more of it, or swap, and run again: it continues where it stopped.",
             )
         }
         Some(Signal::SIGKILL) => Failure::new(Kind::Interrupted, format!("killed by {name} {during}"))
-            .hint("Somebody killed it; it was not the kernel for want of memory. Run it again: it goes on where it stopped."),
+            .hint("Somebody killed it; the kernel was not out of memory. Run it again: it continues where it stopped."),
         Some(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP) => {
             Failure::new(Kind::Interrupted, format!("told to stop by {name} {during}"))
         }
-        _ => Failure::new(Kind::Bug, format!("the process that works was ended by {name} {during}")),
+        _ => Failure::new(Kind::Bug, format!("the worker process was ended by {name} {during}")),
     })
 }
 
@@ -199,7 +199,7 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         return Progress::forget(&store);
     }
     if root.is_machine() && shutdown::is_reboot() {
-        info!("this machine is being rebooted: the run goes on at the next boot");
+        info!("this machine is being rebooted: the run continues at the next boot");
         return Ok(());
     }
     let _only_one = store.lock(&Wait::until(Deadline::after(LETTING_GO), Interrupt::default()), || ())?;
@@ -233,8 +233,8 @@ mod tests {
         assert_eq!(judged(9, false, Some(&working)), err(Kind::Interrupted, "killed by SIGKILL during step install"));
         assert_eq!(judged(9, true, Some(&working)), err(Kind::Interrupted, "killed by the kernel during step install: out of memory"));
         assert_eq!(judged(15, false, None), err(Kind::Interrupted, "told to stop by SIGTERM before it had begun"));
-        assert_eq!(judged(11, false, Some(&working)), err(Kind::Bug, "the process that works was ended by SIGSEGV during step install"));
+        assert_eq!(judged(11, false, Some(&working)), err(Kind::Bug, "the worker process was ended by SIGSEGV during step install"));
         let silent = judged(90 << 8, false, Some(&working));
-        assert_eq!(silent, err(Kind::Bug, "the process that works ended with 90 during step install, and told nobody"));
+        assert_eq!(silent, err(Kind::Bug, "the worker process exited with 90 during step install without a report"));
     }
 }

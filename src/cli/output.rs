@@ -71,7 +71,7 @@ pub fn under_way(progress: &Progress, runner: Option<&str>) -> String {
     let mut text = match runner {
         Some(pid) => format!("UNDER WAY  {of} (pid {pid}): {}\n", progress.during()),
         None => format!(
-            "CUT OFF  {of}: killed {}\n  what to do: run it again, and it goes on where it stopped; `signal --killed` tells Heat that it failed\n",
+            "CUT OFF  {of}: killed {}\n  what to do: run it again, it continues where it stopped; `signal --killed` tells Heat that it failed\n",
             progress.during()
         ),
     };
@@ -88,7 +88,7 @@ pub fn explanation(kind: Kind) -> String {
 }
 
 /// What a look that did not end says of itself.
-const LATE: &str = "the look did not end in time";
+const LATE: &str = "the check did not finish in time";
 
 /// Findings as a table: one line each, below a wrong one what to do about it.
 pub fn findings(findings: &[Finding]) -> String {
@@ -156,7 +156,7 @@ mod tests {
             "          is there",
             "          what to do: Do this.",
             "unknown hook           nobody knows",
-            "unknown heat           the look did not end in time",
+            "unknown heat           the check did not finish in time",
         ];
         assert_eq!(findings(&some()).lines().collect::<Vec<_>>(), expected);
     }

@@ -39,7 +39,7 @@ const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
 /// How long the enrolment service is told how it ended: nobody waits for that.
 const MOST_NOTING: Duration = Duration::from_secs(10);
 /// What to do about a run that a reboot has stopped.
-const RESUMES: &str = "Nothing: this machine is being rebooted, and the run goes on at the next boot. Heat was told nothing.";
+const RESUMES: &str = "Nothing: this machine is being rebooted, and the run continues at the next boot. Heat was not signalled.";
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
 const LEAST_RESERVE: Duration = Duration::from_secs(2);
 const MOST_RESERVE: Duration = Duration::from_secs(30);
@@ -228,14 +228,14 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
         service.report(&asking, report, &wait)
     });
     match noted {
-        Ok(()) => debug!("the enrolment service knows how it ended"),
-        Err(failure) => warn!("the enrolment service was not told how it ended: {}", failure.message),
+        Ok(()) => debug!("the outcome was reported to the enrolment service"),
+        Err(failure) => warn!("the outcome could not be reported to the enrolment service: {}", failure.message),
     }
 }
 
 fn allowed(root: &Root) -> Result<(), Failure> {
     if root.is_machine() && !nix::unistd::geteuid().is_root() {
-        return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may"));
+        return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may do"));
     }
     Ok(())
 }

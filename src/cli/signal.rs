@@ -76,8 +76,8 @@ fn why_untold(report: &Report, store: &Store) -> Option<String> {
 fn tell_again(signal: &Signal, store: &Store, deadline: Deadline) -> Result<(), Failure> {
     let mut report = store.last_report()?;
     if let Some(why) = why_untold(&report, store) {
-        return Err(Failure::new(Kind::LocalSystem, format!("there is nothing to tell Heat: {why}"))
-            .hint("`heat-salt-bootstrap run` works and tells Heat; `signal --status` says what you want it to hear."));
+        return Err(Failure::new(Kind::LocalSystem, format!("there is nothing to signal to Heat: {why}"))
+            .hint("`heat-salt-bootstrap run` does the work and signals Heat; `signal --status` sends a status of your choice."));
     }
     if report.verdict == Verdict::Done {
         // What was wrong with it is that Heat had not been told.

@@ -28,7 +28,7 @@ pub fn tell(signal: &Signal, message: &Message, wait: &Wait) -> Result<(), Failu
     let content = message.content(signal.handle.form);
     let signaller = SignalClient { client: &client, wait };
     wait.retry("signal", |_| signaller.tell(signal, &content))?;
-    info!("told Heat {} as {} ({})", message.status.as_str(), message.id, signal.handle.transport());
+    info!("signalled {} to Heat as {} ({})", message.status.as_str(), message.id, signal.handle.transport());
     Ok(())
 }
 

@@ -142,7 +142,7 @@ impl<'a> Service<'a> {
             return miss;
         }
         self.url = (self.url + 1) % self.enroll.urls.len();
-        debug!("the next one to be asked is {}", self.url());
+        debug!("trying {} next", self.url());
         match miss {
             // The one that asked to be left alone is not the one that is asked next.
             RetryError::Transient(failure, Some(_)) if self.url != 0 => RetryError::Transient(failure, None),
@@ -213,6 +213,6 @@ impl<'a> Service<'a> {
 /// Random, in hexadecimal: names a claim, or a job.
 pub fn nonce() -> Result<String, Failure> {
     let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::new(Kind::LocalSystem, "the kernel gives no random numbers"))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::new(Kind::LocalSystem, "the kernel provides no random numbers"))?;
     Ok(claim::hexadecimal(&bytes))
 }

@@ -169,7 +169,7 @@ impl<'a> Look<'a> {
             )
             .hint(format!("On the master remove the denied key with `salt-key -d {id}` and run again.")),
             Judgement::Absent | Judgement::Pending | Judgement::Accepted => {
-                Failure::new(Kind::Bug, format!("the key of {id} is {judgement:?}, which refuses nothing"))
+                Failure::new(Kind::Bug, format!("the key of {id} is {judgement:?}, which is no refusal"))
             }
         };
         self.about_ours(failure)

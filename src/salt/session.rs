@@ -72,8 +72,8 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let password = self.api.password.as_ref().ok_or_else(|| {
-            Failure::new(Kind::Config, "api.password is not there any more, and salt-api has to be asked for something")
-                .hint("forget_secrets has wiped it after use: give it again, in api.password or api.password_file.")
+            Failure::new(Kind::Config, "api.password is gone, but salt-api is needed")
+                .hint("forget_secrets wiped it after use: give it again in api.password or api.password_file.")
         })?;
         let body = api::login_body(&self.api.username, password, &self.api.eauth);
         let opened = wait.retry("login", |tries| {
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
             let reply = sent.map_err(|trouble| advice::unreachable(session.base(), trouble))?;
             broken += u32::from(reply.status == 500);
             if reply.status == 500 && broken == BROKEN {
-                warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Trying on meanwhile");
+                warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Retrying meanwhile");
             }
             api::hook_answer(reply.status, &reply.body).map_err(|refusal| session.refused_or_lost(&path, refusal, reply.retry_after))?;
             Ok(None)

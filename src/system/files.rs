@@ -74,7 +74,7 @@ pub fn within(span: Duration, work: Reading) -> io::Result<Vec<u8>> {
     let begun = Instant::now();
     while !reader.is_finished() {
         if begun.elapsed() >= span {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not come to its end within {} s", span.as_secs())));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it was not read completely within {} s", span.as_secs())));
         }
         // As a rule it takes less than the first of these.
         thread::sleep((begun.elapsed() / 4).clamp(SOON, SOON * 100));

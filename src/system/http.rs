@@ -108,7 +108,7 @@ impl fmt::Display for HttpError {
         match self {
             HttpError::Name(host) => write!(f, "the name {host} does not resolve"),
             HttpError::Connect(why) => write!(f, "no connection: {why}"),
-            HttpError::TimedOut(span) => write!(f, "no whole answer within {:.0} s", span.as_secs_f64()),
+            HttpError::TimedOut(span) => write!(f, "no complete answer within {:.0} s", span.as_secs_f64()),
             HttpError::Tls(distrust) => write!(f, "{distrust}"),
             HttpError::Broken(why) => write!(f, "the connection broke: {why}"),
             HttpError::InvalidResponse(why) => write!(f, "the answer cannot be read: {why}"),
@@ -123,7 +123,7 @@ impl fmt::Display for TlsError {
             TlsError::Expired => f.write_str("its certificate has expired, by this machine's clock"),
             TlsError::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
             TlsError::WrongName => f.write_str("its certificate is for another name"),
-            TlsError::Authority => f.write_str("its certificate is one of a CA (basicConstraints CA:TRUE), and no server's"),
+            TlsError::Authority => f.write_str("its certificate is a CA's (basicConstraints CA:TRUE), not a server's"),
             TlsError::WrongKey => f.write_str("its public key is not the one that the token pins"),
             TlsError::NotTls => f.write_str("it does not speak TLS"),
             TlsError::Other(why) => f.write_str(why),

@@ -44,12 +44,12 @@ pub fn advice(error: &io::Error) -> &'static str {
             "Nothing listens there, or a firewall refuses: check that the service runs, and that the port is the right one."
         }
         ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-            "Nothing comes back: check security groups and firewalls on the way, and that the machine is up."
+            "No answer: check security groups and firewalls on the way, and that the machine is up."
         }
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::AddrNotAvailable => {
-            "This machine knows no way there: see `ip route` and `ip -6 route`."
+            "This machine has no route there: see `ip route` and `ip -6 route`."
         }
-        _ => "Check the address, the port and the way there.",
+        _ => "Check the address, the port and the route.",
     }
 }
 

@@ -156,7 +156,7 @@ impl Kind {
             Kind::PackageUntrusted => "A signature or a checksum of the package is wrong.",
             Kind::UnsupportedSystem => "There is no way to install salt-minion on this system.",
             Kind::LocalSystem => "The file system or the service manager of this machine refused something.",
-            Kind::PackageLocked => "Another package manager held its lock to the end.",
+            Kind::PackageLocked => "Another package manager held its lock until the end.",
             Kind::ApiUnreachable => "salt-api, or the enrolment service, did not answer.",
             Kind::ApiTls => {
                 "The TLS connection to salt-api, or to the enrolment service, cannot be trusted, or the clocks are too far apart."
@@ -169,15 +169,15 @@ impl Kind {
             Kind::KeyConflict => "Another key holds this minion id on the master.",
             Kind::MasterUntrusted => "The master that the minion met is not the one it should meet.",
             Kind::MinionNotConnected => "The minion's key is accepted, but the minion did not connect.",
-            Kind::NoReaction => "The states were asked for, but no job came of it.",
+            Kind::NoReaction => "The states were requested, but no job came of it.",
             Kind::StateFailed => "The states ran, and at least one failed.",
             Kind::StateNotRendered => "The states could not be run: not found, not rendered, no state in them, or the pillar has errors.",
             Kind::StateTimeout => "The states were still running when the time was up.",
-            Kind::StatePending => "The states were only tried: changes are pending, and nothing was applied.",
+            Kind::StatePending => "The states were only tested: changes are pending, and nothing was applied.",
             Kind::OutOfTime => "The deadline passed.",
             Kind::Interrupted => "The program was told to stop.",
             Kind::SignalUndelivered => "The work is done, but Heat could not be told.",
-            Kind::Bug => "The program met something that its author thought impossible.",
+            Kind::Bug => "The program ran into something that should be impossible.",
         }
     }
 
@@ -185,7 +185,7 @@ impl Kind {
     pub const fn advice(self) -> &'static str {
         match self {
             Kind::Done => "Nothing.",
-            Kind::Config => "Mend the keys named in the message; `heat-salt-bootstrap plan` checks without changing anything.",
+            Kind::Config => "Fix the keys named in the message; `heat-salt-bootstrap plan` checks without changing anything.",
             Kind::Usage => "See `heat-salt-bootstrap --help`.",
             Kind::NotRoot => "Run it as root, or give --root DIR with a directory of your own.",
             Kind::PackageFailed => "Run the command in the message by hand and read its output.",
@@ -236,7 +236,7 @@ impl Kind {
             Kind::OutOfTime => {
                 "See which step took the time in `heat-salt-bootstrap status`; raise `deadline`, and with it the timeout of the wait condition."
             }
-            Kind::Interrupted => "Run it again: it goes on where it stopped.",
+            Kind::Interrupted => "Run it again: it continues where it stopped.",
             Kind::SignalUndelivered => {
                 "`heat-salt-bootstrap signal` sends the kept report again; a token or URL that has expired wants HEAT_SIGNAL in the template."
             }

@@ -69,5 +69,5 @@ fn empty() {
     let ended = run(Command::new("chroot").arg(root.path()).args(["/agent", "run"]), Duration::from_secs(30)).unwrap();
     assert_eq!(ended.code, 20, "{}", ended.stderr);
     assert_eq!(heat.signals().len(), 1, "{}", ended.stderr);
-    assert!(ended.stderr.contains("no second process can be had"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot start a second process"), "{}", ended.stderr);
 }

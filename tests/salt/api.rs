@@ -253,5 +253,5 @@ fn event_socket_broken(line: Line) {
     ended.done().states(2, 0);
     ended.expect(ended.asked("POST /hook/states/state") > 1, "the first one went out with the second");
     ended.expect(ended.triggered("states/state") == 1, "and yet it was meant once");
-    ended.expect(ended.stderr.contains("did not answer states/state well, but the job is here"), "the log says it");
+    ended.expect(ended.stderr.contains("answered states/state with an error, but the job has started"), "the log says it");
 }

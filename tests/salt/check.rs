@@ -134,7 +134,7 @@ fn fresh(line: Line) {
         "ok",
         &vm.master.public_key_finger().unwrap(),
     );
-    seen.line("own key", "ok", "none yet").line("hook", "ok", "nobody").line("master name", "ok", "127.0.0.1");
+    seen.line("own key", "ok", "none yet").line("hook", "ok", "no reactor listens").line("master name", "ok", "127.0.0.1");
     seen.line("minion", "ok", "does not run yet").line("heat", "ok", "TOKEN_SIGNAL");
     let expected = ["GET /", "POST /login", "key.finger_master", "key.print", HOOK, "POST /logout"];
     seen.ended.expect(seen.ended.requests == expected, &format!("{expected:?}"));
@@ -197,7 +197,7 @@ fn no_permission(line: Line) {
     let mut vm = Vm::new(line, "check-noperm");
     let seen = checked(vm.account("noperm"));
     seen.code(33).wrong("permissions", 33, "key.accept, key.print, key.finger_master", "\"enroll\"").only(&["permissions"]);
-    seen.line("master's key", "unknown", "not shown").line("own key", "unknown", "not shown").line("hook", "ok", "nobody");
+    seen.line("master's key", "unknown", "may not see").line("own key", "unknown", "may not see").line("hook", "ok", "no reactor listens");
 
     let seen = checked(vm.account("onlyaccept").trusting());
     seen.code(33).wrong("permissions", 33, "may not call key.print;", "[key.print]").only(&["permissions"]);
@@ -223,7 +223,7 @@ fn master_away(line: Line) {
         let [ret, publish] =
             [("master", "master_port"), ("publish", "publish_port")].map(|(what, key)| format!("{what} port {}", ports[key]));
         seen.code(30)
-            .wrong("login", 30, "no whole answer", "curl")
+            .wrong("login", 30, "no complete answer", "curl")
             .wrong(&ret, 40, "refused", "listens")
             .wrong(&publish, 44, "refused", "listens");
         seen.only(&["login", &ret, &publish]).line("certificate", "ok", "https://127.0.0.1:").line("hook", "unknown", "login");
@@ -341,7 +341,7 @@ fn login_hangs(line: Line) {
     let vm = Vm::new(line, "check-login-hangs");
     vm.gate.hold(Some("POST /login"));
     let seen = checked(&vm);
-    seen.code(30).wrong("login", 30, "no whole answer", "curl").only(&["login"]).line("heat", "ok", "").line("minion", "ok", "");
+    seen.code(30).wrong("login", 30, "no complete answer", "curl").only(&["login"]).line("heat", "ok", "").line("minion", "ok", "");
 }
 
 /// Somebody takes the connection and says nothing.
@@ -350,6 +350,6 @@ fn api_hangs(line: Line) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     vm.heat.hang_next(1000);
     let seen = checked(vm.set("api/url", format!("https://{}", listener.local_addr().unwrap())));
-    seen.code(30).wrong("certificate", 30, "no whole answer", "curl").wrong("heat", 70, "no whole answer", "HEAT_SIGNAL");
+    seen.code(30).wrong("certificate", 30, "no complete answer", "curl").wrong("heat", 70, "no whole answer", "HEAT_SIGNAL");
     seen.only(&["certificate", "heat"]);
 }

@@ -404,7 +404,7 @@ fn job_never_comes(line: Line) {
     stopped.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP).unwrap());
     let ended = vm.deadline(17).agent(&["apply"]);
     stopped.iter().for_each(|pid| kill(*pid, Signal::SIGCONT).unwrap());
-    ended.failed(50, "no-reaction", "states").says("never came to this minion").hints("jobs.lookup_jid");
+    ended.failed(50, "no-reaction", "states").says("never reached this minion").hints("jobs.lookup_jid");
     ended.expect(ended.asked(APPLY) == 2, "it was published twice");
     until(LONG, || (vm.runs() > 0).then_some(())).unwrap();
     // What comes after it in order shows that the second publication ran nothing.

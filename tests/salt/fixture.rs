@@ -580,7 +580,7 @@ impl Ended {
     /// which has only just connected; the agent then fires its hook again, and says so. It says so too when it asks again because
     /// salt-api has not answered well, unless it sees the job before it does.
     pub fn triggered(&self, hook: &str) -> usize {
-        let (asking, found) = (format!("hook/{hook}: "), format!("did not answer {hook} well, but the job is here"));
+        let (asking, found) = (format!("hook/{hook}: "), format!("answered {hook} with an error, but the job has started"));
         let lines = || self.stderr.lines();
         let repeated = lines().filter(|line| line.contains(&asking) && line.contains("; trying again in")).count();
         let seen = lines().filter(|line| line.contains(&found)).count();

@@ -253,7 +253,7 @@ impl Lane {
             return;
         }
         // More than once only for a reason, which is said.
-        let reasons = ["firing it again", "is gone without a result", "triggering again", "having it published once more"];
+        let reasons = ["firing it again", "is gone without a result", "triggering again", "publishing it again"];
         let said = [first, second].iter().any(|run| reasons.iter().any(|reason| run.stderr.contains(reason)));
         second.expect(said, &format!("{what}: a reason why the states ran {ran} times\nthe first run said:\n{}", first.stderr));
         AGAIN.fetch_add(1, Ordering::Relaxed);

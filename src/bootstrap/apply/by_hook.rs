@@ -74,7 +74,7 @@ pub fn by_hook(
             }
         };
         if let Some(ours) = watch.better_than(&jid) {
-            info!("job {jid} was somebody else's: job {ours} bears our id");
+            info!("job {jid} was somebody else's: job {ours} carries our id");
             found = Some(ours);
             continue;
         }
@@ -120,10 +120,10 @@ fn on_its_way(memory: &Memory, watch: &mut Watch, wait: &Wait) -> Result<Option<
     if let Some(jid) = watch.probe() {
         return Ok(Some(jid));
     }
-    info!("an earlier run has fired the hook, or was about to: waiting for its job");
+    info!("an earlier run fired the hook or was about to: waiting for its job");
     let found = watch.find(&wait.slice(span))?;
     if found.is_none() {
-        warn!("no job came of the hook that an earlier run has fired, or was about to");
+        warn!("no job came of the hook that an earlier run fired or was about to fire");
     }
     Ok(found)
 }
@@ -167,7 +167,7 @@ impl Trigger<'_> {
             memory.firings += 1;
             store.keep_memory(memory)?;
             if let Some(jid) = fired {
-                warn!("salt-api did not answer {} well, but the job is here", apply.hook.as_str());
+                warn!("salt-api answered {} with an error, but the job has started", apply.hook.as_str());
                 return Ok(jid);
             }
             let span = reaction_time(memory.firings, wait);
@@ -185,9 +185,9 @@ impl Trigger<'_> {
         memory.firings = 0;
         store.keep_memory(memory)?;
         let failure = if let Some((jid, why)) = watch.refused() {
-            Failure::new(Kind::NoReaction, format!("{what}; job {jid}, which runs them, came of something else: {why}"))
+            Failure::new(Kind::NoReaction, format!("{what}; job {jid}, which runs them, was started by something else: {why}"))
         } else {
-            Failure::new(Kind::NoReaction, format!("{what}: nobody answers the tag {tag}"))
+            Failure::new(Kind::NoReaction, format!("{what}: no reactor answers the tag {tag}"))
         };
         Err(failure.fact(Fact::Tag, tag))
     }

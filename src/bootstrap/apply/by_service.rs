@@ -78,13 +78,13 @@ pub fn by_service(
         resumed = false;
         if !jobs::arrives(&paths, &jid, &wait.slice(span))? {
             if (publications < FIRINGS || lives < 2 || !arrival.over()) && !wait.over() {
-                warn!("job {jid} has not come here within {:.0} s: having it published once more", span.as_secs_f64());
+                warn!("job {jid} has not arrived within {:.0} s: publishing it again", span.as_secs_f64());
                 continue;
             }
             memory.phase = Phase::Failed;
             memory.job = None;
             store.keep_memory(&memory)?;
-            let what = format!("job {jid} was published {publications} times, and never came to this minion");
+            let what = format!("job {jid} was published {publications} times, but never reached this minion");
             return Err(minion.explain(Failure::new(Kind::NoReaction, what).fact(Fact::Jid, jid.as_str())).hint(format!(
                 "On the master `salt-run jobs.lookup_jid {jid}` shows it; see whether the minion is connected (`salt {} test.ping`).",
                 settings.minion.id
@@ -98,7 +98,7 @@ pub fn by_service(
             Ended::NotYet => return Err(still_running(apply, &jid)),
             Ended::Vanished if lives > 1 => {
                 lives -= 1;
-                warn!("job {jid} is gone without a result: the minion was probably restarted; having it published once more");
+                warn!("job {jid} is gone without a result: the minion was probably restarted; publishing it again");
                 connection::wait(minion, master, wait)?;
                 continue;
             }

@@ -31,11 +31,11 @@ pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tes
             context.journal.note_states(states.clone());
             let ids: Vec<&str> = states.failures.iter().map(|failed| failed.id.as_str()).collect();
             let which = match ids.len() {
-                0 => "no state has failed, but Salt calls the run failed".to_owned(),
-                1..=5 => format!("{} of {} failed: {}", ids.len(), states.total, ids.join(", ")),
-                more => format!("{more} of {} failed: {}, ...", states.total, ids[..5].join(", ")),
+                0 => "no state failed, but Salt reports the run as failed".to_owned(),
+                1..=5 => format!("{} of {} states failed: {}", ids.len(), states.total, ids.join(", ")),
+                more => format!("{more} of {} states failed: {}, ...", states.total, ids[..5].join(", ")),
             };
-            Err(Failure::new(Kind::StateFailed, format!("{names} does not hold: {which}")).fact(Fact::Jid, jid.as_str()))
+            Err(Failure::new(Kind::StateFailed, format!("{names} failed: {which}")).fact(Fact::Jid, jid.as_str()))
         }
         Outcome::Pending(states) => {
             context.journal.note_states(states.clone());
@@ -43,7 +43,7 @@ pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tes
                 Some(path) => format!("the minion's option `test` in {} is true", path.display()),
                 None => "the job was given test=True, by the reactor or by the minion's options".to_owned(),
             };
-            let message = format!("{names} was only tried: {} of {} states would change something, and nothing was applied: {whose}", states.pending, states.total);
+            let message = format!("{names} was only tested: {} of {} states would change something, and nothing was applied: {whose}", states.pending, states.total);
             let failure = Failure::new(Kind::StatePending, message).fact(Fact::Jid, jid.as_str());
             Err(match tests_by {
                 Some(path) => failure.hint(format!("Take `test: True` out of {}, or set it to False in minion.config, and run again.", path.display())),

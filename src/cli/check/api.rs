@@ -52,7 +52,7 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
         Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), now(), Kind::LocalSystem)),
         None => {
             // A clock that is wrong makes good certificates bad ones, and the other way round.
-            let said = format!("here it is {}; nobody who can be trusted says what it should be", time::written(now()));
+            let said = format!("it is {} here; no trusted server says what it should be", time::written(now()));
             if distrusted {
                 chain.put(State::Unknown(said));
             }
@@ -65,7 +65,7 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
 pub fn skew(there: Option<i64>, now: i64, kind: Kind) -> State {
     let here = time::written(now);
     let Some(there) = there else {
-        return State::Unknown(format!("here it is {here}; the answer bears no time to compare that with"));
+        return State::Unknown(format!("it is {here} here; the answer carries no time to compare it with"));
     };
     let (span, word) = (now.abs_diff(there), if now < there { "behind" } else { "ahead of" });
     match span {
@@ -96,7 +96,10 @@ pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, pat
         let hook = HookPath::below(dir, name);
         let fired = session.hook::<()>(&hook, &json!({"check": settings.minion.id.as_str()}), &wait.slice(FIRING), || None);
         chain.found(fired, |_| {
-            format!("an event for nobody ({}) was fired; whether a reactor hears the real ones only a run can tell", hook.tag())
+            format!(
+                "a test event ({}) was fired, which no reactor listens to; only a run shows whether one reacts to the real event",
+                hook.tag()
+            )
         })?;
     }
     Some(())
@@ -147,10 +150,10 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
     if !lacks.is_empty() {
         let lacks = lacks.join(", ");
         return State::Wrong(
-            Failure::new(Kind::PermissionRefused, format!("user {user:?} may not call {lacks}; the login names {}", summary(has))).hint(
+            Failure::new(Kind::PermissionRefused, format!("user {user:?} may not call {lacks}; its permissions are {}", summary(has))).hint(
                 format!(
                     "Give the user '@wheel': [{lacks}] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master. \
-                     Without key.finger_master it goes if minion.master_finger is given, without all of them by the enrolment service (accept \"enroll\")."
+                     key.finger_master is not needed if minion.master_finger is given, and none of them with the enrolment service (accept \"enroll\")."
                 ),
             ),
         );
@@ -158,12 +161,14 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
     let unsure: Vec<&str> = changes.into_iter().filter(|fun| says(fun) != Some(true)).collect();
     let has = summary(has);
     match (wheel, asks) {
-        (true, _) if unsure.is_empty() => State::Fine(format!("{user} has what accept \"wheel\" needs: {has}")),
+        (true, _) if unsure.is_empty() => State::Fine(format!("{user} has the permissions that accept \"wheel\" needs: {has}")),
         (true, _) => {
-            State::Unknown(format!("whether {user} may call {} shows only when it is called; the login names {has}", unsure.join(" and ")))
+            State::Unknown(format!("only a call shows whether {user} may call {}; its permissions are {has}", unsure.join(" and ")))
         }
-        (false, true) => State::Fine(format!("{user} may ask for the master's fingerprint, and needs nothing else; the login names {has}")),
-        (false, false) => State::Fine(format!("{user} needs none; the login names {has}")),
+        (false, true) => {
+            State::Fine(format!("{user} may ask for the master's fingerprint and needs nothing else; its permissions are {has}"))
+        }
+        (false, false) => State::Fine(format!("{user} needs none; its permissions are {has}")),
     }
 }
 
@@ -172,17 +177,17 @@ fn master(settings: &Settings, paths: &MinionPaths, seen: &Seen) -> State {
     let expected = match &settings.minion.trust {
         Trust::FirstUse => {
             return State::Fine(match paths.known_master() {
-                Some(met) => format!("{}, met before and believed at first sight", met.as_str()),
-                None => "whoever answers first is believed, as the configuration has it".to_owned(),
+                Some(met) => format!("{}, trusted on first use", met.as_str()),
+                None => "the first master that answers is trusted, as configured".to_owned(),
             });
         }
         Trust::Given(finger) => finger,
         // That one says it of itself when it is asked for more.
-        Trust::AskService => return State::Unknown("the enrolment service says it to whoever enrolls".to_owned()),
+        Trust::AskService => return State::Unknown("the enrolment service tells it when the machine enrols".to_owned()),
         Trust::AskApi => match (told, seen.master.as_ref().and_then(|asked| asked.as_ref().err())) {
             (Some(told), _) => told,
             (None, Some(failure)) if failure.kind != Kind::PermissionRefused => return State::Wrong(failure.clone()),
-            (None, _) => return State::Unknown("not shown to this user".to_owned()),
+            (None, _) => return State::Unknown("this user may not see it".to_owned()),
         },
     };
     if let Some(told) = told.filter(|told| *told != expected) {
@@ -222,18 +227,18 @@ fn own_key(settings: &Settings, paths: &MinionPaths, ours: Result<Option<PublicK
     match &seen.key {
         Some(Ok(Judgement::Accepted)) => State::Fine(format!("{own}, accepted on the master")),
         Some(Ok(Judgement::Pending)) if settings.accept == Accept::Nobody => {
-            State::Unknown(format!("{own}, waits on the master until somebody accepts it"))
+            State::Unknown(format!("{own}, pending on the master until somebody accepts it"))
         }
-        Some(Ok(Judgement::Pending)) => State::Fine(format!("{own}, waits on the master, and run gets it accepted")),
-        Some(Ok(_)) => State::Fine(format!("{own}; the master knows none of {id}")),
+        Some(Ok(Judgement::Pending)) => State::Fine(format!("{own}, pending on the master; run gets it accepted")),
+        Some(Ok(_)) => State::Fine(format!("{own}; the master has no key of {id}")),
         Some(Err(failure)) if failure.kind == Kind::PermissionRefused => {
-            State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user"))
+            State::Unknown(format!("{own}; this user may not see what the master has of {id}"))
         }
         Some(Err(failure)) => State::Wrong(failure.clone()),
         None if connection::probe(&Minion::found(paths.clone())).is_some() => {
             State::Fine(format!("{own}, accepted, since the minion is connected"))
         }
-        None => State::Unknown(format!("{own}; what the master knows of {id} is not shown to this user (`salt-key -f {id}` there)")),
+        None => State::Unknown(format!("{own}; this user may not see what the master has of {id} (`salt-key -f {id}` there)")),
     }
 }
 

@@ -74,9 +74,7 @@ fn judged(seen: Seen) -> State {
         }
         (None, _) => State::Unknown(with_words("is configured and does not run: run starts it".into())),
         (Some(pid), _) if connected => State::Fine(with_words(format!("runs (pid {pid}) and is connected to port {port}"))),
-        (Some(pid), _) if !configured => {
-            State::Fine(with_words(format!("runs (pid {pid}), by somebody else's configuration: run adds its own")))
-        }
+        (Some(pid), _) if !configured => State::Fine(with_words(format!("runs (pid {pid}) with another configuration: run adds its own"))),
         (Some(pid), _) if waits => State::Fine(with_words(format!("runs (pid {pid}) and waits to be accepted"))),
         (Some(pid), _) => State::Wrong(Failure::new(
             Kind::MinionNotConnected,
@@ -104,7 +102,7 @@ mod tests {
         );
         let waiting = Some("[ERROR   ] The Salt Master has cached the public key for this node".to_owned());
         assert!(matches!(judged(Seen { words: waiting, ..seen() }), State::Fine(said) if said.contains("waits to be accepted")));
-        assert!(matches!(judged(Seen { configured: false, ..seen() }), State::Fine(said) if said.contains("somebody else's")));
+        assert!(matches!(judged(Seen { configured: false, ..seen() }), State::Fine(said) if said.contains("with another configuration")));
         let words = Some(format!("[ERROR] no route {}", "x".repeat(1_000)));
         let State::Wrong(failure) = judged(Seen { words, ..seen() }) else { panic!("it is not connected") };
         assert_eq!(failure.kind, Kind::MinionNotConnected);

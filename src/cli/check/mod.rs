@@ -1,4 +1,4 @@
-//! `check`: looks at everything that a run depends on, says what is wrong and how to mend it, and changes nothing.
+//! `check`: looks at everything that a run depends on, says what is wrong and how to fix it, and changes nothing.
 //!
 //! The table follows a run: configuration, program, salt-api and what it says of this user, master and key, the way to the master,
 //! the minion, Heat. Its lines are looked at by several chains at once (`board`), so that one peer that hangs hides nothing else.
@@ -139,7 +139,7 @@ fn excuse_other_urls(findings: &mut [Finding]) {
         let of_a_url =
             matches!(subject, Subject::ApiName | Subject::ApiPort | Subject::ServiceName | Subject::ServicePort | Subject::Certificate);
         if let (true, State::Wrong(failure)) = (of_a_url, &one.state) {
-            one.state = State::Unknown(format!("{failure}; another URL is taken meanwhile"));
+            one.state = State::Unknown(format!("{failure}; another URL is used instead"));
         }
     }
 }
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(findings[0].state, wrong());
         findings[1].state = State::Fine("in".into());
         excuse_other_urls(&mut findings);
-        assert_eq!(findings[0].state, State::Unknown("api-unreachable: closed; another URL is taken meanwhile".into()));
+        assert_eq!(findings[0].state, State::Unknown("api-unreachable: closed; another URL is used instead".into()));
         assert_eq!(findings[2].state, wrong());
     }
 }
