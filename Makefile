@@ -90,7 +90,7 @@ build-tests: # one set of features, so that nothing is built twice
 	cargo test --workspace --locked --no-run
 
 # Those that need neither a master nor a machine.
-QUICK_TESTS := panic tidy docs release plan transports telling check power guardian clock deny stand_ins
+QUICK_TESTS := panic tidy docs release plan transports notify check power guardian clock deny stand_ins
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
 	@$(TIMED) quick tests/again.sh --lib --bins $(QUICK_TESTS:%=--test %)
