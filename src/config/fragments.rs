@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::types::secret::wipe;
 use crate::types::section::Origins;
 
 /// One fragment: where it came from, in a person's words (a path, or `--minion-id`), and its keys.
@@ -16,7 +17,7 @@ pub struct Fragment {
     pub keys: Map<String, Value>,
 }
 
-/// All fragments laid over each other.
+/// All fragments laid over each other. Wiped when dropped: there are passwords in it.
 #[derive(Debug, Clone, Default)]
 pub struct Merged {
     /// The configuration as one mapping.
@@ -33,6 +34,12 @@ impl Merged {
             lay(&mut merged.keys, keys, "", &source, &mut merged.origins);
         }
         merged
+    }
+}
+
+impl Drop for Merged {
+    fn drop(&mut self) {
+        self.keys.values_mut().for_each(wipe);
     }
 }
 
@@ -132,6 +139,6 @@ mod tests {
     #[test]
     fn null_takes_a_key_away() {
         let merged = Merged::of([fragment("a", json!({"signal": {"url": "x"}, "deadline": null})), fragment("b", json!({"signal": null}))]);
-        assert_eq!(Value::Object(merged.keys), json!({"deadline": null}));
+        assert_eq!(Value::Object(merged.keys.clone()), json!({"deadline": null}));
     }
 }

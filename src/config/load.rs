@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use super::fragments::{Fragment, Merged, without_secrets};
 use super::settings::Settings;
@@ -173,7 +174,7 @@ fn left(reading: Deadline) -> Duration {
 }
 
 fn read_fragment(path: &Path, within: Duration) -> Result<Map<String, Value>, String> {
-    let bytes = files::read_within(path, MOST_BYTES, within).map_err(|error| format!("cannot be read: {error}"))?;
+    let bytes = Zeroizing::new(files::read_within(path, MOST_BYTES, within).map_err(|error| format!("cannot be read: {error}"))?);
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(keys)) => Ok(keys),
         Ok(_) => Err("has to hold a mapping: { ... }".into()),

@@ -4,13 +4,20 @@
 use serde_json::{Value, json};
 
 use super::handle::Keystone;
-use crate::types::secret::Secret;
+use crate::types::secret::{Secret, wipe};
 
 /// The body of `POST /v3/auth/tokens`.
 pub fn token_body(login: &Keystone) -> Secret {
-    let user = json!({"id": login.user_id, "password": login.password.expose()});
-    let identity = json!({"methods": ["password"], "password": {"user": user}});
-    Secret::new(json!({"auth": {"identity": identity, "scope": {"project": {"id": login.project_id}}}}).to_string())
+    let mut body = json!({"auth": {
+        "identity": {
+            "methods": ["password"],
+            "password": {"user": {"id": login.user_id, "password": login.password.expose()}},
+        },
+        "scope": {"project": {"id": login.project_id}},
+    }});
+    let text = Secret::new(body.to_string());
+    wipe(&mut body);
+    text
 }
 
 /// The public URL of a service in the answer's catalog, without a slash at its end.
