@@ -350,6 +350,6 @@ fn api_hangs(line: Line) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     vm.heat.hang_next(1000);
     let seen = checked(vm.set("api/url", format!("https://{}", listener.local_addr().unwrap())));
-    seen.code(30).wrong("certificate", 30, "no complete answer", "curl").wrong("heat", 70, "no whole answer", "HEAT_SIGNAL");
+    seen.code(30).wrong("certificate", 30, "no complete answer", "curl").wrong("heat", 70, "no complete answer", "HEAT_SIGNAL");
     seen.only(&["certificate", "heat"]);
 }
