@@ -1,4 +1,4 @@
-//! The story: what a bootstrap does, top to bottom. Each step looks first and changes only what
+//! What a bootstrap does, top to bottom. Each step looks first and changes only what
 //! has to change, so a run after a run does nothing, and a run after a killed one goes on.
 
 use std::time::Duration;

@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Becomes the only run: two at once would fight over the minion and over the report. The second waits for the first, as long
-    /// as its patience lasts, and the lock lasts until everybody has been told. `others` is called once if there is another.
+    /// as it may wait, and the lock lasts until everybody has been told. `others` is called once if there is another.
     pub fn lock(&self, wait: &Wait, mut others: impl FnMut()) -> Result<Lock, Failure> {
         self.prepare()?;
         let path = self.dir.join("lock");

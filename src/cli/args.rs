@@ -1,4 +1,4 @@
-//! The command line. Types only; what the verbs do stands in `agent`.
+//! The command line. Types only; `verbs` says what is done.
 
 use std::path::PathBuf;
 

@@ -132,12 +132,12 @@ impl Log {
 
     fn write(&self, level: Level, said: &str) {
         let mut now = self.now();
-        let paths = now.place();
+        let place = now.place();
         if level <= self.shown {
             let line = match self.form {
-                Form::Plain => format!("{} {:5} {paths}{said}\n", clock(), word(level)),
+                Form::Plain => format!("{} {:5} {place}{said}\n", clock(), word(level)),
                 // <N> is the level, sd-daemon(3).
-                Form::Journal => said.lines().map(|line| format!("<{}>{paths}{line}\n", priority(level))).collect(),
+                Form::Journal => said.lines().map(|line| format!("<{}>{place}{line}\n", priority(level))).collect(),
                 Form::Json => now.json(level, said),
             };
             let erase = if now.drawn.is_some_and(|times| times > 0) { ERASE } else { "" };
@@ -147,7 +147,7 @@ impl Log {
             && let Some(file) = now.file.as_mut()
         {
             let said = cut(said, LONGEST_LINE - 512).replace('\n', "\n    ");
-            let line = format!("{} {:5} [{}] {paths}{said}\n", date(), word(level), std::process::id());
+            let line = format!("{} {:5} [{}] {place}{said}\n", date(), word(level), std::process::id());
             if file.append(&line).is_err() {
                 // A full disk: what it is told on standard error it cannot be told here.
                 now.file = None;

@@ -56,7 +56,7 @@ struct Task {
 /// What is done.
 #[derive(Clone, Copy)]
 enum Action {
-    /// The links of the chain.
+    /// Parts of a bootstrap.
     Steps(Steps),
     /// The end of it.
     Deregister,

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// So long after one process of a group the others have heard a signal too.
 const BOTH: Duration = Duration::from_millis(100);
 
-/// Runs `work` with patience until `deadline` and returns its result, or one in its place.
+/// Runs `work` until `deadline` and returns its result, or one in its place.
 pub fn watch_over(
     journal: &Journal,
     deadline: Deadline,
@@ -93,7 +93,7 @@ fn tell_of_panics(events: Sender<Event>) {
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        let at = panicked.location().map(|paths| format!("at {}:{}", paths.file(), paths.line())).unwrap_or_default();
+        let at = panicked.location().map(|at| format!("at {}:{}", at.file(), at.line())).unwrap_or_default();
         let main = thread::current().name() == Some("main");
         if events.send(Event::Panicked(format!("{at}: {said}"))).is_err() || main {
             eprintln!("heat-salt-bootstrap panicked {at}: {said}");

@@ -154,8 +154,8 @@ impl Access {
     fn endpoint(&self, login: &Keystone, service: &str) -> Result<String, RetryError> {
         let region = login.region.as_deref();
         keystone::endpoint(&self.answer, service, region).ok_or_else(|| {
-            let paths = region.map_or_else(String::new, |region| format!(" in region {region}"));
-            RetryError::Permanent(undelivered(format!("Keystone's catalog has no public endpoint for {service}{paths}")))
+            let place = region.map_or_else(String::new, |region| format!(" in region {region}"));
+            RetryError::Permanent(undelivered(format!("Keystone's catalog has no public endpoint for {service}{place}")))
         })
     }
 }

@@ -48,7 +48,7 @@ pub struct MinionPaths {
 }
 
 impl MinionPaths {
-    /// Finds the place. Defaults are those of `salt/config/__init__.py`, `DEFAULT_MINION_OPTS`.
+    /// Finds them. Defaults are those of `salt/config/__init__.py`, `DEFAULT_MINION_OPTS`.
     pub fn of(root: &Root, settings: &MinionSettings) -> MinionPaths {
         let config_dir = root.at("/etc/salt");
         let drop_in = config_dir.join("minion.d").join(DROP_IN);

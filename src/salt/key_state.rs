@@ -45,7 +45,7 @@ impl KeyState {
         let states = returned.as_object().ok_or_else(|| format!("no mapping of key states: {}", quoted(&returned.to_string())))?;
         let mut read = KeyState::default();
         for (state, keys) in states {
-            let paths = match state.as_str() {
+            let list = match state.as_str() {
                 "minions" => &mut read.accepted,
                 "minions_pre" => &mut read.pending,
                 "minions_rejected" => &mut read.rejected,
@@ -53,10 +53,10 @@ impl KeyState {
                 _ => continue,
             };
             match keys.get(id.as_str()) {
-                Some(Value::String(text)) => paths.push(Seen::parse(text)?),
+                Some(Value::String(text)) => list.push(Seen::parse(text)?),
                 Some(Value::Array(texts)) => {
                     for text in texts {
-                        paths.push(Seen::parse(text.as_str().unwrap_or_default())?);
+                        list.push(Seen::parse(text.as_str().unwrap_or_default())?);
                     }
                 }
                 _ => {}

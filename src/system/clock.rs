@@ -21,7 +21,7 @@ pub struct Skew {
 }
 
 impl Skew {
-    /// Asks a server whose certificate cannot be trusted because of its dates. What it says is worth a sentence and a little patience,
+    /// Asks a server whose certificate cannot be trusted because of its dates. What it says is worth a sentence and a little time,
     /// and nothing more: nobody vouches for it.
     pub fn asked_of(url: &str) -> Option<Skew> {
         let there = time::http_date(&http::date_unverified(url, ASKING)?)?;

@@ -142,7 +142,7 @@ impl Running {
         }))
     }
 
-    /// Waits for its end; at the end of patience its whole process group is killed. Where that was only a part of the time, it is
+    /// Waits for its end; when the time is up its whole process group is killed. Where that was only a part of the time, it is
     /// the command that took too long.
     pub fn finish(mut self, wait: &Wait) -> Result<Finished, Failure> {
         let begun = Instant::now();
@@ -169,7 +169,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end; at the end of patience, or when we are told to stop, it is left running: half a transaction of a package
+    /// Waits for its end; when the time is up, or when we are told to stop, it is left running: half a transaction of a package
     /// manager is worse than none. The failure names its pid.
     pub fn finish_or_leave(mut self, wait: &Wait) -> Result<Finished, Failure> {
         let pid = self.child.id();

@@ -67,7 +67,7 @@ pub enum Verdict {
     Failed,
 }
 
-/// One step of the story.
+/// One step of a bootstrap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Its name, as in the log.

@@ -11,7 +11,7 @@ use crate::types::failure::Failure;
 use crate::types::finding::{Finding, Row, State};
 
 /// The looks end by then by themselves, and log out.
-const PATIENCE: Duration = Duration::from_secs(15);
+const LOOKING: Duration = Duration::from_secs(15);
 /// Those that did not, since a name server does not answer, say, are not waited for. A person was promised 20 s.
 const END: Duration = Duration::from_secs(18);
 
@@ -38,7 +38,7 @@ impl Board {
     /// An empty one. Its time runs from now on.
     pub fn new() -> Board {
         let (sender, heard) = mpsc::channel();
-        let wait = Wait::until(Deadline::after(PATIENCE), Interrupt::default());
+        let wait = Wait::until(Deadline::after(LOOKING), Interrupt::default());
         Board { rows: Vec::new(), states: Vec::new(), sender, heard, wait, end: Deadline::after(END) }
     }
 
