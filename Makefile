@@ -4,14 +4,18 @@
 CACHE ?= $(HOME)/.cache/heat-salt-bootstrap
 export HSB_CACHE := $(CACHE)
 
-# What ships: static, by musl.
+# What ships: static, by musl, for two machines. TARGET says of which one is spoken.
+TARGETS := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
-# Nothing may raise it unnoticed. Where there is no rust-src the standard library is the compiler's own, and larger.
+# Nothing may raise it unnoticed: bytes, and bytes as xz. Where there is no rust-src the standard library is the compiler's own, and larger.
 # Looked at when it is wanted: by then rust-src may have been fetched.
 STD = $(shell packaging/static.sh --std)
-MOST_BYTES = $(if $(filter small,$(STD)),2200000,2500000)
-MOST_XZ = $(if $(filter small,$(STD)),950000,1090000)
+MOST_x86_64_small := 2200000 950000
+MOST_x86_64_plain := 2500000 1090000
+MOST_aarch64_small := 1920000 925000
+MOST_aarch64_plain := 2200000 1040000
+MOST = $(MOST_$(firstword $(subst -, ,$(TARGET)))_$(STD))
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
@@ -28,7 +32,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -38,15 +42,21 @@ build: ## the agent, linked as is usual on this machine
 	cargo build --release --locked
 
 # ring is partly C, and musl-gcc compiles it for musl. So does gcc, since that C uses no library.
-static: ## the agent as it ships, static
+static: ## the agent as it ships, static (TARGET=aarch64-unknown-linux-musl)
 	@$(PREFLIGHT) build
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || ! command -v rustup >/dev/null || rustup target add $(TARGET)
 	@$(PREFLIGHT) static
 	@packaging/static.sh $(TARGET)
 	@ls -l $(STATIC)
 
+static-all: ## the same for each machine that it ships for
+	@for target in $(TARGETS); do $(MAKE) --no-print-directory static TARGET="$$target" || exit; done
+
 check-static: static ## that it is static, starts, and is no larger than allowed
-	@tests/static.sh $(STATIC) $(MOST_BYTES) $(MOST_XZ)
+	@tests/static.sh $(STATIC) $(MOST)
+
+check-static-all: ## the same for each machine that it ships for
+	@for target in $(TARGETS); do $(MAKE) --no-print-directory check-static TARGET="$$target" || exit; done
 
 static-debian: ## the same without rustup, by the compiler that Debian's security updates bring, in a root of its own (five minutes)
 	@$(PREFLIGHT) static-debian

@@ -175,9 +175,15 @@ static() {
     build
     need readelf "which shows what a program is linked with [binutils]"
     need xz "by which it is seen how large a download is [xz-utils]"
-    local sysroot
+    local sysroot machine=${TARGET%%-*} cc
     sysroot=$(rustc --print sysroot 2>/dev/null) || return 0
-    if [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
+    if [ "$machine" != "$(uname -m)" ]; then
+        cc=$machine-linux-gnu-gcc
+        "$cc" -fsyntax-only -include assert.h -x c /dev/null 2>/dev/null ||
+            lack "$cc with headers, which compiles ring's C for $machine [gcc-${machine/_/-}-linux-gnu, with what it recommends]"
+        need "qemu-$machine" "which runs a program for $machine here [qemu-user]"
+        [ -d "$sysroot/lib/rustlib/$TARGET/lib" ] || lack "Rust's libraries for $TARGET: rustup target add $TARGET"
+    elif [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
         # Where the standard library can be built, it need not be there.
         if [ ! -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] || ! command -v musl-gcc >/dev/null; then
             lack "Rust's libraries for $TARGET: rustup target add $TARGET; or, where rustup cannot, their source and musl [rust-web-src musl-tools]"
