@@ -8,7 +8,8 @@ export HSB_CACHE := $(CACHE)
 TARGETS := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
-# Nothing may raise it unnoticed: bytes, and bytes as xz. Where there is no rust-src the standard library is the compiler's own, and larger.
+# Nothing may raise it unnoticed: bytes, and bytes as xz.
+# Where there is no rust-src the standard library is the compiler's own, and larger.
 # Looked at when it is wanted: by then rust-src may have been fetched.
 STD = $(shell packaging/static.sh --std)
 MOST_x86_64_small := 2200000 950000
@@ -218,11 +219,11 @@ rebuild: srpm ## an RPM as a distribution would build it, from the source packag
 
 sbom: ## the bill of materials of what ships, CycloneDX
 	@mkdir -p $(BUILT)
-	python3 packaging/sbom.py $(TARGET) >$(BUILT)/heat-salt-bootstrap.cdx.json
+	python3 packaging/sbom.py $(TARGETS) >$(BUILT)/heat-salt-bootstrap.cdx.json
 
 release: ## everything that is published, into target/release-VERSION/, or why not (DRY=1: of a tree that is not ready too)
 	@$(PREFLIGHT) release
-	@BUILT=$(abspath $(BUILT)) STATIC=$(abspath $(STATIC)) packaging/release.sh $(if $(DRY),--dry)
+	@BUILT=$(abspath $(BUILT)) packaging/release.sh $(if $(DRY),--dry)
 
 venvs: venv-3006 venv-3008 venv-heat venv-tools ## the real Salts and the real Heat that tests and demo run, below CACHE
 	@tests/lab/sweep.sh $(CACHE)
