@@ -33,7 +33,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -77,12 +77,12 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-# The first of them mostly waits, and the second mostly compiles.
-TOGETHER := test-faults test-fuzz test-extension
+# The first of them mostly waits, and so does the third; the second mostly compiles, and so does the fourth, at first.
+TOGETHER := test-faults test-fuzz test-extension test-aarch64
 # Goes on with the other parts after one is red, and so says all that is wrong at once.
 PARTS := check-static test-quick together test-salt test-services test-install test-packages test-heat
 test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
-	@$(PREFLIGHT) quick fuzz salt extension services install packages heat
+	@$(PREFLIGHT) quick fuzz aarch64 salt extension services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
@@ -123,6 +123,17 @@ soak: ## runs that are killed (KILLS=200) or told to stop (TERMS=50) at some mom
 fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=60 TARGETS="job html")
 	@$(PREFLIGHT) fuzz
 	@fuzz/run.sh $(or $(FOR),60) $(TARGETS)
+
+# All of it gives way to what runs beside it and is timed.
+ARM := aarch64-unknown-linux-musl
+ARM_STATIC = $(abspath $(BUILT))/$(ARM)/release/heat-salt-bootstrap
+EMULATED_TESTS := tidy plan check transports telling guardian clock names
+test-aarch64: pages ## the program for aarch64: built, measured, packed, and run by qemu
+	@$(PREFLIGHT) aarch64
+	@$(TIMED) aarch64-build nice -n 19 $(MAKE) --no-print-directory check-static TARGET=$(ARM)
+	@$(TIMED) aarch64-packages env $(DATED) STATIC=$(ARM_STATIC) PAGES=$(abspath $(BUILT))/pages \
+		nice -n 19 tests/packages/other.sh aarch64 arm64
+	@$(TIMED) aarch64 nice -n 19 tests/emulated.sh $(ARM_STATIC) $(EMULATED_TESTS)
 
 test-fuzz: ## the inputs that are kept, once each
 	@$(PREFLIGHT) fuzz
@@ -188,7 +199,7 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 	$(DATED) $(BUILT)/debug/pages $(BUILT)/pages
 	@ls -l $(BUILT)/pages
 
-rpm deb: ## the packages of the program that ships, into target/packages
+rpm deb: ## the packages of the program that ships, into target/packages (TARGET=aarch64-unknown-linux-musl)
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
