@@ -127,7 +127,7 @@ fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=
 # All of it gives way to what runs beside it and is timed.
 ARM := aarch64-unknown-linux-musl
 ARM_STATIC = $(abspath $(BUILT))/$(ARM)/release/heat-salt-bootstrap
-EMULATED_TESTS := tidy plan check transports telling guardian clock names
+EMULATED_TESTS := tidy plan check transports telling guardian names
 test-aarch64: pages ## the program for aarch64: built, measured, packed, and run by qemu
 	@$(PREFLIGHT) aarch64
 	@$(TIMED) aarch64-build nice -n 19 $(MAKE) --no-print-directory check-static TARGET=$(ARM)

@@ -26,7 +26,8 @@ empty=$(mktemp -d)
 trap 'rm -rf "$empty"' EXIT
 cp "$program" "$empty/agent"
 if [ "$machine" != "$(uname -m)" ]; then
-    env -i "$(command -v "qemu-$machine" || fail "wants qemu-$machine to be started")" "$program" --version
+    emulator=$(command -v "qemu-$machine") || fail "wants qemu-$machine to be started"
+    env -i "$emulator" "$program" --version
 elif [ "$(id -u)" = 0 ]; then
     chroot "$empty" /agent --version
 else
