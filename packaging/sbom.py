@@ -4,7 +4,7 @@ Prints the bill of materials of the program that ships: CycloneDX 1.5, JSON (htt
 
 What is linked is what `cargo tree` shows for the target: normal dependencies, without what only runs at compile time. Its
 checksums are those of Cargo.lock. The same source gives the same bytes. There is one bill for all machines that the program
-ships for: what is linked is the same.
+ships for: what is linked is the same, and what needs what for one of them stands there.
 
 usage: sbom.py [TARGET...]     default: x86_64-unknown-linux-musl
 env:   SOURCE_DATE_EPOCH    the time that it names, in seconds since 1970; none if absent
@@ -56,20 +56,22 @@ def component(name, version, licence, checksum):
 
 
 def main(*targets):
-    sums, components, needs, above = checksums(), {}, {}, []
-    lines = list(tree(targets[0]))
-    for target in targets[1:]:
-        if list(tree(target)) != lines:
-            sys.exit(f"sbom.py: what is linked for {target} is not what is linked for {targets[0]}: they need a bill each")
-    for depth, name, version, licence in lines:
-        entry = component(name, version, licence, sums.get((name, version)))
-        ref = entry["bom-ref"]
-        components[ref] = entry
-        needs.setdefault(ref, set())
-        del above[depth:]
-        if above:
-            needs[above[-1]].add(ref)
-        above.append(ref)
+    sums, components, needs = checksums(), {}, {}
+    for target in targets:
+        above, linked = [], set()
+        for depth, name, version, licence in tree(target):
+            entry = component(name, version, licence, sums.get((name, version)))
+            ref = entry["bom-ref"]
+            components[ref] = entry
+            linked.add(ref)
+            needs.setdefault(ref, set())
+            del above[depth:]
+            if above:
+                needs[above[-1]].add(ref)
+            above.append(ref)
+        # All of those before, and none besides.
+        if linked != set(components):
+            sys.exit(f"sbom.py: what is linked for {target} is not what is linked for {targets[0]}: they want a bill each")
     program = components.pop(next(ref for ref in components if ref.startswith(f"pkg:cargo/{PROGRAM}@")))
     program["type"] = "application"
     bom = {

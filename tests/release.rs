@@ -142,9 +142,14 @@ fn a_dry_release_says_what_a_real_one_would_be_refused_for() {
     assert_eq!(tree.release(&["--now"]).0, Some(2));
 }
 
+/// Of both machines, as a release has it.
 fn bill(epoch: Option<&str>) -> String {
     let mut command = Command::new("python3");
-    command.arg(top().join("packaging/sbom.py")).env_remove("SOURCE_DATE_EPOCH").current_dir("/");
+    command
+        .arg(top().join("packaging/sbom.py"))
+        .args(["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])
+        .env_remove("SOURCE_DATE_EPOCH")
+        .current_dir("/");
     command.envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -161,6 +166,9 @@ fn the_bill_of_materials_names_what_is_linked_and_nothing_else() {
     assert!(serial.len() == 36 && serial.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{serial}");
     let program = &bom["metadata"]["component"];
     assert_eq!((program["type"].as_str(), program["version"].as_str()), (Some("application"), Some(env!("CARGO_PKG_VERSION"))));
+
+    let targets = bom["metadata"]["properties"].as_array().unwrap().iter().map(|property| property["value"].as_str().unwrap());
+    assert_eq!(targets.collect::<Vec<_>>(), ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"]);
 
     let mut refs = BTreeSet::from([program["bom-ref"].as_str().unwrap()]);
     let mut names = BTreeSet::new();
