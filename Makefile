@@ -4,14 +4,19 @@
 CACHE ?= $(HOME)/.cache/heat-salt-bootstrap
 export HSB_CACHE := $(CACHE)
 
-# What ships: static, by musl.
+# What ships: static, by musl, for two machines. TARGET says of which one is spoken.
+TARGETS := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 TARGET ?= x86_64-unknown-linux-musl
 export TARGET
-# Nothing may raise it unnoticed. Where there is no rust-src the standard library is the compiler's own, and larger.
+# Nothing may raise it unnoticed: bytes, and bytes as xz.
+# Where there is no rust-src the standard library is the compiler's own, and larger.
 # Looked at when it is wanted: by then rust-src may have been fetched.
 STD = $(shell packaging/static.sh --std)
-MOST_BYTES = $(if $(filter small,$(STD)),2200000,2500000)
-MOST_XZ = $(if $(filter small,$(STD)),950000,1090000)
+MOST_x86_64_small := 2200000 950000
+MOST_x86_64_plain := 2500000 1090000
+MOST_aarch64_small := 1920000 925000
+MOST_aarch64_plain := 2200000 1040000
+MOST = $(MOST_$(firstword $(subst -, ,$(TARGET)))_$(STD))
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
@@ -28,7 +33,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static check-static static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -38,15 +43,21 @@ build: ## the agent, linked as is usual on this machine
 	cargo build --release --locked
 
 # ring is partly C, and musl-gcc compiles it for musl. So does gcc, since that C uses no library.
-static: ## the agent as it ships, static
+static: ## the agent as it ships, static (TARGET=aarch64-unknown-linux-musl)
 	@$(PREFLIGHT) build
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || ! command -v rustup >/dev/null || rustup target add $(TARGET)
 	@$(PREFLIGHT) static
 	@packaging/static.sh $(TARGET)
 	@ls -l $(STATIC)
 
+static-all: ## the same for each machine that it ships for
+	@for target in $(TARGETS); do $(MAKE) --no-print-directory static TARGET="$$target" || exit; done
+
 check-static: static ## that it is static, starts, and is no larger than allowed
-	@tests/static.sh $(STATIC) $(MOST_BYTES) $(MOST_XZ)
+	@tests/static.sh $(STATIC) $(MOST)
+
+check-static-all: ## the same for each machine that it ships for
+	@for target in $(TARGETS); do $(MAKE) --no-print-directory check-static TARGET="$$target" || exit; done
 
 static-debian: ## the same without rustup, by the compiler that Debian's security updates bring, in a root of its own (five minutes)
 	@$(PREFLIGHT) static-debian
@@ -66,12 +77,12 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-# The first of them mostly waits, and the second mostly compiles.
-TOGETHER := test-faults test-fuzz test-extension
+# The first of them mostly waits, and so does the third; the second mostly compiles, and so does the fourth, at first.
+TOGETHER := test-faults test-fuzz test-extension test-aarch64
 # Goes on with the other parts after one is red, and so says all that is wrong at once.
 PARTS := check-static test-quick together test-salt test-services test-install test-packages test-heat
 test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
-	@$(PREFLIGHT) quick fuzz salt extension services install packages heat
+	@$(PREFLIGHT) quick fuzz aarch64 salt extension services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
@@ -112,6 +123,17 @@ soak: ## runs that are killed (KILLS=200) or told to stop (TERMS=50) at some mom
 fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=60 TARGETS="job html")
 	@$(PREFLIGHT) fuzz
 	@fuzz/run.sh $(or $(FOR),60) $(TARGETS)
+
+# All of it gives way to what runs beside it and is timed.
+ARM := aarch64-unknown-linux-musl
+ARM_STATIC = $(abspath $(BUILT))/$(ARM)/release/heat-salt-bootstrap
+EMULATED_TESTS := tidy plan check transports guardian names
+test-aarch64: pages ## the program for aarch64: built, measured, packed, and run by qemu
+	@$(PREFLIGHT) aarch64
+	@$(TIMED) aarch64-build nice -n 19 $(MAKE) --no-print-directory check-static TARGET=$(ARM)
+	@$(TIMED) aarch64-packages env $(DATED) STATIC=$(ARM_STATIC) PAGES=$(abspath $(BUILT))/pages \
+		nice -n 19 tests/packages/other.sh aarch64 arm64
+	@$(TIMED) aarch64 nice -n 19 tests/emulated.sh $(ARM_STATIC) $(EMULATED_TESTS)
 
 test-fuzz: ## the inputs that are kept, once each
 	@$(PREFLIGHT) fuzz
@@ -177,7 +199,7 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 	$(DATED) $(BUILT)/debug/pages $(BUILT)/pages
 	@ls -l $(BUILT)/pages
 
-rpm deb: ## the packages of the program that ships, into target/packages
+rpm deb: ## the packages of the program that ships, into target/packages (TARGET=aarch64-unknown-linux-musl)
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
@@ -208,11 +230,11 @@ rebuild: srpm ## an RPM as a distribution would build it, from the source packag
 
 sbom: ## the bill of materials of what ships, CycloneDX
 	@mkdir -p $(BUILT)
-	python3 packaging/sbom.py $(TARGET) >$(BUILT)/heat-salt-bootstrap.cdx.json
+	python3 packaging/sbom.py $(TARGETS) >$(BUILT)/heat-salt-bootstrap.cdx.json
 
 release: ## everything that is published, into target/release-VERSION/, or why not (DRY=1: of a tree that is not ready too)
 	@$(PREFLIGHT) release
-	@BUILT=$(abspath $(BUILT)) STATIC=$(abspath $(STATIC)) packaging/release.sh $(if $(DRY),--dry)
+	@BUILT=$(abspath $(BUILT)) packaging/release.sh $(if $(DRY),--dry)
 
 venvs: venv-3006 venv-3008 venv-heat venv-tools ## the real Salts and the real Heat that tests and demo run, below CACHE
 	@tests/lab/sweep.sh $(CACHE)

@@ -2,7 +2,7 @@
 # Builds packages of this tree. The same source gives the same bytes, whenever and wherever: times are those of the last commit.
 #
 # usage: build.sh rpm|srpm|deb|wheel OUT-DIR    wheel: the Salt extension, as wheel and as source distribution
-# env:   STATIC            the program that ships, as `make static` leaves it (rpm, deb)
+# env:   STATIC            the program that ships, as `make static` leaves it (rpm, deb); the package is for the same machine
 #        PAGES             what `make pages` made (rpm, deb)
 #        SOURCE_DATE_EPOCH the time of the source
 #        RELEASE           the release of the package, for tests of upgrades (default: 1)
@@ -19,6 +19,15 @@ export SOURCE_DATE_EPOCH
 umask 022
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+# Which machine the program is for, as the kernel, RPM and Debian call it.
+if [ "$format" = rpm ] || [ "$format" = deb ]; then
+    case $(readelf --file-header "$STATIC" | sed -n 's/^ *Machine: *//p') in
+    *X86-64) machine=x86_64 architecture=amd64 ;;
+    AArch64) machine=aarch64 architecture=arm64 ;;
+    *) echo "build.sh: $STATIC is for none of the machines that packages are made for" >&2 && exit 1 ;;
+    esac
+fi
 
 # pack FILE DIR NAME...: a tar file without anything of this machine.
 pack() {
@@ -81,7 +90,11 @@ rpm)
     source_tree
     pack "$work/$name-$version.tar.xz" "$work/source" "$name-$version"
     STATIC=$(realpath "$STATIC") PAGES=$(realpath "$PAGES")
-    build_rpm "$work/rpm" "$work" -bb --with prebuilt --define "program $STATIC" --define "pages $PAGES"
+    # The spec asks the program for its version.
+    emulator=()
+    if [ "$machine" != "$(uname -m)" ]; then emulator=(--define "emulator qemu-$machine"); fi
+    build_rpm "$work/rpm" "$work" -bb --target "$machine-linux" --with prebuilt --define "program $STATIC" \
+        --define "pages $PAGES" "${emulator[@]}"
     ;;
 srpm)
     source_tree
@@ -92,7 +105,6 @@ srpm)
     build_rpm rpm . -bs
     ;;
 deb)
-    architecture=$(dpkg --print-architecture)
     tree=$work/deb
     mkdir -p "$tree/DEBIAN"
     PROGRAM=$(realpath "$STATIC") PAGES=$(realpath "$PAGES") packaging/stage.sh deb "$tree"

@@ -3,7 +3,6 @@
 #
 # usage: release.sh [--dry]   --dry: of a tree that is not ready too; says what a release would be refused for
 # env:   BUILT    where cargo builds (default: target); the release goes to BUILT/release-VERSION
-#        STATIC   the program that ships, as `make static` leaves it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +13,8 @@ case ${1:-} in
 esac
 name=heat-salt-bootstrap
 built=${BUILT:-target}
-static=${STATIC:-$built/x86_64-unknown-linux-musl/release/$name}
+# For each machine a program, an RPM and a deb; of everything else there is one.
+targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl)
 version=$(sed -n '/^version = "/{s/^version = "\(.*\)"$/\1/p;q}' Cargo.toml)
 out=$built/release-$version$suffix
 
@@ -48,17 +48,24 @@ fi
 # All of it is dated by the commit, so that it can be made again byte for byte.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
-make check-static sbom
+for target in "${targets[@]}"; do make check-static TARGET="$target"; done
+make sbom
 rm -rf "$out"
 mkdir -p "$out"
-program=$name-$version-$(uname -m)-linux
-cp "$static" "$out/$program"
-chmod 755 "$out/$program"
-(cd "$out" && sha256sum "$program" >"$program.sha256")
+for target in "${targets[@]}"; do
+    program=$name-$version-${target%%-*}-linux
+    install -m 755 "$built/$target/release/$name" "$out/$program"
+    (cd "$out" && sha256sum "$program" >"$program.sha256")
+done
 cp "$built/$name.cdx.json" "$out/$name-$version.cdx.json"
 printf '%s\n' "$text" >"$out/CHANGELOG-$version.md"
 if [ ${#goals[@]} -gt 0 ]; then
-    make "${goals[@]}"
+    for goal in "${goals[@]}"; do
+        case $goal in
+        rpm | deb) for target in "${targets[@]}"; do make "$goal" TARGET="$target"; done ;;
+        *) make "$goal" ;;
+        esac
+    done
     # Those of other versions may lie beside them.
     cp "$built"/packages/*"$version"* "$out/"
 fi

@@ -3,9 +3,10 @@
 Prints the bill of materials of the program that ships: CycloneDX 1.5, JSON (https://cyclonedx.org/docs/1.5/json/).
 
 What is linked is what `cargo tree` shows for the target: normal dependencies, without what only runs at compile time. Its
-checksums are those of Cargo.lock. The same source gives the same bytes.
+checksums are those of Cargo.lock. The same source gives the same bytes. There is one bill for all machines that the program
+ships for: what is linked is the same, and what needs what for one of them stands there.
 
-usage: sbom.py [TARGET]     default: x86_64-unknown-linux-musl
+usage: sbom.py [TARGET...]     default: x86_64-unknown-linux-musl
 env:   SOURCE_DATE_EPOCH    the time that it names, in seconds since 1970; none if absent
 """
 
@@ -54,24 +55,30 @@ def component(name, version, licence, checksum):
     return entry
 
 
-def main(target):
-    sums, components, needs, above = checksums(), {}, {}, []
-    for depth, name, version, licence in tree(target):
-        entry = component(name, version, licence, sums.get((name, version)))
-        ref = entry["bom-ref"]
-        components[ref] = entry
-        needs.setdefault(ref, set())
-        del above[depth:]
-        if above:
-            needs[above[-1]].add(ref)
-        above.append(ref)
+def main(*targets):
+    sums, components, needs = checksums(), {}, {}
+    for target in targets:
+        above, linked = [], set()
+        for depth, name, version, licence in tree(target):
+            entry = component(name, version, licence, sums.get((name, version)))
+            ref = entry["bom-ref"]
+            components[ref] = entry
+            linked.add(ref)
+            needs.setdefault(ref, set())
+            del above[depth:]
+            if above:
+                needs[above[-1]].add(ref)
+            above.append(ref)
+        # All of those before, and none besides.
+        if linked != set(components):
+            sys.exit(f"sbom.py: what is linked for {target} is not what is linked for {targets[0]}: they want a bill each")
     program = components.pop(next(ref for ref in components if ref.startswith(f"pkg:cargo/{PROGRAM}@")))
     program["type"] = "application"
     bom = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
-        "metadata": {"component": program, "properties": [{"name": "cargo:target", "value": target}]},
+        "metadata": {"component": program, "properties": [{"name": "cargo:target", "value": target} for target in targets]},
         "components": [components[ref] for ref in sorted(components)],
         "dependencies": [{"ref": ref, "dependsOn": sorted(needs[ref])} for ref in sorted(needs)],
     }

@@ -26,7 +26,9 @@ fi
 built=${CARGO_TARGET_DIR:-target}
 mkdir -p "$built"
 built=$(realpath "$built")
-cc=$(command -v musl-gcc || echo cc)
+# ring is partly C. For another machine than this one Debian's cross compiler does: that C needs headers and no library.
+machine=${target%%-*}
+if [ "$machine" = "$(uname -m)" ]; then cc=$(command -v musl-gcc || echo cc); else cc=$machine-linux-gnu-gcc; fi
 # A distribution's hardening would make it call glibc's own functions.
 plain_c=-U_FORTIFY_SOURCE
 
@@ -42,7 +44,9 @@ flags=(
 )
 # What rustup adds for a target brings musl with it. A distribution's own compiler does not: there musl-gcc has it (Debian's musl-tools).
 # The unwinder is asked for by name, and nothing of it is used.
-if [ ! -d "$sysroot/lib/rustlib/$target/lib" ]; then
+if [ -d "$sysroot/lib/rustlib/$target/lib" ]; then
+    if [ "$machine" != "$(uname -m)" ]; then flags+=(-C "linker=$cc"); fi
+else
     mkdir -p "$built/empty"
     ar crs "$built/empty/libunwind.a"
     flags+=(
@@ -57,8 +61,8 @@ if [ "$(std)" = small ]; then
     export RUSTC_BOOTSTRAP=1
     words+=(-Z "build-std=std,panic_abort" -Z build-std-features=optimize_for_size)
     # Before the library whose place it takes.
-    "$cc" -Os $plain_c -c -o "$built/no-unwinding.o" packaging/no-unwinding.c
-    flags+=(-Z "pre-link-args=$built/no-unwinding.o")
+    "$cc" -Os $plain_c -c -o "$built/no-unwinding-$target.o" packaging/no-unwinding.c
+    flags+=(-Z "pre-link-args=$built/no-unwinding-$target.o")
 fi
 name=${target//-/_}
 encoded=$(printf '%s\x1f' "${flags[@]}")

@@ -18,10 +18,12 @@ fn policy() -> Table {
 }
 
 fn metadata(manifest: &str) -> Value {
-    let target = policy()["graph"]["targets"][0].as_str().unwrap().to_owned();
     let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version=1", "--locked", "--filter-platform", &target, "--manifest-path"]);
-    let output = command.arg(top().join(manifest)).output().unwrap();
+    command.args(["metadata", "--format-version=1", "--locked"]);
+    for target in policy()["graph"]["targets"].as_array().unwrap() {
+        command.args(["--filter-platform", target.as_str().unwrap()]);
+    }
+    let output = command.arg("--manifest-path").arg(top().join(manifest)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

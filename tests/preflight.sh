@@ -2,7 +2,7 @@
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
 # usage: preflight.sh [--ci] PART...   the parts: build, static, static-debian, quick, fuzz, salt, extension, services, install, rpm, deb, packages, heat, vm,
-#        bench, advisories, release
+#        bench, aarch64, advisories, release
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -79,11 +79,13 @@ rpm() {
     need rpmbuild "which makes packages [rpm]"
     need git "which knows what belongs to the source [git]"
     need xz "which packs it [xz-utils]"
+    need readelf "which says for which machine a program is [binutils]"
 }
 
 deb() {
     build
     need dpkg-deb "which makes Debian's packages [dpkg]"
+    need readelf "which says for which machine a program is [binutils]"
     need xz "which packs them [xz-utils]"
 }
 
@@ -164,8 +166,21 @@ bench() {
     need jq "for the script that the agent is compared with [jq]"
 }
 
+# The program for another machine, run by emulation.
+aarch64() {
+    TARGET=aarch64-unknown-linux-musl static
+    rpm
+    deb
+    need unshare "which gives a test mounts of its own, and a network [util-linux]"
+    need ip "which brings that network up [iproute2]"
+    need cpio "which takes packages apart [cpio]"
+    need cmp "which compares programs [diffutils]"
+    [ "$(id -u)" = 0 ] || lack "root: what is emulated gets mounts of its own"
+}
+
 release() {
     static
+    TARGET=aarch64-unknown-linux-musl static
     need git "which knows what is committed [git]"
     need python3 "which makes the bill of materials [python3]"
 }
@@ -175,9 +190,16 @@ static() {
     build
     need readelf "which shows what a program is linked with [binutils]"
     need xz "by which it is seen how large a download is [xz-utils]"
-    local sysroot
+    local sysroot machine=${TARGET%%-*} cc
     sysroot=$(rustc --print sysroot 2>/dev/null) || return 0
-    if [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
+    if [ "$machine" != "$(uname -m)" ]; then
+        cc=$machine-linux-gnu-gcc
+        "$cc" -fsyntax-only -include assert.h -x c /dev/null 2>/dev/null ||
+            lack "$cc with headers, which compiles ring's C for $machine [gcc-${machine/_/-}-linux-gnu, with what it recommends]"
+        need "qemu-$machine" "which runs a program for $machine here [qemu-user]"
+        [ -d "$sysroot/lib/rustlib/$TARGET/lib" ] || command -v rustup >/dev/null ||
+            lack "Rust's libraries for $TARGET: rustup target add $TARGET"
+    elif [ ! -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then
         # Where the standard library can be built, it need not be there.
         if [ ! -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] || ! command -v musl-gcc >/dev/null; then
             lack "Rust's libraries for $TARGET: rustup target add $TARGET; or, where rustup cannot, their source and musl [rust-web-src musl-tools]"
@@ -196,9 +218,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | bench | static | static-debian | advisories | release) "$part" ;;
+    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | bench | static | static-debian | aarch64 | advisories | release) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|bench|advisories|release..." >&2
+        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|bench|aarch64|advisories|release..." >&2
         exit 2
         ;;
     esac

@@ -14,11 +14,12 @@ fn top() -> PathBuf {
 
 const MAKEFILE: &str = "\
 check-static:
-\tmkdir -p target/x86_64-unknown-linux-musl/release && echo program >target/x86_64-unknown-linux-musl/release/heat-salt-bootstrap
+\tmkdir -p target/$(TARGET)/release && echo program for $(TARGET) >target/$(TARGET)/release/heat-salt-bootstrap
 sbom:
 \techo {} >target/heat-salt-bootstrap.cdx.json
+rpm deb: MACHINE = .$(firstword $(subst -, ,$(TARGET)))
 rpm srpm deb wheel:
-\tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH >target/packages/x-9.8.7.$@ && echo old >target/packages/x-9.8.6.$@
+\tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH >target/packages/x-9.8.7$(MACHINE).$@ && echo old >target/packages/x-9.8.6.$@
 ";
 const CHANGELOG: &str =
     "# Changelog\n\n## Unreleased\n\n## 9.8.7 - 2030-01-02\n\n- This is new.\n\n## 9.8.6 - 2029-01-02\n\n- This is old.\n";
@@ -60,7 +61,7 @@ impl Tree {
 
     fn release(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(self.path("packaging/release.sh"));
-        command.args(arguments).current_dir("/").env_remove("BUILT").env_remove("STATIC").env_remove("MAKEFLAGS");
+        command.args(arguments).current_dir("/").env_remove("BUILT").env_remove("MAKEFLAGS");
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
     }
@@ -105,21 +106,28 @@ fn everything_that_is_published_lies_in_one_directory() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("git tag --annotate v9.8.7"), "{said}");
     let out = tree.path("target/release-9.8.7");
-    let program = format!("heat-salt-bootstrap-9.8.7-{}-linux", std::env::consts::ARCH);
-    let sum = format!("{program}.sha256");
-    let packages = ["x-9.8.7.deb", "x-9.8.7.rpm", "x-9.8.7.srpm", "x-9.8.7.wheel"];
-    let mut expected = vec!["CHANGELOG-9.8.7.md", "SHA256SUMS", &program, &sum, "heat-salt-bootstrap-9.8.7.cdx.json"];
-    expected.extend(packages);
+    let machines = ["x86_64", "aarch64"];
+    let programs = machines.map(|machine| format!("heat-salt-bootstrap-9.8.7-{machine}-linux"));
+    let sums = programs.each_ref().map(|program| format!("{program}.sha256"));
+    let mut expected = ["CHANGELOG-9.8.7.md", "SHA256SUMS", "heat-salt-bootstrap-9.8.7.cdx.json", "x-9.8.7.srpm", "x-9.8.7.wheel"]
+        .map(str::to_owned)
+        .to_vec();
+    expected.extend(programs.iter().chain(&sums).cloned());
+    expected.extend(machines.iter().flat_map(|machine| ["deb", "rpm"].map(|format| format!("x-9.8.7.{machine}.{format}"))));
     expected.sort_unstable();
     assert_eq!(files(&out), expected);
+    for (program, machine) in programs.iter().zip(machines) {
+        let target = format!("program for {machine}-unknown-linux-musl\n");
+        assert_eq!(fs::read_to_string(out.join(program)).unwrap(), target, "each is what was built for it");
+    }
     assert_eq!(fs::read_to_string(out.join("CHANGELOG-9.8.7.md")).unwrap(), "- This is new.\n");
-    let dated = fs::read_to_string(out.join("x-9.8.7.rpm")).unwrap();
+    let dated = fs::read_to_string(out.join("x-9.8.7.aarch64.rpm")).unwrap();
     assert!(dated.trim().parse::<u64>().is_ok_and(|epoch| epoch > 1_700_000_000), "dated by the commit: {dated}");
-    for list in ["SHA256SUMS", &sum] {
+    for list in sums.iter().map(String::as_str).chain(["SHA256SUMS"]) {
         let check = || Command::new("sha256sum").args(["--check", "--strict", "--quiet", list]).current_dir(&out).output().unwrap();
         assert!(check().status.success(), "{list}");
     }
-    assert_eq!(fs::read_to_string(out.join("SHA256SUMS")).unwrap().lines().count(), expected.len() - 2);
+    assert_eq!(fs::read_to_string(out.join("SHA256SUMS")).unwrap().lines().count(), expected.len() - 3);
 }
 
 #[test]
@@ -134,9 +142,14 @@ fn a_dry_release_says_what_a_real_one_would_be_refused_for() {
     assert_eq!(tree.release(&["--now"]).0, Some(2));
 }
 
+/// Of both machines, as a release has it.
 fn bill(epoch: Option<&str>) -> String {
     let mut command = Command::new("python3");
-    command.arg(top().join("packaging/sbom.py")).env_remove("SOURCE_DATE_EPOCH").current_dir("/");
+    command
+        .arg(top().join("packaging/sbom.py"))
+        .args(["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])
+        .env_remove("SOURCE_DATE_EPOCH")
+        .current_dir("/");
     command.envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -153,6 +166,9 @@ fn the_bill_of_materials_names_what_is_linked_and_nothing_else() {
     assert!(serial.len() == 36 && serial.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{serial}");
     let program = &bom["metadata"]["component"];
     assert_eq!((program["type"].as_str(), program["version"].as_str()), (Some("application"), Some(env!("CARGO_PKG_VERSION"))));
+
+    let targets = bom["metadata"]["properties"].as_array().unwrap().iter().map(|property| property["value"].as_str().unwrap());
+    assert_eq!(targets.collect::<Vec<_>>(), ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"]);
 
     let mut refs = BTreeSet::from([program["bom-ref"].as_str().unwrap()]);
     let mut names = BTreeSet::new();

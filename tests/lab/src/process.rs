@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -155,7 +155,10 @@ pub fn high_water(pid: i32) -> Option<usize> {
 /// A process and those that came of it and run the same program, parents before children.
 pub fn family(pid: i32, program: &Path) -> Vec<i32> {
     let program = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
-    tree(pid, |child| std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe == program))
+    // tests/emulated.sh: what the kernel runs then is the emulator.
+    let emulator = std::env::var_os("HSB_EMULATOR").map(PathBuf::from);
+    let ours = |exe: PathBuf| exe == program || Some(exe) == emulator;
+    tree(pid, |child| std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(ours))
 }
 
 /// The command line of a process; empty if it has ended.
