@@ -177,7 +177,7 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 	$(DATED) $(BUILT)/debug/pages $(BUILT)/pages
 	@ls -l $(BUILT)/pages
 
-rpm deb: ## the packages of the program that ships, into target/packages
+rpm deb: ## the packages of the program that ships, and of the extension for masters, into target/packages
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
@@ -201,8 +201,9 @@ advisories: ## known holes in what is linked; wants cargo-deny and the advisory 
 	@$(PREFLIGHT) advisories
 	cargo deny check
 
-rebuild: srpm ## an RPM as a distribution would build it, from the source package, without a network (by hand; some minutes)
+rebuild: srpm ## the RPMs as a distribution would build it, from the source package, without a network (by hand; some minutes)
 	unshare --net rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
+		--define "python $$(tests/lab/venv.sh tools)/bin/python" \
 		$(BUILT)/packages/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
 	@ls -l $(BUILT)/rebuild/RPMS/*
 

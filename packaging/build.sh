@@ -6,7 +6,7 @@
 # env:   STATIC            the program that ships, as `make static` leaves it (rpm, deb)
 #        PAGES             what `make pages` made (rpm, deb)
 #        SOURCE_DATE_EPOCH the time of the source
-#        RELEASE           the release of the package, for tests of upgrades (default: 1): packed in no time, since nobody keeps it
+#        RELEASE           the release of the package, for tests of upgrades (default: 1): packed in no time, as nobody keeps it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 format=$1
@@ -91,13 +91,17 @@ build_deb() {
     sed "s/@VERSION@/$version-$release/; s/@ARCHITECTURE@/$architecture/; s/@SIZE@/$size/" \
         "$control/control" | install -D -m 644 /dev/stdin "$tree/DEBIAN/control"
     {
-        printf '%s (%s-%s) unstable; urgency=medium\n\n  * What changes is told in changelog.gz.\n\n' "$package" "$version" "$release"
-        printf ' -- The %s authors <nobody@example.org>  %s\n' "$name" "$(LC_ALL=C date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH")"
+        printf '%s (%s-%s) unstable; urgency=medium\n\n' "$package" "$version" "$release"
+        printf '  * What changes is told in changelog.gz.\n\n -- The %s authors <nobody@example.org>  ' "$name"
+        LC_ALL=C date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH"
     } | gzip -9n >"$tree/usr/share/doc/$package/changelog.Debian.gz"
     install -m 644 "$control/conffiles" "$tree/DEBIAN/"
     if [ -e "$control/triggers" ]; then install -m 644 "$control/triggers" "$tree/DEBIAN/"; fi
     for one in postinst prerm postrm; do install -m 755 "$control/$one" "$tree/DEBIAN/"; done
-    (cd "$tree" && find . -type f ! -path './DEBIAN/*' ! -path './etc/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
+    (
+        cd "$tree"
+        find . -type f ! -path './DEBIAN/*' ! -path './etc/*' -printf '%P\0' | sort -z | xargs -0 md5sum
+    ) >"$work/md5sums"
     install -m 644 "$work/md5sums" "$tree/DEBIAN/md5sums"
     dpkg-deb $compression --root-owner-group --build "$tree" "$out/${package}_$version-${release}_$architecture.deb" >/dev/null
 }
@@ -108,7 +112,8 @@ rpm)
     pack "$work/$name-$version.tar.xz" "$work/source" "$name-$version"
     STATIC=$(realpath "$STATIC") PAGES=$(realpath "$PAGES")
     extension
-    build_rpm "$work/rpm" "$work" -bb --with prebuilt --define "program $STATIC" --define "pages $PAGES" --define "extension $work/extension"
+    build_rpm "$work/rpm" "$work" -bb --with prebuilt --define "program $STATIC" --define "pages $PAGES" \
+        --define "extension $work/extension"
     ;;
 srpm)
     source_tree

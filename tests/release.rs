@@ -18,7 +18,8 @@ check-static:
 sbom:
 \techo {} >target/heat-salt-bootstrap.cdx.json
 rpm srpm deb wheel:
-\tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH >target/packages/x-9.8.7.$@ && echo old >target/packages/x-9.8.6.$@
+\tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH | tee target/packages/x-9.8.7.$@ >target/packages/x-master-9.8.7.$@
+\techo old >target/packages/x-9.8.6.$@
 ";
 const CHANGELOG: &str =
     "# Changelog\n\n## Unreleased\n\n## 9.8.7 - 2030-01-02\n\n- This is new.\n\n## 9.8.6 - 2029-01-02\n\n- This is old.\n";
@@ -107,9 +108,9 @@ fn everything_that_is_published_lies_in_one_directory() {
     let out = tree.path("target/release-9.8.7");
     let program = format!("heat-salt-bootstrap-9.8.7-{}-linux", std::env::consts::ARCH);
     let sum = format!("{program}.sha256");
-    let packages = ["x-9.8.7.deb", "x-9.8.7.rpm", "x-9.8.7.srpm", "x-9.8.7.wheel"];
+    let packages = ["deb", "rpm", "srpm", "wheel"].map(|goal| ["x", "x-master"].map(|name| format!("{name}-9.8.7.{goal}")));
     let mut expected = vec!["CHANGELOG-9.8.7.md", "SHA256SUMS", &program, &sum, "heat-salt-bootstrap-9.8.7.cdx.json"];
-    expected.extend(packages);
+    expected.extend(packages.as_flattened().iter().map(String::as_str));
     expected.sort_unstable();
     assert_eq!(files(&out), expected);
     assert_eq!(fs::read_to_string(out.join("CHANGELOG-9.8.7.md")).unwrap(), "- This is new.\n");

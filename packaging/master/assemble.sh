@@ -20,8 +20,8 @@ cmp "$work/wanted" "$work/there"
 # setuptools builds in the tree that it is given.
 cp -r salt-extension "$work/source"
 mkdir "$work/wheel"
-(cd "$work/source" && "$python" -c 'import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])' "$work/wheel") >"$work/log" 2>&1 ||
-    { cat "$work/log" >&2; exit 1; }
+build='import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])'
+(cd "$work/source" && "$python" -c "$build" "$work/wheel") >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 
 rm -rf "$dir"
 mkdir -p "$dir/python"
@@ -35,9 +35,10 @@ chmod -R u=rwX,go=rX "$dir/python"
 
 {
     echo "heat-salt-bootstrap-master has these libraries of others in it, each under its own licence."
-    find "$dir/python" -path '*.dist-info/licenses/*' ! -path '*/saltext_heat_bootstrap-*' -type f | LC_ALL=C sort | while read -r licence; do
-        info=${licence%%.dist-info/*}
-        printf '\n--- %s: %s\n\n' "${info##*/}" "${licence##*/licenses/}"
-        cat "$licence"
-    done
+    find "$dir/python" -path '*.dist-info/licenses/*' ! -path '*/saltext_heat_bootstrap-*' -type f | LC_ALL=C sort |
+        while read -r licence; do
+            info=${licence%%.dist-info/*}
+            printf '\n--- %s: %s\n\n' "${info##*/}" "${licence##*/licenses/}"
+            cat "$licence"
+        done
 } >"$dir/THIRD-PARTY-LICENSES"

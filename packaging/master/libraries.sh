@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches, once, the libraries that the package for masters brings along, and prints the directory: wheels, as libraries.txt pins them.
+# Fetches, once, the libraries that the package for masters brings along, and prints the directory: wheels, as libraries.txt pins
+# them.
 #
 # usage: libraries.sh
 # env:   as of tests/lab/venv.sh

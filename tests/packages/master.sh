@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What happens in a root to the package for masters; /opt has it as master-0, master-1 and master-2, and a Salt of a few empty files, which
-# stands for Salt's own packages, as salt-1 and, with another Python, salt-2.
+# What happens in a root to the package for masters; /opt has it as master-0, master-1 and master-2, and a Salt of a few empty
+# files, which stands for Salt's own packages, as salt-1 and, with another Python, salt-2.
 #
 # usage: sh -eu master.sh rpm|deb life        installed, upgraded, downgraded, removed; Salt comes, changes and goes meanwhile
 #        sh -eu master.sh rpm|deb work USER   installed, if it is not, with a real Salt that is there, whose master runs as USER
@@ -93,7 +93,9 @@ life() {
     found $onedir/lib/python3.99/site-packages
     # It comes back beside a Salt that is there.
     remove
-    if [ -e $onedir/lib/python3.99/site-packages/$pth ] || [ -e "$system/$pth" ]; then fail "Salt's Python looks for what is gone"; fi
+    for place in $onedir/lib/python3.99/site-packages "$system"; do
+        if [ -e "$place/$pth" ]; then fail "the Python of $place looks for what is gone"; fi
+    done
     put install master-1
     found $onedir/lib/python3.99/site-packages
     salt remove
@@ -115,8 +117,8 @@ master() {
     fi
     install -d -m 750 -o "$1" -g "$1" /etc/salt/pki/master /var/cache/salt/master
     printf 'user: %s\ninterface: 127.0.0.1\nworker_threads: 2\n' "$1" >/etc/salt/master
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=master -addext subjectAltName=DNS:master \
-        -keyout /etc/salt/service.key -out /etc/salt/service.crt 2>/dev/null
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=master \
+        -addext subjectAltName=DNS:master -keyout /etc/salt/service.key -out /etc/salt/service.crt 2>/dev/null
     chgrp "$1" /etc/salt/service.key
     chmod 640 /etc/salt/service.key
 }

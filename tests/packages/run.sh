@@ -107,6 +107,10 @@ source_package() {
     rpmbuild -bp --quiet --nodeps --define "_topdir $work/topdir" --define "_sourcedir $work/unpacked" --define "_specdir $work/unpacked" \
         --define "_builddir $work/unpacked" "$work/unpacked/$name.spec"
     cd "$work/unpacked/$name-$version"
+    PYTHON=$("$top/tests/lab/venv.sh" tools)/bin/python unshare --net packaging/master/assemble.sh wheels "$work/assembled"
+    mkdir "$work/of-rpm"
+    rpm2cpio "$work/one/$master_rpm" | (cd "$work/of-rpm" && cpio --quiet --extract --make-directories)
+    diff -r "$work/assembled/python" "$work/of-rpm/usr/lib/$name-master/python"
     CARGO_HOME=$work/cargo CARGO_TARGET_DIR=$work/compiled unshare --net cargo run --quiet --locked --package pages -- "$work/pages"
     cmp "$work/pages/THIRD-PARTY-LICENSES" "$PAGES/THIRD-PARTY-LICENSES"
 }
@@ -138,7 +142,8 @@ signatures() {
 # --- checkers
 
 rpm_is_clean() {
-    rpmlint --config packaging/rpmlint.toml "$work/one/$rpm" "$work/one/$master_rpm" "$work/one/$name-$version-1.src.rpm" packaging/$name.spec | tee "$work/lint"
+    local packages=("$work/one/$rpm" "$work/one/$master_rpm" "$work/one/$name-$version-1.src.rpm")
+    rpmlint --config packaging/rpmlint.toml "${packages[@]}" packaging/$name.spec | tee "$work/lint"
     grep -q ' 0 errors, 0 warnings' "$work/lint" || fail "rpmlint has something to say"
 }
 
@@ -222,7 +227,8 @@ cp -r $dir/opt $dir/usr %{buildroot}
 /usr/lib/python3.98
 /usr/lib/python3/dist-packages/salt
 EOT
-        rpmbuild -bb --quiet --define "_topdir $work/topdir" --define "_rpmdir $work/base" --define '__os_install_post %{nil}' "$work/salt.spec"
+        rpmbuild -bb --quiet --define "_topdir $work/topdir" --define "_rpmdir $work/base" --define '__os_install_post %{nil}' \
+            "$work/salt.spec"
         install -D -m 644 /dev/stdin "$dir/DEBIAN/control" <<EOT
 Package: salt
 Version: $one
@@ -243,9 +249,9 @@ master_in_bookworm() {
     "$top/tests/install/vm.sh" run "$vm" 'exec sh -eu /opt/master.sh deb life'
 }
 
-# with_salt LAYOUT LINE ARGUMENTS: what master.sh does with them in the root, where a real Salt of that line lies as Salt's own packages have
-# it (onedir) or as `pip` installs it for the system's Python (system). Neither is to be had as a package here: only the places are
-# theirs. The network is this script's own.
+# with_salt LAYOUT LINE ARGUMENTS: what master.sh does with them in the root, where a real Salt of that line lies as Salt's own
+# packages have it (onedir) or as pip installs it for the system's Python (system). Neither is to be had as a package here, so
+# this stands in for where its files lie, and for nothing else. The network is this script's own.
 with_salt() {
     local layout=$1 line=$2 script=$3 venv base tree=$vm/tree of place lower program
     venv=$("$top/tests/lab/venv.sh" "$line")
