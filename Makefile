@@ -91,7 +91,7 @@ together:
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target $(TOGETHER)
 
 test-all: export HSB_ALL := 1
-test-all: test ## the same with every case of test-salt on both lines (some five minutes more)
+test-all: test ## the same with every case of test-salt on both lines, and with Salt 3007 (some six minutes more)
 
 test-noisy: ## the same, while one core is busy with something else all the time
 	@while kill -0 $$$$ 2>/dev/null; do :; done & eater=$$!; trap 'kill "$$eater"; wait "$$eater"' EXIT; trap 'exit 130' INT TERM; \
@@ -199,7 +199,7 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 	$(DATED) $(BUILT)/debug/pages $(BUILT)/pages
 	@ls -l $(BUILT)/pages
 
-rpm deb: ## the packages of the program that ships, into target/packages (TARGET=aarch64-unknown-linux-musl)
+rpm deb: ## the packages of the program that ships (TARGET=aarch64-unknown-linux-musl), and of the extension for masters, into target/packages
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
@@ -223,8 +223,9 @@ advisories: ## known holes in what is linked; wants cargo-deny and the advisory 
 	@$(PREFLIGHT) advisories
 	cargo deny check
 
-rebuild: srpm ## an RPM as a distribution would build it, from the source package, without a network (by hand; some minutes)
+rebuild: srpm ## the RPMs as a distribution would build it, from the source package, without a network (by hand; some minutes)
 	unshare --net rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
+		--define "python $$(tests/lab/venv.sh tools)/bin/python" \
 		$(BUILT)/packages/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
 	@ls -l $(BUILT)/rebuild/RPMS/*
 

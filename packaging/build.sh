@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds packages of this tree. The same source gives the same bytes, whenever and wherever: times are those of the last commit.
 #
-# usage: build.sh rpm|srpm|deb|wheel OUT-DIR    wheel: the Salt extension, as wheel and as source distribution
+# usage: build.sh rpm|srpm|deb|wheel OUT-DIR    rpm, deb: of the agent, and of the Salt extension for masters
+#                                               wheel: the Salt extension, as wheel and as source distribution
 # env:   STATIC            the program that ships, as `make static` leaves it (rpm, deb); the package is for the same machine
 #        PAGES             what `make pages` made (rpm, deb)
 #        SOURCE_DATE_EPOCH the time of the source
-#        RELEASE           the release of the package, for tests of upgrades (default: 1)
+#        RELEASE           the release of the package, for tests of upgrades (default: 1): packed in no time, as nobody keeps it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 format=$1
@@ -14,6 +15,7 @@ out=$(realpath "$2")
 name=heat-salt-bootstrap
 version=$(sed -n '/^version = "/{s/^version = "\(.*\)"$/\1/p;q}' Cargo.toml)
 release=${RELEASE:-1}
+if [ -n "${RELEASE:-}" ]; then payload=w1.gzdio compression=-Zgzip; else payload=w9.xzdio compression=-Zxz; fi
 : "${SOURCE_DATE_EPOCH:?names the time of the source}"
 export SOURCE_DATE_EPOCH
 umask 022
@@ -70,6 +72,11 @@ vendored_crates() {
     find "$work/vendored" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 }
 
+# What the package for masters has for Python, in $work/extension.
+extension() {
+    PYTHON=$(tests/lab/venv.sh tools)/bin/python packaging/master/assemble.sh "$(packaging/master/libraries.sh)" "$work/extension"
+}
+
 # build_rpm TOP SOURCES OPTION...
 build_rpm() {
     local top_dir=$1 sources=$2
@@ -81,8 +88,31 @@ build_rpm() {
         --define "_srcrpmdir $out" --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
         --define "release_number $release" --define 'dist %{nil}' --define '_buildhost localhost' \
         --define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1' \
-        --define 'source_date_epoch_from_changelog 0' --define '_binary_payload w9.xzdio' --define '_source_payload w6.gzdio' \
+        --define 'source_date_epoch_from_changelog 0' --define "_binary_payload $payload" --define '_source_payload w6.gzdio' \
         --define '_docdir /usr/share/doc' --nodeps "$@" "$name.spec")
+}
+
+# build_deb NAME ARCHITECTURE TREE CONTROL: of the files in TREE, with what CONTROL has for dpkg.
+build_deb() {
+    local package=$1 architecture=$2 tree=$3 control=$4 one size
+    # As dpkg's own tools count. How much a directory takes is the file system's affair, and its past.
+    size=$(find "$tree" -type f -printf '%s\n' -o -printf '1\n' | awk '{kib += int(($1 + 1023) / 1024)} END {print kib}')
+    sed "s/@VERSION@/$version-$release/; s/@ARCHITECTURE@/$architecture/; s/@SIZE@/$size/" \
+        "$control/control" | install -D -m 644 /dev/stdin "$tree/DEBIAN/control"
+    {
+        printf '%s (%s-%s) unstable; urgency=medium\n\n' "$package" "$version" "$release"
+        printf '  * What changes is told in changelog.gz.\n\n -- The %s authors <nobody@example.org>  ' "$name"
+        LC_ALL=C date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH"
+    } | gzip -9n >"$tree/usr/share/doc/$package/changelog.Debian.gz"
+    install -m 644 "$control/conffiles" "$tree/DEBIAN/"
+    if [ -e "$control/triggers" ]; then install -m 644 "$control/triggers" "$tree/DEBIAN/"; fi
+    for one in postinst prerm postrm; do install -m 755 "$control/$one" "$tree/DEBIAN/"; done
+    (
+        cd "$tree"
+        find . -type f ! -path './DEBIAN/*' ! -path './etc/*' -printf '%P\0' | sort -z | xargs -0 md5sum
+    ) >"$work/md5sums"
+    install -m 644 "$work/md5sums" "$tree/DEBIAN/md5sums"
+    dpkg-deb $compression --root-owner-group --build "$tree" "$out/${package}_$version-${release}_$architecture.deb" >/dev/null
 }
 
 case $format in
@@ -90,35 +120,31 @@ rpm)
     source_tree
     pack "$work/$name-$version.tar.xz" "$work/source" "$name-$version"
     STATIC=$(realpath "$STATIC") PAGES=$(realpath "$PAGES")
+    extension
     # The spec asks the program for its version.
     emulator=()
     if [ "$machine" != "$(uname -m)" ]; then emulator=(--define "emulator qemu-$machine"); fi
     build_rpm "$work/rpm" "$work" -bb --target "$machine-linux" --with prebuilt --define "program $STATIC" \
-        --define "pages $PAGES" "${emulator[@]}"
+        --define "pages $PAGES" --define "extension $work/extension" "${emulator[@]}"
     ;;
 srpm)
     source_tree
     pack "$work/$name-$version.tar.xz" "$work/source" "$name-$version"
     vendored_crates
     pack "$work/$name-$version-vendor.tar.xz" "$work/vendored" vendor
+    mkdir -p "$work/libraries"
+    cp -r "$(packaging/master/libraries.sh)" "$work/libraries/wheels"
+    chmod -R u=rwX,go=rX "$work/libraries"
+    pack "$work/$name-$version-wheels.tar.xz" "$work/libraries" wheels
     # It holds the spec with all macros expanded: no path in them may be of this machine.
     build_rpm rpm . -bs
     ;;
 deb)
-    tree=$work/deb
-    mkdir -p "$tree/DEBIAN"
-    PROGRAM=$(realpath "$STATIC") PAGES=$(realpath "$PAGES") packaging/stage.sh deb "$tree"
-    sed "s/@VERSION@/$version-$release/; s/@ARCHITECTURE@/$architecture/; s/@SIZE@/$(du -ks --apparent-size "$tree" | cut -f1)/" \
-        packaging/deb/control >"$tree/DEBIAN/control"
-    {
-        printf '%s (%s-%s) unstable; urgency=medium\n\n  * What changes is told in changelog.gz.\n\n' "$name" "$version" "$release"
-        printf ' -- The %s authors <nobody@example.org>  %s\n' "$name" "$(LC_ALL=C date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH")"
-    } | gzip -9n >"$tree/usr/share/doc/$name/changelog.Debian.gz"
-    install -m 644 packaging/deb/conffiles "$tree/DEBIAN/"
-    install -m 755 packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm "$tree/DEBIAN/"
-    (cd "$tree" && find . -type f ! -path './DEBIAN/*' ! -path './etc/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
-    install -m 644 "$work/md5sums" "$tree/DEBIAN/md5sums"
-    dpkg-deb -Zxz --root-owner-group --build "$tree" "$out/${name}_$version-${release}_$architecture.deb" >/dev/null
+    PROGRAM=$(realpath "$STATIC") PAGES=$(realpath "$PAGES") packaging/stage.sh deb "$work/deb"
+    build_deb "$name" "$architecture" "$work/deb" packaging/deb
+    extension
+    EXTENSION=$work/extension packaging/master/stage.sh deb "$work/deb-master"
+    build_deb "$name-master" all "$work/deb-master" packaging/master/deb
     ;;
 wheel)
     python=$(tests/lab/venv.sh tools)/bin/python

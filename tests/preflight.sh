@@ -75,6 +75,7 @@ install() {
 }
 
 rpm() {
+    wheel
     build
     need rpmbuild "which makes packages [rpm]"
     need git "which knows what belongs to the source [git]"
@@ -83,6 +84,7 @@ rpm() {
 }
 
 deb() {
+    wheel
     build
     need dpkg-deb "which makes Debian's packages [dpkg]"
     need readelf "which says for which machine a program is [binutils]"
@@ -112,6 +114,7 @@ packages() {
 # The Salt extension, packed.
 wheel() {
     need git "which knows what belongs to the source [git]"
+    need flock "which keeps two builds of the tools for it apart [util-linux]"
     need "${PYTHON:-python3}" "which packs it [python3 python3-venv]"
 }
 

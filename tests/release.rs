@@ -19,7 +19,8 @@ sbom:
 \techo {} >target/heat-salt-bootstrap.cdx.json
 rpm deb: MACHINE = .$(firstword $(subst -, ,$(TARGET)))
 rpm srpm deb wheel:
-\tmkdir -p target/packages && echo $$SOURCE_DATE_EPOCH >target/packages/x-9.8.7$(MACHINE).$@ && echo old >target/packages/x-9.8.6.$@
+	mkdir -p target/packages && echo $$SOURCE_DATE_EPOCH | tee target/packages/x-9.8.7$(MACHINE).$@ >target/packages/x-master-9.8.7.$@
+	echo old >target/packages/x-9.8.6.$@
 ";
 const CHANGELOG: &str =
     "# Changelog\n\n## Unreleased\n\n## 9.8.7 - 2030-01-02\n\n- This is new.\n\n## 9.8.6 - 2029-01-02\n\n- This is old.\n";
@@ -114,6 +115,7 @@ fn everything_that_is_published_lies_in_one_directory() {
         .to_vec();
     expected.extend(programs.iter().chain(&sums).cloned());
     expected.extend(machines.iter().flat_map(|machine| ["deb", "rpm"].map(|format| format!("x-9.8.7.{machine}.{format}"))));
+    expected.extend(["deb", "rpm", "srpm", "wheel"].map(|goal| format!("x-master-9.8.7.{goal}")));
     expected.sort_unstable();
     assert_eq!(files(&out), expected);
     for (program, machine) in programs.iter().zip(machines) {

@@ -2,7 +2,7 @@
 # Installs, once, the Salt extension of this tree with what it needs, for a Salt of one line, and prints the directory: given in
 # PYTHONPATH, Salt finds it there as it finds what `salt-pip install` has brought. The environment of that Salt stays as it is.
 #
-# usage: extension.sh 3006|3008
+# usage: extension.sh 3006|3007|3008
 # env:   as of venv.sh
 set -euo pipefail
 

@@ -4,7 +4,7 @@
 # Salt ships as a source package and takes minutes to build, so the environment lives in a cache outside the
 # tree, where neither `cargo clean` nor a fresh clone loses it.
 #
-# usage: venv.sh 3006|3008|heat|tools    tools: what looks at Python sources
+# usage: venv.sh 3006|3007|3008|heat|tools    tools: what looks at Python sources
 # env:   HSB_CACHE  where the environments are kept (default: ~/.cache/heat-salt-bootstrap)
 #        PYTHON     the interpreter to build with (default: python3)
 set -euo pipefail
@@ -14,10 +14,10 @@ die() { say "$*"; exit 1; }
 
 # Asked for its version, a program shows that what it needs is there.
 case ${1:-} in
-3006 | 3008) name=salt-$1 title="Salt $1" list=requirements-$1.txt program=salt-minion ;;
+3006 | 3007 | 3008) name=salt-$1 title="Salt $1" list=requirements-$1.txt program=salt-minion ;;
 heat) name=heat title=Heat list=heat/requirements.txt program=heat-engine ;;
 tools) name=tools title="the tools for Python" list=requirements-tools.txt program=ruff ;;
-*) die "usage: venv.sh 3006|3008|heat|tools" ;;
+*) die "usage: venv.sh 3006|3007|3008|heat|tools" ;;
 esac
 
 requirements=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$list

@@ -11,8 +11,11 @@ name=heat-salt-bootstrap
 version=$(sed -n '/^version = "/{s/^version = "\(.*\)"$/\1/p;q}' Cargo.toml)
 rpm=$name-$version-1.$(rpm --eval '%{_target_cpu}').rpm
 deb=${name}_$version-1_$(dpkg --print-architecture).deb
+master_rpm=$name-master-$version-1.noarch.rpm
+master_deb=$name-master_$version-1_all.deb
 
 work=$(mktemp -d)
+mkdir "$work/base"
 up=()
 # Run by the trap.
 # shellcheck disable=SC2317
@@ -55,13 +58,23 @@ fail() {
 versions_agree() {
     grep -Fxq "Version:        $version" packaging/$name.spec || fail "the spec has another version than Cargo.toml, $version"
     [ "$("$STATIC" --version)" = "$name $version" ] || fail "$STATIC is of another version"
+    # Those that are shipped are those that are tested, and those that the RPM says it has.
+    sed -n 's/ --hash.*//p' packaging/master/libraries.txt | while IFS= read -r pin; do
+        grep -Fxq "$pin" tests/lab/requirements-extension.txt || fail "the extension is not tested with $pin"
+        wanted=$(echo "$pin" | tr 'A-Z_' 'a-z-' | sed 's/\(.*\)==\(.*\)/Provides:       bundled(python3dist(\1)) = \2/')
+        grep -Fxq "$wanted" packaging/$name.spec || fail "the spec lacks '$wanted'"
+    done
 }
 
+# build_twice FORMAT FILE...
 # Only the program itself is not built twice: what is compared is all that is packed with it, and how.
 build_twice() {
-    packaging/build.sh "$1" "$work/one"
+    local file first
+    packaging/build.sh "$1" "$work/one" &
+    first=$!
     (umask 077 && TZ=Pacific/Auckland LC_ALL=C.UTF-8 TMPDIR=$work packaging/build.sh "$1" "$work/two")
-    cmp "$work/one/$2" "$work/two/$2"
+    wait $first
+    for file in "${@:2}"; do cmp "$work/one/$file" "$work/two/$file"; done
 }
 
 # Both install without a network and without each other, and are the tree's modules.
@@ -94,6 +107,10 @@ source_package() {
     rpmbuild -bp --quiet --nodeps --define "_topdir $work/topdir" --define "_sourcedir $work/unpacked" --define "_specdir $work/unpacked" \
         --define "_builddir $work/unpacked" "$work/unpacked/$name.spec"
     cd "$work/unpacked/$name-$version"
+    PYTHON=$("$top/tests/lab/venv.sh" tools)/bin/python unshare --net packaging/master/assemble.sh wheels "$work/assembled"
+    mkdir "$work/of-rpm"
+    rpm2cpio "$work/one/$master_rpm" | (cd "$work/of-rpm" && cpio --quiet --extract --make-directories)
+    diff -r "$work/assembled/python" "$work/of-rpm/usr/lib/$name-master/python"
     CARGO_HOME=$work/cargo CARGO_TARGET_DIR=$work/compiled unshare --net cargo run --quiet --locked --package pages -- "$work/pages"
     cmp "$work/pages/THIRD-PARTY-LICENSES" "$PAGES/THIRD-PARTY-LICENSES"
 }
@@ -115,7 +132,7 @@ signatures() {
     mkdir "$db" "$strangers"
     rpmkeys --dbpath "$db" --import "$work/key.asc"
     rpmkeys --dbpath "$db" --checksig "$signed"/*.rpm | tee "$work/judged"
-    [ "$(grep -c ': digests signatures OK$' "$work/judged")" = 4 ] || fail "not every signature is good"
+    [ "$(grep -c ': digests signatures OK$' "$work/judged")" = 7 ] || fail "not every signature is good"
     if rpmkeys --dbpath "$strangers" --checksig "$signed/$rpm"; then fail "believed without the key"; fi
     cp "$signed/$rpm" "$work/forged.rpm"
     printf x | dd of="$work/forged.rpm" bs=1 seek=500000 conv=notrunc status=none
@@ -125,12 +142,13 @@ signatures() {
 # --- checkers
 
 rpm_is_clean() {
-    rpmlint --config packaging/rpmlint.toml "$work/one/$rpm" "$work/one/$name-$version-1.src.rpm" packaging/$name.spec | tee "$work/lint"
+    local packages=("$work/one/$rpm" "$work/one/$master_rpm" "$work/one/$name-$version-1.src.rpm")
+    rpmlint --config packaging/rpmlint.toml "${packages[@]}" packaging/$name.spec | tee "$work/lint"
     grep -q ' 0 errors, 0 warnings' "$work/lint" || fail "rpmlint has something to say"
 }
 
 deb_is_clean() {
-    lintian --allow-root --tag-display-limit 0 --fail-on warning,error "$work/one/$deb" | tee "$work/lint"
+    lintian --allow-root --tag-display-limit 0 --fail-on warning,error "$work/one/$deb" "$work/one/$master_deb" | tee "$work/lint"
     [ ! -s "$work/lint" ] || fail "lintian has something to say"
 }
 
@@ -142,12 +160,11 @@ root() {
     mkdir "$vm"
     "$top/tests/install/vm.sh" up "$("$top/tests/install/roots.sh" "$1")" "$vm"
     up+=("$vm")
-    cp "$top/tests/packages/story.sh" "$vm/tree/opt/"
+    cp "$top"/tests/packages/{common,story,master}.sh "$vm/tree/opt/"
 }
 
 in_el() {
     local one
-    mkdir "$work/base"
     # That root's own files belong to no package: this stands for what has the shell.
     cat >"$work/base.spec" <<'EOT'
 Name: base
@@ -162,17 +179,115 @@ For a test.
 %files
 EOT
     rpmbuild -bb --quiet --define "_topdir $work/topdir" --define "_rpmdir $work/base" "$work/base.spec"
-    cp "$work"/base/noarch/*.rpm "$vm/tree/opt/base.rpm"
+    cp "$work"/base/noarch/base-*.rpm "$vm/tree/opt/base.rpm"
     for one in 0 1 2; do cp "$work/signed/$name-$version-$one.${rpm##*-1.}" "$vm/tree/opt/$one.rpm"; done
     cp "$work/one/$rpm" "$vm/tree/opt/unsigned.rpm"
+    for one in 0 1 2; do cp "$work/signed/$name-master-$version-$one.noarch.rpm" "$vm/tree/opt/master-$one.rpm"; done
+    for one in 1 2; do cp "$work/base/noarch/salt-$one-1.noarch.rpm" "$vm/tree/opt/salt-$one.rpm"; done
     cp "$work/key.asc" "$vm/tree/opt/"
     "$top/tests/install/vm.sh" run "$vm" 'exec sh -eu /opt/story.sh rpm'
 }
 
 in_bookworm() {
     local one
-    for one in 0 1 2; do cp "$work/one/${name}_$version-${one}_${deb##*_}" "$vm/tree/opt/$one.deb"; done
+    for one in 0 1 2; do
+        cp "$work/one/${name}_$version-${one}_${deb##*_}" "$vm/tree/opt/$one.deb"
+        cp "$work/one/$name-master_$version-${one}_all.deb" "$vm/tree/opt/master-$one.deb"
+    done
+    cp "$work"/base/salt-?.deb "$vm/tree/opt/"
     "$top/tests/install/vm.sh" run "$vm" 'exec sh -eu /opt/story.sh deb'
+}
+
+# Salt's own packages, as far as files and directories go; the second one has another Python. And a Salt of the distribution.
+stand_ins() {
+    local one dir python
+    for one in 1 2; do
+        dir=$work/salt-$one
+        for python in opt/saltstack/salt/bin/python3.9$((one + 7)) usr/bin/python3.98; do
+            install -D -m 755 /dev/stdin "$dir/$python" <<<'#!/bin/sh'
+        done
+        for python in opt/saltstack/salt/lib/python3.9$((one + 7))/site usr/lib/python3.98/site usr/lib/python3/dist; do
+            install -D -m 644 /dev/null "$dir/$python-packages/salt/version.py"
+        done
+        cat >"$work/salt.spec" <<EOT
+Name: salt
+Version: $one
+Release: 1
+Summary: For a test
+License: Apache-2.0
+BuildArch: noarch
+AutoReqProv: no
+%description
+For a test.
+%install
+cp -r $dir/opt $dir/usr %{buildroot}
+%files
+/opt/saltstack/salt
+/usr/bin/python3.98
+/usr/lib/python3.98
+/usr/lib/python3/dist-packages/salt
+EOT
+        rpmbuild -bb --quiet --define "_topdir $work/topdir" --define "_rpmdir $work/base" --define '__os_install_post %{nil}' \
+            "$work/salt.spec"
+        install -D -m 644 /dev/stdin "$dir/DEBIAN/control" <<EOT
+Package: salt
+Version: $one
+Architecture: all
+Maintainer: test <test@example.org>
+Description: for a test
+EOT
+        dpkg-deb --root-owner-group --build "$dir" "$work/base/salt-$one.deb" >/dev/null
+    done
+}
+
+# The package for masters, while Salt comes, changes and goes.
+master_in_el() {
+    "$top/tests/install/vm.sh" run "$vm" 'exec sh -eu /opt/master.sh rpm life'
+}
+
+master_in_bookworm() {
+    "$top/tests/install/vm.sh" run "$vm" 'exec sh -eu /opt/master.sh deb life'
+}
+
+# with_salt LAYOUT LINE ARGUMENTS: what master.sh does with them in the root, where a real Salt of that line lies as Salt's own
+# packages have it (onedir) or as pip installs it for the system's Python (system). Neither is to be had as a package here, so
+# this stands in for where its files lie, and for nothing else. The network is this script's own.
+with_salt() {
+    local layout=$1 line=$2 script=$3 venv base tree=$vm/tree of place lower program
+    venv=$("$top/tests/lab/venv.sh" "$line")
+    base=$("$venv/bin/python" -c 'import sys; print(sys.base_prefix)')
+    of=$("$venv/bin/python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    mkdir -p "$vm/salt-upper" "$vm/salt-work"
+    case $layout in
+    onedir) place=opt/saltstack/salt lower=$venv python=/opt/saltstack/salt/bin/python3 programs=$vm/salt-upper ;;
+    system)
+        place=usr/local/lib/$of/dist-packages lower=$venv/lib/$of/site-packages python=/usr/bin/$of programs=$tree/usr/bin
+        [ -x "$tree/usr/bin/$of" ] || fail "the lab's Salt is for $of, and the root's own Python is another one"
+        ;;
+    esac
+    mkdir -p "$tree/$place"
+    for program in salt-master salt-api salt-run; do
+        install -m 755 /dev/stdin "$programs/$program" <<EOT
+#!$python
+import sys
+from salt.scripts import ${program/-/_}
+sys.exit(${program/-/_}())
+EOT
+        if [ "$layout" = onedir ]; then ln -sf "/$place/$program" "$tree/usr/bin/$program"; fi
+    done
+    # The other user has to get at this machine's Python, wherever it lies.
+    chmod 755 "$tree/root"
+    # shellcheck disable=SC2016  # it has its own arguments
+    unshare --mount --net bash -eu -c '
+        ip link set lo up
+        mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/salt-upper,workdir=$2/salt-work" "$2/tree/$3"
+        # For semaphores of a user other than root; the root has a /dev without what is mounted on it.
+        mount -t tmpfs -o mode=1777 tmpfs "$2/tree/dev/shm"
+        if [ "$4" != /usr ]; then
+            mkdir -p "$2/tree$4"
+            mount --bind -o ro "$4" "$2/tree$4"
+        fi
+        exec "$5" run "$2" "$6"' - "$lower" "$vm" "$place" "$base" "$top/tests/install/vm.sh" "exec sh -eu /opt/master.sh $script"
 }
 
 # The units among those of cloud-init: what user_data starts must not wait for what waits for it.
@@ -190,8 +305,8 @@ in_cloud() {
 begun=$SECONDS
 export GNUPGHOME=$work/gnupg
 check 'the versions agree' versions_agree
-check 'the same source gives the same RPM' build_twice rpm "$rpm"
-check 'the same source gives the same deb' build_twice deb "$deb"
+check 'the same source gives the same RPM' build_twice rpm "$rpm" "$master_rpm"
+check 'the same source gives the same deb' build_twice deb "$deb" "$master_deb"
 check 'both hold the program as it was built' holds_the_program
 check 'an older and a newer RPM' builds_of_other_releases rpm
 check 'an older and a newer deb' builds_of_other_releases deb
@@ -203,11 +318,22 @@ check 'signatures' signatures
 check 'rpmlint finds nothing' rpm_is_clean
 check 'lintian finds nothing' deb_is_clean
 check 'the source package compiles without a network' source_package
+check 'stand-ins for packages of Salt' stand_ins
 root el
 check 'dnf installs, upgrades, downgrades and removes it' in_el
 grep '^exposure' "$work/said"
+check 'and the package for masters, while Salt comes, changes and goes' master_in_el
+check "with Salt's own Python it works as root" with_salt onedir 3008 'rpm work root'
+grep ' works with ' "$work/said"
+check 'and as another user' with_salt onedir 3008 'rpm work salt'
+grep ' works with ' "$work/said"
+check 'and dnf removes it from there' with_salt onedir 3008 'rpm leave'
 root bookworm
 check 'apt installs, upgrades, downgrades, removes and purges it' in_bookworm
+check 'and the package for masters, while Salt comes, changes and goes' master_in_bookworm
+check "with the system's Python it works as another user" with_salt system 3006 'deb work salt'
+grep ' works with ' "$work/said"
+check 'and apt removes it from there' with_salt system 3006 'deb leave'
 root cloud
 check 'its units and those of cloud-init fit together' in_cloud
 echo "packages: $((SECONDS - begun)) s"

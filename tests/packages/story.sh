@@ -6,36 +6,9 @@ kind=$1
 config=/etc/heat-salt-bootstrap/config.json
 state=/var/lib/heat-salt-bootstrap
 
-fail() {
-    echo "$1" >&2
-    exit 1
-}
-
-# is PATH MODE: it is there and root's own.
-is() {
-    [ "$(stat --format '%a %U:%G' "$1")" = "$2 root:root" ] || fail "$1 is $(stat --format '%a %U:%G' "$1"), not $2 root:root"
-}
-
-# All that could be left behind, but for what the package managers keep of their own work. /usr/share/licenses is a distribution's own.
-everything() {
-    find /etc /usr /var -xdev | grep -Ev '^/usr/share/licenses$|^/var/(cache|log/(dnf|hawkey|apt|dpkg|alternatives)|lib/(dnf|rpm|apt|dpkg|systemd/deb-systemd))' | sort
-}
-
-put() {
-    if [ "$kind" = rpm ]; then
-        dnf --quiet --assumeyes --disablerepo='*' --setopt=localpkg_gpgcheck=1 "$1" "/opt/$2.rpm"
-    else
-        DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --assume-yes --no-install-recommends --allow-downgrades install "/opt/$2.deb"
-    fi
-}
-
-release() {
-    if [ "$kind" = rpm ]; then
-        rpm --query --queryformat '%{RELEASE}' heat-salt-bootstrap
-    else
-        dpkg-query --show --showformat '${Version}' heat-salt-bootstrap | sed 's/.*-//'
-    fi
-}
+# shellcheck source=tests/packages/common.sh
+. /opt/common.sh
+name=heat-salt-bootstrap
 
 # What a run leaves, and an instance: here one that has no master to speak to.
 run() {
