@@ -47,6 +47,11 @@ pub struct Moment {
 /// The kernel tells the start of a process in ticks of so many milliseconds (proc(5), `sysconf(_SC_CLK_TCK)`; 100 a second on every Linux).
 const TICK: u64 = 10;
 
+/// The kernel's id of this boot (random(4)); empty if it has none.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 impl Moment {
     /// This one.
     pub fn now() -> Moment {
@@ -54,8 +59,7 @@ impl Moment {
     }
 
     fn at(milliseconds: u64) -> Moment {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Moment { boot: boot.trim().to_owned(), milliseconds }
+        Moment { boot: boot_id(), milliseconds }
     }
 
     /// Reads what [`Moment`]'s Display has written.
