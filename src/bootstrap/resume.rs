@@ -32,9 +32,10 @@ pub enum AtBoot {
     Tell(Option<PathBuf>),
 }
 
-/// Puts the units in place, unless those of the packages are enabled. Says whether they are ours.
-pub fn arrange(root: &Root, at_boot: &AtBoot) -> Result<bool, Failure> {
-    if !root.is_machine() || !Path::new("/run/systemd/system").is_dir() || is_enabled_by_others(root) {
+/// Puts the units in place, unless those of the packages are enabled, or have started this run (`by_unit`). Says whether they are ours.
+pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<bool, Failure> {
+    let others = (is_arranged(root) || by_unit) && !is_ours(root, RUN);
+    if !root.is_machine() || !Path::new("/run/systemd/system").is_dir() || others {
         return Ok(false);
     }
     let program = std::env::current_exe()
@@ -74,10 +75,6 @@ fn remove(root: &Root, name: &str) -> Result<(), Failure> {
     }
     files::remove(&root.at(WANTS).join(name))?;
     files::remove(&root.at(UNITS).join(name))
-}
-
-fn is_enabled_by_others(root: &Root) -> bool {
-    is_arranged(root) && !is_ours(root, RUN)
 }
 
 fn is_ours(root: &Root, name: &str) -> bool {

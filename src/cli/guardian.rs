@@ -197,7 +197,7 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         info!("a run is under way (pid {pid}): it tells Heat itself");
         return Ok(());
     }
-    if progress.continues || (progress.ended.is_none() && resume::is_arranged(root) && root.is_machine() && shutdown::is_reboot()) {
+    if progress.continues || (progress.ended.is_none() && root.is_machine() && shutdown::is_reboot()) {
         info!("this machine is being rebooted: the run continues at the next boot");
         return Ok(());
     }

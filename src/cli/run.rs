@@ -146,7 +146,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             let deadline = Deadline::after(if over { reserve } else { left.map_or(whole, |left| left.min(whole)) });
             logging::until(deadline);
             journal.note_deadline(deadline);
-            let next_boot = at_boot(task, common, &found);
+            let (next_boot, at_boot) = (next_boot(task, common, &found), task.at_boot);
             let (action, again, config) = (task.action, task.again, common.config.clone());
             forgets = settings.forget_secrets && action.is_last();
             let (root, store, entries, turn) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&turn));
@@ -157,7 +157,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 if over {
                     return Err(Failure::new(Kind::OutOfTime, "the deadline passed while this machine was rebooted"));
                 }
-                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot)) {
+                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot)) {
                     warn!("a reboot would end this run: {failure}");
                 }
                 let config = config.as_deref();
@@ -179,7 +179,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         return complain(failure);
     }
     let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
-    let resumes = interrupted && task.continues() && resume::is_arranged(root) && root.is_machine() && shutdown::is_reboot();
+    let resumes =
+        interrupted && task.continues() && (task.at_boot || resume::is_arranged(root)) && root.is_machine() && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
     let says = task.action.tells(&result) && !resumes;
     let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
@@ -221,7 +222,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
 }
 
 /// What the next boot has to do if this run is cut off by a reboot.
-fn at_boot(task: &Task, common: &Common, found: &load::Found) -> AtBoot {
+fn next_boot(task: &Task, common: &Common, found: &load::Found) -> AtBoot {
     if task.continues() && !found.took_stdin() {
         AtBoot::Continue(std::env::args_os().skip(1).collect())
     } else {
