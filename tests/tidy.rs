@@ -39,6 +39,7 @@ const ACTING: &[&str] = &[
     "bootstrap/journal.rs",
     "bootstrap/pipeline.rs",
     "bootstrap/progress.rs",
+    "bootstrap/resume.rs",
     "bootstrap/state.rs",
     "bootstrap/unit.rs",
     "cli/check/api.rs",

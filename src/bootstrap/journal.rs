@@ -10,6 +10,7 @@ use tracing::{info, info_span, warn};
 use super::progress::Progress;
 use super::state::Store;
 use crate::system::retry::Wait;
+use crate::types::deadline::Deadline;
 use crate::types::failure::{Fact, Failure};
 use crate::types::names::Jid;
 use crate::types::report::{Circumstances, States, Step};
@@ -25,6 +26,8 @@ struct Entries {
     current: Option<(StepName, Instant)>,
     jobs_to_clean: Vec<Jid>,
     shown_in: Option<Store>,
+    deadline: Option<Deadline>,
+    continues: bool,
 }
 
 /// What a step brought, and whether anything had to change for it.
@@ -60,9 +63,17 @@ impl<T> Changed<T> {
 impl Journal {
     /// Begins a journal for a verb.
     pub fn begin(verb: &str, minion_id: &str) -> Journal {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let started = seconds_now();
         let known = Circumstances { verb: verb.to_owned(), minion_id: minion_id.to_owned(), started, ..Circumstances::default() };
-        Journal(Arc::new(Mutex::new(Entries { begun: Instant::now(), known, current: None, jobs_to_clean: Vec::new(), shown_in: None })))
+        Journal(Arc::new(Mutex::new(Entries {
+            begun: Instant::now(),
+            known,
+            current: None,
+            jobs_to_clean: Vec::new(),
+            shown_in: None,
+            deadline: None,
+            continues: false,
+        })))
     }
 
     /// Takes a step: what `work` returns is passed on, and how it went is recorded. A step that
@@ -104,6 +115,11 @@ impl Journal {
         }
     }
 
+    /// By then the run has ended.
+    pub fn note_deadline(&self, deadline: Deadline) {
+        self.entries().deadline = Some(deadline);
+    }
+
     /// From now on the store shows how far this has come, to whoever looks and to whoever has to report if this is killed.
     pub fn show_in(&self, store: &Store) {
         let mut entries = self.entries();
@@ -114,6 +130,13 @@ impl Journal {
     /// Everybody has been told, and this is the exit code.
     pub fn note_end(&self, code: u8) {
         self.entries().show(Some(code));
+    }
+
+    /// The same of a run that a reboot has cut off.
+    pub fn note_cut(&self, code: u8) {
+        let mut entries = self.entries();
+        entries.continues = true;
+        entries.show(Some(code));
     }
 
     /// The same, and nobody else is there to take away what the store shows.
@@ -188,7 +211,10 @@ impl Entries {
     fn show(&self, ended: Option<u8>) {
         if let Some(store) = &self.shown_in {
             let step = self.current.map(|(name, _)| name.to_string());
-            Progress { pid: std::process::id(), known: self.circumstances(), step, ended }.keep(store);
+            // Anew each time: somebody may have set the clock meanwhile.
+            let ends = self.deadline.map(|deadline| seconds_now() + deadline.remaining().as_secs());
+            let (known, continues) = (self.circumstances(), self.continues);
+            Progress { pid: std::process::id(), known, step, ended, ends, continues }.keep(store);
         }
     }
 
@@ -201,6 +227,11 @@ impl Entries {
         }
         known
     }
+}
+
+/// Since 1970.
+pub fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn rounded(seconds: f64) -> f64 {

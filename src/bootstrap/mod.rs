@@ -9,5 +9,6 @@ pub mod instance;
 pub mod journal;
 pub mod pipeline;
 pub mod progress;
+pub mod resume;
 pub mod state;
 pub mod unit;

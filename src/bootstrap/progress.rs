@@ -1,6 +1,7 @@
 //! How far the run that is under way has come, for whoever looks, and for whoever has to report in its place.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::debug;
@@ -25,6 +26,12 @@ pub struct Progress {
     pub step: Option<String>,
     /// The exit code, once everybody has been told.
     pub ended: Option<u8>,
+    /// When the time is up, in seconds since 1970 by the clock of that moment.
+    #[serde(default)]
+    pub ends: Option<u64>,
+    /// It was cut off by a reboot, and continues at the next boot.
+    #[serde(default)]
+    pub continues: bool,
 }
 
 impl Progress {
@@ -47,6 +54,14 @@ impl Progress {
         if let Err(error) = files::scribble(&path(store), &text, 0o600) {
             debug!("{}: {error}", path(store).display());
         }
+    }
+
+    /// How much is left of the time of a run of this instance that was cut off, `now` being in seconds since 1970. Heat's clock does not stop
+    /// for a reboot either.
+    pub fn left_of_unfinished(store: &Store, now: u64) -> Option<Duration> {
+        let unfinished = Progress::of(store)
+            .filter(|progress| (progress.ended.is_none() || progress.continues) && store.is_here(progress.known.instance_id.as_deref()))?;
+        Some(Duration::from_secs(unfinished.ends?.saturating_sub(now)))
     }
 
     /// Takes it away.
@@ -78,7 +93,7 @@ mod tests {
         assert_eq!(Progress::of(&store), None);
         let step = Step { name: "install".into(), seconds: 1.5, changed: true, attempts: 1 };
         let known = Circumstances { verb: "run".into(), steps: vec![step], ..Circumstances::default() };
-        let long = Progress { pid: 7, known, step: Some("configure".into()), ended: None };
+        let long = Progress { pid: 7, known, step: Some("configure".into()), ended: None, ends: Some(7), continues: false };
         let short = Progress { step: None, ended: Some(0), ..long.clone() };
         for progress in [long.clone(), short] {
             progress.keep(&store);

@@ -59,6 +59,9 @@ pub struct Memory {
     /// The hook whose reactor passes the id on to its jobs, once that was seen.
     #[serde(default)]
     pub tells_id: Option<String>,
+    /// In the course of which boot the hook was fired.
+    #[serde(default)]
+    pub boot: Option<String>,
     /// This machine's name for the job that the enrolment service was asked for, or was about to be.
     #[serde(default)]
     pub job: Option<String>,
@@ -211,6 +214,11 @@ impl Store {
     pub fn keep_signal(&self, recipient: String, message: &Message) -> Result<(), Failure> {
         self.prepare()?;
         self.save("signal.json", &PendingSignal { schema: 1, instance: self.instance(), recipient, message: message.clone() })
+    }
+
+    /// Is there a signal that Heat has not taken?
+    pub fn keeps_signal(&self) -> bool {
+        self.dir.join("signal.json").exists()
     }
 
     /// The signal that this instance owes to this recipient.

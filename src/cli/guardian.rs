@@ -18,6 +18,7 @@ use super::notify;
 use super::notify::WITHOUT_SETTINGS;
 use super::terminal::{complain, print};
 use crate::bootstrap::progress::Progress;
+use crate::bootstrap::resume;
 use crate::bootstrap::state::Store;
 use crate::config::load;
 use crate::system::files::Root;
@@ -105,7 +106,7 @@ fn after(end: &End, pid: u32, begun: Instant, (verb, json): (&str, bool), root: 
     let progress = Progress::of(&store).filter(|progress| progress.pid == pid);
     let failure = match judge(end, progress.as_ref()) {
         Ok(code) => {
-            if progress.is_some() {
+            if progress.is_some_and(|progress| !progress.continues) {
                 Progress::forget(&store).unwrap_or_else(|failure| warn!("{failure}"));
             }
             return code;
@@ -180,6 +181,7 @@ fn speak_for(of: Circumstances, step: Option<String>, failure: Failure, root: &R
         None => conclude(&|| of.clone(), step, Err(failure), &|_| (), signal.as_ref(), store, deadline),
     };
     Progress::forget(store).unwrap_or_else(|failure| warn!("{failure}"));
+    resume::run_ended(root, store.keeps_signal()).unwrap_or_else(|failure| warn!("the units for the next boot stay: {failure}"));
     report
 }
 
@@ -195,12 +197,12 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         info!("a run is under way (pid {pid}): it tells Heat itself");
         return Ok(());
     }
-    if progress.ended.is_some() {
-        return Progress::forget(&store);
-    }
-    if root.is_machine() && shutdown::is_reboot() {
+    if progress.continues || (progress.ended.is_none() && root.is_machine() && shutdown::is_reboot()) {
         info!("this machine is being rebooted: the run continues at the next boot");
         return Ok(());
+    }
+    if progress.ended.is_some() {
+        return Progress::forget(&store);
     }
     let _only_one = store.lock(&Wait::until(Deadline::after(LETTING_GO), Interrupt::default()), || ())?;
     let failure = Failure::new(Kind::Interrupted, format!("killed {}", progress.during()));
@@ -222,7 +224,8 @@ mod tests {
 
     #[test]
     fn an_end_is_judged_by_how_it_looks_and_how_far_it_came() {
-        let working = Progress { pid: 7, known: Circumstances::default(), step: Some("install".into()), ended: None };
+        let working =
+            Progress { pid: 7, known: Circumstances::default(), step: Some("install".into()), ended: None, ends: None, continues: false };
         let ended = Progress { step: None, ended: Some(42), ..working.clone() };
         let err = |kind, text: &str| Err((kind, text.to_owned()));
         // waitpid(2): a signal is in the low bits, an exit code in the next eight.

@@ -16,8 +16,10 @@ use super::terminal::{complain, print};
 use crate::bootstrap::context::{Context, Steps};
 use crate::bootstrap::deregister;
 use crate::bootstrap::enroll;
-use crate::bootstrap::journal::Journal;
+use crate::bootstrap::journal::{Journal, seconds_now};
 use crate::bootstrap::pipeline::bootstrap;
+use crate::bootstrap::progress::Progress;
+use crate::bootstrap::resume::{self, AtBoot};
 use crate::bootstrap::state::Store;
 use crate::config::load;
 use crate::config::settings::Settings;
@@ -51,6 +53,13 @@ struct Task {
     again: bool,
     json: bool,
     at_boot: bool,
+}
+
+impl Task {
+    /// Can the next boot do the rest? Of a part of the work nobody knows what comes after it.
+    fn continues(&self) -> bool {
+        matches!(self.action, Action::Steps(Steps { install: true, accept: true, apply: true }))
+    }
 }
 
 /// What is done.
@@ -129,10 +138,15 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             let signal = settings.signal.take();
             let settings = Arc::new(settings);
             wanted = Some(Arc::clone(&settings));
-            // What it took to find out counts.
-            let deadline = Deadline::after(settings.deadline.saturating_sub(begun.elapsed()));
-            logging::until(deadline);
+            // What it took to find out counts, and so does what was before a reboot.
+            let whole = settings.deadline.saturating_sub(begun.elapsed());
+            let left = if task.at_boot { Progress::left_of_unfinished(&store, seconds_now()) } else { None };
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
+            let over = left.is_some_and(|left| left <= reserve);
+            let deadline = Deadline::after(if over { reserve } else { left.map_or(whole, |left| left.min(whole)) });
+            logging::until(deadline);
+            journal.note_deadline(deadline);
+            let (next_boot, at_boot) = (next_boot(task, common, &found), task.at_boot);
             let (action, again, config) = (task.action, task.again, common.config.clone());
             forgets = settings.forget_secrets && action.is_last();
             let (root, store, entries, turn) = (root.clone(), store.clone(), journal.clone(), Arc::clone(&turn));
@@ -140,6 +154,12 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 let lock = store.lock(wait, || take(&turn, Turn::Others))?;
                 take(&turn, Turn::Ours(lock));
                 entries.show_in(&store);
+                if over {
+                    return Err(Failure::new(Kind::OutOfTime, "the deadline passed while this machine was rebooted"));
+                }
+                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot)) {
+                    warn!("a reboot would end this run: {failure}");
+                }
                 let config = config.as_deref();
                 let context = Context { settings: &settings, root: &root, store: &store, journal: &entries, wait, config, again };
                 match action {
@@ -159,7 +179,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         return complain(failure);
     }
     let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
-    let resumes = interrupted && task.at_boot && root.is_machine() && shutdown::is_reboot();
+    let resumes =
+        interrupted && task.continues() && (task.at_boot || resume::is_arranged(root)) && root.is_machine() && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
     let says = task.action.tells(&result) && !resumes;
     let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
@@ -176,6 +197,9 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         journal.jobs_to_clean().iter().for_each(|jid| jobs::forget(&paths, jid));
         jobs::forget_old(&paths);
     }
+    if !resumes && let Err(failure) = resume::run_ended(root, store.keeps_signal()) {
+        warn!("the units for the next boot stay: {failure}");
+    }
     // Not before Heat knows: what could not be told has to be told again, with the same credentials.
     if forgets
         && report.code == Kind::Done.code()
@@ -187,12 +211,23 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         print(&(json!(report).to_string() + "\n"));
     }
     // Whoever watches takes it away, when there is nobody any more who could be killed.
-    if watched {
+    if resumes {
+        journal.note_cut(report.code)
+    } else if watched {
         journal.note_end(report.code)
     } else {
         journal.leave_no_trace()
     }
     report.code
+}
+
+/// What the next boot has to do if this run is cut off by a reboot.
+fn next_boot(task: &Task, common: &Common, found: &load::Found) -> AtBoot {
+    if task.continues() && !found.took_stdin() {
+        AtBoot::Continue(std::env::args_os().skip(1).collect())
+    } else {
+        AtBoot::Tell(common.config.clone())
+    }
 }
 
 /// Whose turn it is: one run works at a time.

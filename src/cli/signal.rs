@@ -7,6 +7,7 @@ use super::args::{Common, SignalArgs, SignalStatus};
 use super::guardian;
 use super::logging;
 use super::notify::{WITHOUT_SETTINGS, deliver, tell};
+use crate::bootstrap::resume;
 use crate::bootstrap::state::Store;
 use crate::config::load;
 use crate::heat::settings::Signal;
@@ -50,13 +51,12 @@ pub fn signal(args: &SignalArgs, root: &Root, common: &Common) -> Result<(), Fai
     let owed = store.pending_signal(&signal.handle.recipient());
     let reported = store.report().is_some_and(|report| owed.as_ref().is_none_or(|message| is_about(message, &report)));
     match owed {
-        Some(message) if !reported => deliver(&signal, &message, &store, &wait),
-        None if args.kept => {
-            info!("Heat has been told everything");
-            Ok(())
-        }
-        _ => tell_again(&signal, &store, deadline),
+        Some(message) if !reported => deliver(&signal, &message, &store, &wait)?,
+        None if args.kept => info!("Heat has been told everything"),
+        _ => tell_again(&signal, &store, deadline)?,
     }
+    // The next boot has nothing to send any more.
+    resume::signal_taken(root)
 }
 
 /// Is it about this very run? Then the report is to say afterwards that Heat was told.

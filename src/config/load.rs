@@ -102,6 +102,11 @@ impl Found {
         Err(Failure::new(Kind::Config, format!("the configuration has {count}: {}", all.join("; "))))
     }
 
+    /// Was standard input read for it? It cannot be read again.
+    pub fn took_stdin(&self) -> bool {
+        self.looked_up.stdin.borrow().is_some()
+    }
+
     /// The signal part alone, as far as it can be read.
     pub fn signal(&self) -> Option<Signal> {
         Settings::parse_signal(&self.merged, &self.looked_up)

@@ -47,6 +47,12 @@ pub struct Moment {
 /// The kernel tells the start of a process in ticks of so many milliseconds (proc(5), `sysconf(_SC_CLK_TCK)`; 100 a second on every Linux).
 const TICK: u64 = 10;
 
+/// What is another one after each boot: the kernel's id (random(4)), and when process 1 began, since containers may share the former.
+pub fn boot_id() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{}:{}", kernel.trim(), start_ticks(1).unwrap_or_default())
+}
+
 impl Moment {
     /// This one.
     pub fn now() -> Moment {
@@ -54,8 +60,7 @@ impl Moment {
     }
 
     fn at(milliseconds: u64) -> Moment {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Moment { boot: boot.trim().to_owned(), milliseconds }
+        Moment { boot: boot_id(), milliseconds }
     }
 
     /// Reads what [`Moment`]'s Display has written.
@@ -78,10 +83,13 @@ impl fmt::Display for Moment {
 
 /// When a process began, to the end of that tick; `None` if there is no such process.
 pub fn began(pid: i32) -> Option<Moment> {
+    Some(Moment::at((start_ticks(pid)? + 1) * TICK))
+}
+
+fn start_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // starttime is the 22nd field; the second one stands in parentheses and may hold anything.
-    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    Some(Moment::at((ticks + 1) * TICK))
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// A process and all that came of it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::command;
 use super::interrupt::Interrupt;
+use super::process;
 use super::retry::Wait;
 use crate::types::deadline::Deadline;
 
@@ -23,8 +24,18 @@ pub fn for_good(wait: &Wait) -> bool {
 
 /// Is it being started anew, and comes back?
 pub fn is_reboot() -> bool {
+    // At the very end process 1 is another program, which ends what is left over and says for what (systemd-shutdown(8)).
+    if let Some(verb) = last_verb(&process::command_line(1)) {
+        return matches!(verb, "reboot" | "kexec" | "soft-reboot");
+    }
     let wait = Wait::until(Deadline::after(ASKING), Interrupt::default());
     under_way(&wait) && !for_good(&wait)
+}
+
+/// For what systemd-shutdown was started, if this is its command line.
+fn last_verb(command_line: &str) -> Option<&str> {
+    let mut words = command_line.split(' ');
+    words.next()?.ends_with("/systemd-shutdown").then(|| words.find(|word| !word.starts_with('-')).unwrap_or_default())
 }
 
 /// Reads the jobs that systemd has queued: number, unit, kind, state.
@@ -45,5 +56,7 @@ mod tests {
         assert!(!names_the_end(&off.replace("poweroff", "reboot")));
         assert!(!names_the_end("1 poweroff.target stop waiting\n"));
         assert!(!names_the_end(""));
+        assert_eq!(last_verb("/usr/lib/systemd/systemd-shutdown reboot --log-level 6 --log-target kmsg"), Some("reboot"));
+        assert_eq!(last_verb("/lib/systemd/systemd --switched-root --system"), None);
     }
 }

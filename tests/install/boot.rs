@@ -18,6 +18,7 @@ pub fn all() -> Vec<Case> {
     vec![
         case_of("boot::dnf", || bare_to_applied(Line::Lts3008, "el", "rpm", "3008.5")),
         case_of("boot::apt", || bare_to_applied(Line::Lts3006, "bookworm", "deb", "3006.27")),
+        case_of("boot::rebooted_by_a_state", rebooted_by_a_state),
         case_of("boot::unit_of_the_rpm", unit_of_the_rpm),
         case_of("boot::unit_beside_cloud_init", unit_beside_cloud_init),
     ]
@@ -132,6 +133,54 @@ const REBOOT: &str = "
     systemctl --no-block reboot
     sleep 100";
 
+/// No package of ours: the run itself arranges for the next boot, and a state reboots the machine twice. It is one bootstrap in one time, Heat
+/// hears of its end, and nothing of what was arranged is left.
+fn rebooted_by_a_state() {
+    let (master, heat, mirror) = (Master::start(Line::Lts3008).unwrap(), StandIn::start().unwrap(), Mirror::start(None));
+    let key = String::from_utf8(file("key.asc")).unwrap();
+    let mut config = told(&master, &heat, &json!({"version": "3008.5", "repository": {"url": mirror.url("rpm/good"), "gpg_key": key}}));
+    config["apply"] = json!({"hook": "states/shipped", "states": ["reboots"], "pillar": {"reboots": 2}});
+    config["deadline"] = json!("10m");
+    let vm = Vm::new("el", &json!({}));
+    fs::remove_file(vm.path("etc/heat-salt-bootstrap/config.json")).unwrap();
+    become_instance(&vm, "i-1");
+    fs::write(vm.path("opt/config.json"), config.to_string()).unwrap();
+    let unit = |target: &str, name: &str| vm.path(&format!("etc/systemd/system/{target}{name}.service"));
+    let story = |what: &str| {
+        format!(
+            "mkdir -p /run/systemd/system/story.service.d
+            printf '[Service]\\nExecStopPost=\\n' >/run/systemd/system/story.service.d/reboot.conf
+            systemctl daemon-reload
+            {what}"
+        )
+    };
+    // A path that is relative, and a flag, have to be the same at the next boot.
+    let console = vm
+        .boot(&story("cd /opt; heat-salt-bootstrap run --config config.json -v >first.out 2>&1; sleep 30; systemctl --no-block poweroff"));
+    let seen = |console: &str| format!("{}{}{console}", vm.text("opt/first.out"), vm.text("var/log/heat-salt-bootstrap.log"));
+    let report = || serde_json::from_str::<Value>(&vm.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+    assert_eq!(report()["code"], 61, "{}", seen(&console));
+    assert_eq!(heat.signals(), [], "a reboot is no end: {}", seen(&console));
+    let bootstrap = report()["bootstrap_id"].clone();
+    // What is booted here is not multi-user.target but a smaller one.
+    fs::create_dir_all(vm.path("etc/systemd/system/story.target.wants")).unwrap();
+    for name in ["heat-salt-bootstrap", "heat-salt-bootstrap-signal"] {
+        assert!(unit("multi-user.target.wants/", name).is_symlink() && unit("", name).exists(), "{name}: {}", seen(&console));
+        symlink(format!("../{name}.service"), unit("story.target.wants/", name)).unwrap();
+    }
+    let console = vm.boot(&story("sleep 60; systemctl --no-block poweroff"));
+    assert_eq!((vm.text("reboots").as_str(), heat.signals().len()), ("once\nonce\n", 0), "{}", seen(&console));
+    assert_eq!(report()["code"], 61, "{}", seen(&console));
+
+    let console = vm.boot(WAIT_FOR_UNIT);
+    assert_eq!((&report()["code"], &report()["bootstrap_id"]), (&json!(0), &bootstrap), "{}", seen(&console));
+    assert_eq!(vm.text("runs.out"), "run\n", "{}", seen(&console));
+    assert_eq!((heat.signals().len(), heat.signals()[0].status.as_str()), (1, "SUCCESS"), "{}", seen(&console));
+    for name in ["heat-salt-bootstrap", "heat-salt-bootstrap-signal"] {
+        assert!(!unit("multi-user.target.wants/", name).is_symlink() && !unit("", name).exists(), "{name} is left: {}", seen(&console));
+    }
+}
+
 /// A machine of an image that carries the RPM, over six boots: with nothing configured, cut off by a reboot, gone on with while Heat does
 /// not answer, not repeated but told, killed with all its processes as another instance, and gone on with again.
 fn unit_of_the_rpm() {
@@ -153,7 +202,8 @@ fn unit_of_the_rpm() {
     let install = json!({"version": "3008.5", "repository": {"url": mirror.url("rpm/good"), "gpg_key": key}});
     let mut config = told(&master, &heat, &install);
     config["apply"] = json!({"hook": "states/shipped", "states": ["slow"], "pillar": {"sleep": 5}});
-    config["deadline"] = json!("60s");
+    // Of the first run: what is left of it counts after the reboot.
+    config["deadline"] = json!("80s");
     // The other instance has the same name, and the master would take no other key for it.
     config["minion"]["keep_key"] = json!(true);
     vm.write_config(&config);
@@ -180,13 +230,11 @@ fn unit_of_the_rpm() {
     assert!(!mark("i-1").exists(), "{}", seen(&console));
 
     heat.set_down(true);
-    vm.set("/deadline", json!("60s"));
     let console = vm.boot(WAIT_FOR_UNIT);
     show("Second boot: it goes on; Heat does not answer");
     assert!(vm.text("opt/unit").contains("ExecMainStatus=70\n"), "{}", seen(&console));
     assert!(mark("i-1").exists() && vm.path("var/lib/heat-salt-bootstrap/signal.json").exists(), "{}", seen(&console));
     heat.set_down(false);
-    vm.set("/deadline", json!("60s"));
 
     let console = vm.boot(&format!("WAITS=yes{WAIT_FOR_UNIT}"));
     show("Third boot: not repeated; Heat is told");

@@ -18,6 +18,7 @@ use crate::minion::jobs::{self, Ended, Watch};
 use crate::salt::public_key::Fingerprint;
 use crate::salt::session::Session;
 use crate::salt::settings::Apply;
+use crate::system::process;
 use crate::system::retry::Wait;
 use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::names::{Jid, MinionId};
@@ -46,9 +47,16 @@ pub fn by_hook(
         known_by_id: memory.tells_id.as_deref() == Some(apply.hook.as_str()),
     };
     let mut watch = Watch::new(&paths, wanted, memory.before.clone());
+    let boot = process::boot_id();
+    let rebooted = memory.boot.as_ref().is_some_and(|fired_in| *fired_in != boot);
+    if rebooted {
+        // What was fired before then is over: states may reboot the machine as often as they need to.
+        memory.firings = 0;
+    }
+    memory.boot = Some(boot);
     // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
     // at once, both would run side by side, and Salt ends either because of the other.
-    let mut found = on_its_way(&memory, &mut watch, wait)?;
+    let mut found = on_its_way(&memory, rebooted, &mut watch, wait)?;
     let (mut lives, mut refusals) = (2, 0);
     loop {
         let jid = match found.take() {
@@ -110,8 +118,8 @@ pub fn by_hook(
     }
 }
 
-/// The job of a hook that an earlier run has fired, or was about to.
-fn on_its_way(memory: &Memory, watch: &mut Watch, wait: &Wait) -> Result<Option<Jid>, Failure> {
+/// The job of a hook that an earlier run has fired, or was about to. One that was on its way when the machine was rebooted never comes.
+fn on_its_way(memory: &Memory, rebooted: bool, watch: &mut Watch, wait: &Wait) -> Result<Option<Jid>, Failure> {
     let span = match memory.phase {
         Phase::Held | Phase::Failed => return Ok(None),
         Phase::Firing => ON_ITS_WAY.min(wait.remaining() / 4),
@@ -119,6 +127,10 @@ fn on_its_way(memory: &Memory, watch: &mut Watch, wait: &Wait) -> Result<Option<
     };
     if let Some(jid) = watch.probe() {
         return Ok(Some(jid));
+    }
+    if rebooted {
+        info!("the machine was rebooted since the hook was fired: firing it again");
+        return Ok(None);
     }
     info!("an earlier run fired the hook or was about to: waiting for its job");
     let found = watch.find(&wait.slice(span))?;

@@ -61,6 +61,7 @@ pub fn remembered(context: &Context, apply: &Apply, paths: &MinionPaths) -> Memo
             phase: Phase::Failed,
             firings: 0,
             tells_id: context.store.memory().and_then(|memory| memory.tells_id),
+            boot: None,
             job: None,
         },
     }

@@ -39,13 +39,14 @@ done
 [ "$HSB_KEEP" = 1 ] || rm -rf "$SUBJECT"
 "#;
 
-const STATES: [(&str, &str); 11] = [
+const STATES: [(&str, &str); 12] = [
     ("ok.sls", include_str!("../states/ok.sls")),
     ("second.sls", include_str!("../states/second.sls")),
     ("fail.sls", include_str!("../states/fail.sls")),
     ("slow.sls", include_str!("../states/slow.sls")),
     ("occupied.sls", include_str!("../states/occupied.sls")),
     ("held.sls", include_str!("../states/held.sls")),
+    ("reboots.sls", include_str!("../states/reboots.sls")),
     ("append.sls", include_str!("../states/append.sls")),
     ("nothing.sls", include_str!("../states/nothing.sls")),
     ("needs_pillar.sls", include_str!("../states/needs_pillar.sls")),

@@ -1,0 +1,198 @@
+//! A run that a reboot cuts off continues at the next boot, and Heat is told what it has not taken: by the units of the packages where an
+//! image has them enabled, else by the same units, which a run writes at its beginning and removes at its end.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::system::command;
+use crate::system::files::{self, Root};
+use crate::types::failure::{Failure, Kind};
+
+const RUN: &str = "heat-salt-bootstrap.service";
+const SIGNAL: &str = "heat-salt-bootstrap-signal.service";
+const RUN_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap.service");
+const SIGNAL_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap-signal.service");
+/// What the packages have in these texts.
+const PACKAGED: &str = "/usr/bin/heat-salt-bootstrap";
+/// What a unit that is ours to remove begins with.
+const MARK: &str = "# Written by heat-salt-bootstrap for the run that is under way, and removed at its end.\n";
+/// Where they are written, so that they come before those of packages.
+const UNITS: &str = "/etc/systemd/system";
+const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
+/// The proxies that the run was started with: their passwords have no place in a unit, which everybody may read.
+const ENVIRONMENT: &str = "/var/lib/heat-salt-bootstrap/environment";
+
+/// What the next boot has to do for a run that was cut off.
+pub enum AtBoot {
+    /// Continue it, with these arguments.
+    Continue(Vec<OsString>),
+    /// Tell Heat that it was cut off: what it was given on its standard input is gone, or it was only a part of the work.
+    Tell(Option<PathBuf>),
+}
+
+/// Puts the units in place, unless those of the packages are enabled, or have started this run (`by_unit`). Says whether they are ours.
+pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<bool, Failure> {
+    let others = (is_arranged(root) || by_unit) && !is_ours(root, RUN);
+    if !root.is_machine() || !Path::new("/run/systemd/system").is_dir() || others {
+        return Ok(false);
+    }
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(Kind::LocalSystem, format!("this program cannot find its own path: {error}")))?;
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let proxies: String = command::proxies().iter().filter_map(|(name, value)| Some(format!("{name}={}\n", value.to_str()?))).collect();
+    if !proxies.is_empty() {
+        files::write(&root.at(ENVIRONMENT), proxies.as_bytes(), 0o600)?;
+    }
+    for (name, text) in [(RUN, run_text(&program, &directory, at_boot)), (SIGNAL, signal_text(&program, &directory, at_boot))] {
+        files::ensure(&root.at(UNITS).join(name), text.as_bytes(), 0o644)?;
+        enable(root, name)?;
+    }
+    Ok(true)
+}
+
+/// Has this run, or the packages, arranged for the next boot?
+pub fn is_arranged(root: &Root) -> bool {
+    root.at(WANTS).join(RUN).symlink_metadata().is_ok()
+}
+
+/// Removes what [`arrange`] has written: the run has ended. As long as Heat has not taken a signal, what sends it at boot stays.
+pub fn run_ended(root: &Root, owes_signal: bool) -> Result<(), Failure> {
+    remove(root, RUN)?;
+    if owes_signal { Ok(()) } else { signal_taken(root) }
+}
+
+/// The same of what sends a signal at boot: Heat has taken it.
+pub fn signal_taken(root: &Root) -> Result<(), Failure> {
+    remove(root, SIGNAL)?;
+    if is_ours(root, RUN) { Ok(()) } else { files::remove(&root.at(ENVIRONMENT)) }
+}
+
+fn remove(root: &Root, name: &str) -> Result<(), Failure> {
+    if !is_ours(root, name) {
+        return Ok(());
+    }
+    files::remove(&root.at(WANTS).join(name))?;
+    files::remove(&root.at(UNITS).join(name))
+}
+
+fn is_ours(root: &Root, name: &str) -> bool {
+    files::read_text(&root.at(UNITS).join(name), 64 * 1024).is_ok_and(|text| text.starts_with(MARK))
+}
+
+fn enable(root: &Root, name: &str) -> Result<(), Failure> {
+    let wants = root.at(WANTS);
+    files::ensure_dir(&wants, 0o755)?;
+    let link = wants.join(name);
+    match symlink(Path::new(UNITS).join(name), &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(files::cannot("make", &link, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The package's unit, without its conditions and the mark of an instance that is done: that it is there is the condition.
+fn run_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
+    let start = match at_boot {
+        AtBoot::Continue(arguments) => {
+            let mut words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+            if !arguments.iter().any(|word| word == "--at-boot") {
+                words.push("--at-boot".to_owned());
+            }
+            format!("{} {}", quoted(program.as_os_str()), words.join(" "))
+        }
+        AtBoot::Tell(config) => format!("{} signal --killed{}", quoted(program.as_os_str()), config_words(config.as_deref())),
+    };
+    let kept = |line: &&str| !line.starts_with("Condition") && !line.starts_with("ExecStopPost=/bin/sh");
+    let lines = RUN_TEXT.lines().filter(kept).map(|line| match line.split_once('=') {
+        Some(("ExecStart", _)) => format!("ExecStart={start}"),
+        _ => line.replace(PACKAGED, &quoted(program.as_os_str())),
+    });
+    with_surroundings(lines, directory)
+}
+
+/// The package's unit. It removes itself once Heat knows, for which it has to write where it lies.
+fn signal_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
+    let config = match at_boot {
+        AtBoot::Continue(arguments) => config_of(arguments),
+        AtBoot::Tell(config) => config.clone(),
+    };
+    let command = format!("{} signal --kept{}", quoted(program.as_os_str()), config_words(config.as_deref()));
+    let lines = SIGNAL_TEXT.lines().map(|line| match line.split_once('=') {
+        Some(("ExecStart", _)) => format!("ExecStart={command}\nReadWritePaths={UNITS}"),
+        _ => line.to_owned(),
+    });
+    with_surroundings(lines, directory)
+}
+
+/// Paths among the arguments may be relative, and names may have to be asked of a proxy.
+fn with_surroundings(lines: impl Iterator<Item = String>, directory: &Path) -> String {
+    let mut text = MARK.to_owned();
+    for line in lines {
+        text.push_str(&line);
+        text.push('\n');
+        if line == "[Service]" {
+            text.push_str(&format!("WorkingDirectory=-{}\nEnvironmentFile=-{ENVIRONMENT}\n", escaped(&directory.display().to_string())));
+        }
+    }
+    text
+}
+
+/// The value of --config among a run's arguments.
+fn config_of(arguments: &[OsString]) -> Option<PathBuf> {
+    let at = arguments.iter().position(|word| word == "--config");
+    let joined = arguments.iter().find_map(|word| word.as_bytes().strip_prefix(b"--config="));
+    at.and_then(|at| arguments.get(at + 1)).map(PathBuf::from).or_else(|| joined.map(|path| PathBuf::from(OsStr::from_bytes(path))))
+}
+
+fn config_words(config: Option<&Path>) -> String {
+    config.map_or_else(String::new, |config| format!(" --config {}", quoted(config.as_os_str())))
+}
+
+/// systemd.syntax(7): in quotes a backslash and a quote want a backslash; systemd.unit(5): `%` begins a specifier; systemd.service(5): `$` a
+/// variable.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:,".contains(c));
+    if plain { word.into_owned() } else { format!("\"{}\"", escaped(&word.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$"))) }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        line.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_units_are_those_of_the_packages_with_this_runs_own_command() {
+        let arguments = words(&["run", "--config", "my conf.json", "--state", "100%", "-v"]);
+        let text = run_text(Path::new("/opt/x/agent"), Path::new("/root"), &AtBoot::Continue(arguments.clone()));
+        assert!(text.starts_with(MARK));
+        for line in [
+            "ExecStart=/opt/x/agent run --config \"my conf.json\" --state \"100%%\" -v --at-boot",
+            "ExecStopPost=-/opt/x/agent signal --killed",
+            "WorkingDirectory=-/root",
+            "KillMode=process",
+        ] {
+            assert_eq!(text.lines().filter(|one| *one == line).count(), 1, "{line} in {text}");
+        }
+        assert!(!text.lines().any(|line| line.starts_with("Condition")) && !text.contains("/usr/bin/heat") && !text.contains(".done\""));
+        let text = signal_text(Path::new("/opt/x/agent"), Path::new("/root"), &AtBoot::Continue(arguments));
+        assert!(text.contains("\nExecStart=/opt/x/agent signal --kept --config \"my conf.json\"\n"), "{text}");
+        assert!(text.contains("ConditionPathExists=/var/lib/heat-salt-bootstrap/signal.json"));
+    }
+
+    #[test]
+    fn what_cannot_continue_is_told() {
+        let text = run_text(Path::new("/a"), Path::new("/"), &AtBoot::Tell(Some("/c.json".into())));
+        assert!(text.contains("\nExecStart=/a signal --killed --config /c.json\n"), "{text}");
+        assert_eq!(config_of(&words(&["run", "--config=/x"])), Some("/x".into()));
+        assert_eq!(config_of(&words(&["run"])), None);
+    }
+}
