@@ -17,7 +17,7 @@ pub use cli::verbs::main;
 /// compiler tells what nothing uses.
 #[doc(hidden)]
 pub mod parts {
-    pub use crate::types::failure::{Failure, Kind};
+    pub use crate::types::failure::{Fact, Failure, Kind};
 
     /// For the pages.
     pub mod cli {

@@ -7,7 +7,7 @@ use fuzz::{sentence, texts, within_memory};
 use heat_salt_bootstrap::parts::heat::handle::{Form, Transport, parse};
 use heat_salt_bootstrap::parts::heat::signal::{Answer, Message, Status, answer, probe_answer};
 use heat_salt_bootstrap::parts::types::report::{Circumstances, FailedState, Report, States, Step};
-use heat_salt_bootstrap::parts::{Failure, Kind};
+use heat_salt_bootstrap::parts::{Fact, Failure, Kind};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn report(times: usize, all: &[String]) -> Report {
         states: Some(States { total: times, failed: times, failures, ..States::default() }),
         ..Circumstances::default()
     };
-    let failure = Failure::new(Kind::StateFailed, text(2)).hint(text(3)).fact(&text(4), text(5));
+    let failure = Failure::new(Kind::StateFailed, text(2)).hint(text(3)).fact(Fact::Output, text(5));
     Report::failed(of, Some(text(6)), failure)
 }
 
