@@ -86,7 +86,7 @@ impl Action {
     }
 }
 
-/// The verb `run`, or the part of it that `links` says. `at_boot`: by the unit that runs it at each boot.
+/// The verb `run`, or the part of it that `steps` says. `at_boot`: by the unit that runs it at each boot.
 pub fn run(verb: &'static str, steps: Steps, work: &Work, at_boot: bool, root: &Root, common: &Common) -> u8 {
     watched(&Task { verb, action: Action::Steps(steps), again: work.again, json: work.json, at_boot }, root, common)
 }
@@ -179,8 +179,9 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         return complain(failure);
     }
     let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
-    let resumes =
-        interrupted && task.continues() && (task.at_boot || resume::is_arranged(root)) && root.is_machine() && shutdown::is_reboot();
+    // What standard input gave is gone at the next boot.
+    let can_continue = task.continues() && !found.took_stdin();
+    let resumes = interrupted && can_continue && (task.at_boot || resume::is_arranged(root)) && root.is_machine() && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
     let says = task.action.tells(&result) && !resumes;
     let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
