@@ -47,10 +47,14 @@ pub struct Moment {
 /// The kernel tells the start of a process in ticks of so many milliseconds (proc(5), `sysconf(_SC_CLK_TCK)`; 100 a second on every Linux).
 const TICK: u64 = 10;
 
-/// What is another one after each boot: the kernel's id (random(4)), and when process 1 began, since containers may share the former.
+/// The kernel's id of this boot (random(4)); empty if it has none.
+fn kernels_boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// What is another one after each boot: the kernel's id, and when process 1 began, since containers may share the former.
 pub fn boot_id() -> String {
-    let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    format!("{}:{}", kernel.trim(), start_ticks(1).unwrap_or_default())
+    format!("{}:{}", kernels_boot(), start_ticks(1).unwrap_or_default())
 }
 
 impl Moment {
@@ -60,7 +64,7 @@ impl Moment {
     }
 
     fn at(milliseconds: u64) -> Moment {
-        Moment { boot: boot_id(), milliseconds }
+        Moment { boot: kernels_boot(), milliseconds }
     }
 
     /// Reads what [`Moment`]'s Display has written.
