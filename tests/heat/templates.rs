@@ -23,6 +23,11 @@ pub const CASES: &[(&str, fn())] = &[
     ("templates::multipart_succeeds", || server("multipart.yaml", "tpl-multipart", true)),
     ("templates::multipart_parts", multipart_parts),
     ("templates::autoscaling", autoscaling),
+    ("templates::server_is_updated", || is_updated("server.yaml", "tpl-update-server")),
+    ("templates::image_is_updated", || is_updated("image.yaml", "tpl-update-image")),
+    ("templates::multipart_is_updated", || is_updated("multipart.yaml", "tpl-update-parts")),
+    ("templates::autoscaling_is_updated", autoscaling_is_updated),
+    ("templates::deployment_is_updated", || is_updated("deployment.yaml", "tpl-update-deployment")),
     ("templates::deployment_succeeds", || deployment("tpl-deployment", "HEAT_SIGNAL", 0)),
     ("templates::deployment_fails", || deployment("tpl-deployment-fails", "HEAT_SIGNAL", 51)),
     ("templates::deployment_by_cfn", || deployment("tpl-deployment-cfn", "CFN_SIGNAL", 0)),
@@ -245,6 +250,78 @@ fn autoscaling() {
         stack.output("reports").ok().filter(|reports| reports.as_array().is_some_and(|all| all.len() == 3 && !all.contains(&Value::Null)))
     });
     grown.unwrap_or_else(|error| panic!("{error}: {:?}", stack.output("reports")));
+}
+
+/// Parameters that are given anew, each by itself, and what Heat would do with the server: keep it. A new flavor resizes it and a new image
+/// rebuilds it, but a key pair can only be given to a new one.
+fn is_updated(template: &str, name: &str) {
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let text = shipped(template);
+    let name = named(name);
+    let given = parameters(&text);
+    let stack = heat.stack_of(&name, &text, &beside(), given.clone().into()).unwrap();
+    let dir = booted(heat, &name, 1).remove(0);
+    if template != "deployment.yaml" {
+        Vm::with(&configuration(&user_data(&dir))).succeed("as it was");
+        assert_complete(&stack);
+    }
+    let other = |value: &Value| match value {
+        Value::String(text) if text == TOKEN => json!(TOKEN.replace("0123", "ffff")),
+        Value::String(text) => json!(text.replace("ab", "cd").replace("example", "sample").replace("memcached", "redis")),
+        Value::Number(_) => json!(900),
+        _ => json!({"something": "else"}),
+    };
+    let mut anew: Map<String, Value> = given.iter().map(|(key, value)| (key.clone(), other(value))).collect();
+    anew.extend([
+        ("salt_install".to_owned(), json!({"version": "3006"})),
+        ("minion_config".to_owned(), json!({"log_level": "debug"})),
+        ("ca".to_owned(), json!("-----BEGIN CERTIFICATE-----")),
+        ("image".to_owned(), json!("another")),
+        ("flavor".to_owned(), json!("another")),
+        ("key_name".to_owned(), json!("another")),
+    ]);
+    anew.remove("network");
+    for (key, value) in anew {
+        assert_ne!(given.get(&key), Some(&value), "{key} is given anew");
+        let mut parameters = given.clone();
+        parameters.insert(key.clone(), value);
+        let changes = stack.preview(&text, &beside(), parameters.into()).unwrap_or_else(|error| panic!("{key}: {error:#}"));
+        let becomes = |what: &str| {
+            let all = changes[what].as_array().into_iter().flatten();
+            all.filter(|change| change["resource_type"] == "OS::Nova::Server").count()
+        };
+        assert_eq!(becomes("replaced") + becomes("deleted") + becomes("added"), usize::from(key == "key_name"), "{key}: {changes:#}");
+    }
+}
+
+/// Heat previews no update of a group, so this one is made: all that a group is given anew as time goes by, at once. Its node stays.
+fn autoscaling_is_updated() {
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let text = shipped("autoscaling.yaml");
+    let mut given = parameters(&text);
+    let name = named("tpl-update-group");
+    let stack = heat.stack_of(&name, &text, &beside(), given.clone().into()).unwrap();
+    // A node's name is longer than its group's stack's.
+    let of_group = || -> Vec<PathBuf> {
+        heat.servers().into_iter().filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&name)).collect()
+    };
+    let dir = until(LONG, || of_group().pop()).unwrap();
+    let id = || serde_json::from_slice::<Value>(&fs::read(dir.join("server.json")).unwrap()).unwrap()["id"].clone();
+    Vm::with(&configuration(&user_data(&dir))).succeed("as it was");
+    assert_complete(&stack);
+    let before = id();
+    given.extend([
+        ("salt_token".to_owned(), json!(TOKEN.replace("0123", "ffff"))),
+        ("agent_sha256".to_owned(), json!("cd".repeat(32))),
+        ("salt_states".to_owned(), json!("redis_v7")),
+        ("timeout".to_owned(), json!(900)),
+    ]);
+    stack.update(&text, &beside(), given.into()).unwrap();
+    let (status, reason) = stack.wait(&["UPDATE_COMPLETE", "UPDATE_FAILED"], LONG).unwrap();
+    assert_eq!(status, "UPDATE_COMPLETE", "{reason}");
+    assert_eq!((id(), of_group()), (before, vec![dir.clone()]), "the node is the same");
 }
 
 /// heat-config's hook for scripts is played here: inputs are in the environment, outputs in files. What it would tell Heat, the agent

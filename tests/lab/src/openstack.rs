@@ -235,8 +235,9 @@ impl Heat {
 
     fn ask_with(&self, method: &str, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let request = match method {
-            "POST" => {
-                let request = self.agent.post(url).header("Content-Type", "application/json");
+            "POST" | "PUT" => {
+                let request = if method == "PUT" { self.agent.put(url) } else { self.agent.post(url) };
+                let request = request.header("Content-Type", "application/json");
                 request.header("X-Auth-Token", token).send(body.unwrap_or(&Value::Null).to_string())
             }
             "DELETE" => self.agent.delete(url).header("X-Auth-Token", token).call(),
@@ -344,6 +345,23 @@ impl Stack<'_> {
     /// Signals one of its resources as its owner, such as a scaling policy.
     pub fn signal(&self, resource: &str) -> Result<()> {
         self.heat.ask("POST", &format!("{}/resources/{resource}/signal", self.url), Some(&json!({}))).map(drop)
+    }
+
+    /// Updates it to this template and these parameters.
+    pub fn update(&self, template: &str, files: &[(&str, String)], parameters: Value) -> Result<()> {
+        let mut body = json!({"parameters": parameters});
+        add_template(&mut body, template, files);
+        // It is accepted by a page, and not by JSON.
+        let (status, text) = self.heat.ask_with("PUT", &self.url, &self.heat.login()?.token, Some(&body))?;
+        if status == 202 { Ok(()) } else { bail!("the update is answered with {status}: {text}") }
+    }
+
+    /// What an update to this template and these parameters would do, with what is nested: `resource_changes`, by what becomes of a resource.
+    pub fn preview(&self, template: &str, files: &[(&str, String)], parameters: Value) -> Result<Value> {
+        let mut body = json!({"parameters": parameters});
+        add_template(&mut body, template, files);
+        let mut answer = self.heat.ask("PUT", &format!("{}/preview?show_nested=True", self.url), Some(&body))?;
+        Ok(answer["resource_changes"].take())
     }
 
     /// Deletes it, and waits until it is gone.
