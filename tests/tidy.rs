@@ -41,6 +41,7 @@ const ACTING: &[&str] = &[
     "bootstrap/progress.rs",
     "bootstrap/resume.rs",
     "bootstrap/state.rs",
+    "bootstrap/systemd.rs",
     "bootstrap/unit.rs",
     "cli/check/api.rs",
     "cli/check/board.rs",

@@ -2,13 +2,14 @@
 //! shared with the thread that reports if the one that works cannot.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tracing::span::EnteredSpan;
 use tracing::{info, info_span, warn};
 
 use super::progress::Progress;
 use super::state::Store;
+use crate::system::clock;
 use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
 use crate::types::failure::{Fact, Failure};
@@ -63,7 +64,7 @@ impl<T> Changed<T> {
 impl Journal {
     /// Begins a journal for a verb.
     pub fn begin(verb: &str, minion_id: &str) -> Journal {
-        let started = seconds_now();
+        let started = clock::seconds();
         let known = Circumstances { verb: verb.to_owned(), minion_id: minion_id.to_owned(), started, ..Circumstances::default() };
         Journal(Arc::new(Mutex::new(Entries {
             begun: Instant::now(),
@@ -212,7 +213,7 @@ impl Entries {
         if let Some(store) = &self.shown_in {
             let step = self.current.map(|(name, _)| name.to_string());
             // Anew each time: somebody may have set the clock meanwhile.
-            let ends = self.deadline.map(|deadline| seconds_now() + deadline.remaining().as_secs());
+            let ends = self.deadline.map(|deadline| clock::seconds() + deadline.remaining().as_secs());
             let (known, continues) = (self.circumstances(), self.continues);
             Progress { pid: std::process::id(), known, step, ended, ends, continues }.keep(store);
         }
@@ -227,11 +228,6 @@ impl Entries {
         }
         known
     }
-}
-
-/// Since 1970.
-pub fn seconds_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn rounded(seconds: f64) -> f64 {

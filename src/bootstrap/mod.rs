@@ -11,4 +11,5 @@ pub mod pipeline;
 pub mod progress;
 pub mod resume;
 pub mod state;
+pub mod systemd;
 pub mod unit;

@@ -33,7 +33,7 @@ use crate::types::step::StepName;
 /// How long salt-api is asked whether it accepts a minion that is connected; what it does not say by then, a new connection shows.
 const ASKING: Duration = Duration::from_secs(10);
 
-/// Plays the links that are wanted; returns a sentence that says what holds now.
+/// Takes the steps that are wanted; returns a sentence that says what holds now.
 pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
     let Context { settings, root, store, journal, wait, .. } = *context;
     let id = &settings.minion.id;

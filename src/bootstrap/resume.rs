@@ -6,21 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, escaped, quoted};
 use crate::system::command;
 use crate::system::files::{self, Root};
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::Failure;
 
 const RUN: &str = "heat-salt-bootstrap.service";
 const SIGNAL: &str = "heat-salt-bootstrap-signal.service";
 const RUN_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap.service");
 const SIGNAL_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap-signal.service");
-/// What the packages have in these texts.
-const PACKAGED: &str = "/usr/bin/heat-salt-bootstrap";
 /// What a unit that is ours to remove begins with.
 const MARK: &str = "# Written by heat-salt-bootstrap for the run that is under way, and removed at its end.\n";
-/// Where they are written, so that they come before those of packages.
-const UNITS: &str = "/etc/systemd/system";
-const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 /// The proxies that the run was started with: their passwords have no place in a unit, which everybody may read.
 const ENVIRONMENT: &str = "/var/lib/heat-salt-bootstrap/environment";
 
@@ -32,14 +28,13 @@ pub enum AtBoot {
     Tell(Option<PathBuf>),
 }
 
-/// Puts the units in place, unless those of the packages are enabled, or have started this run (`by_unit`). Says whether they are ours.
-pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<bool, Failure> {
+/// Puts the units in place, unless those of the packages are enabled, or have started this run (`by_unit`).
+pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<(), Failure> {
     let others = (is_arranged(root) || by_unit) && !is_ours(root, RUN);
-    if !root.is_machine() || !Path::new("/run/systemd/system").is_dir() || others {
-        return Ok(false);
+    if !root.is_machine() || !systemd::runs() || others {
+        return Ok(());
     }
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(Kind::LocalSystem, format!("this program cannot find its own path: {error}")))?;
+    let program = systemd::own_program()?;
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let proxies: String = command::proxies().iter().filter_map(|(name, value)| Some(format!("{name}={}\n", value.to_str()?))).collect();
     if !proxies.is_empty() {
@@ -49,7 +44,7 @@ pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<bool, Fai
         files::ensure(&root.at(UNITS).join(name), text.as_bytes(), 0o644)?;
         enable(root, name)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Has this run, or the packages, arranged for the next boot?
@@ -143,22 +138,6 @@ fn config_of(arguments: &[OsString]) -> Option<PathBuf> {
     let at = arguments.iter().position(|word| word == "--config");
     let joined = arguments.iter().find_map(|word| word.as_bytes().strip_prefix(b"--config="));
     at.and_then(|at| arguments.get(at + 1)).map(PathBuf::from).or_else(|| joined.map(|path| PathBuf::from(OsStr::from_bytes(path))))
-}
-
-fn config_words(config: Option<&Path>) -> String {
-    config.map_or_else(String::new, |config| format!(" --config {}", quoted(config.as_os_str())))
-}
-
-/// systemd.syntax(7): in quotes a backslash and a quote want a backslash; systemd.unit(5): `%` begins a specifier; systemd.service(5): `$` a
-/// variable.
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:,".contains(c));
-    if plain { word.into_owned() } else { format!("\"{}\"", escaped(&word.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$"))) }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('%', "%%")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, quoted};
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
@@ -12,28 +13,25 @@ use crate::types::failure::{Failure, Kind};
 
 const NAME: &str = "heat-salt-bootstrap-deregister.service";
 const TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap-deregister.service");
-/// The program's path in that text, which is the package's.
-const PACKAGED: &str = "/usr/bin/heat-salt-bootstrap";
 /// A package brings it here.
 const OF_PACKAGES: &str = "/usr/lib/systemd/system";
 
 /// Is it there and enabled, or is there nothing that could be?
 pub fn in_place(root: &Root) -> bool {
-    !root.is_machine() || !has_systemd() || Path::new("/etc/systemd/system/multi-user.target.wants").join(NAME).exists()
+    !root.is_machine() || !systemd::runs() || Path::new(WANTS).join(NAME).exists()
 }
 
 /// Writes, enables and starts it. Says whether anything had to change.
 pub fn ensure(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, Failure> {
     if in_place(root) {
-        if !root.is_machine() || !has_systemd() {
+        if !root.is_machine() || !systemd::runs() {
             warn!("deregister \"at-shutdown\" needs systemd, which is not running here: nothing will remove the key");
         }
         return Ok(false);
     }
     if !Path::new(OF_PACKAGES).join(NAME).exists() {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure::new(Kind::LocalSystem, format!("this program cannot find its own path: {error}")))?;
-        files::ensure(&Path::new("/etc/systemd/system").join(NAME), text(&program, config).as_bytes(), 0o644)?;
+        let program = systemd::own_program()?;
+        files::ensure(&Path::new(UNITS).join(NAME), text(&program, config).as_bytes(), 0o644)?;
     }
     for words in [&["systemctl", "daemon-reload"][..], &["systemctl", "enable", NAME], &["systemctl", "--no-block", "start", NAME]] {
         let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
@@ -45,22 +43,7 @@ pub fn ensure(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, F
 }
 
 fn text(program: &Path, config: Option<&Path>) -> String {
-    let mut command = quoted(program);
-    if let Some(config) = config {
-        command.push_str(&format!(" --config {}", quoted(config)));
-    }
-    TEXT.replace(PACKAGED, &command)
-}
-
-/// systemd.syntax(7): in quotes a backslash and a quote want a backslash; systemd.unit(5): `%` begins a specifier.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
-    if plain { path } else { format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")) }
-}
-
-fn has_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
+    TEXT.replace(PACKAGED, &(quoted(program.as_os_str()) + &config_words(config)))
 }
 
 #[cfg(test)]

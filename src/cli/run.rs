@@ -16,7 +16,7 @@ use super::terminal::{complain, print};
 use crate::bootstrap::context::{Context, Steps};
 use crate::bootstrap::deregister;
 use crate::bootstrap::enroll;
-use crate::bootstrap::journal::{Journal, seconds_now};
+use crate::bootstrap::journal::Journal;
 use crate::bootstrap::pipeline::bootstrap;
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::resume::{self, AtBoot};
@@ -27,6 +27,7 @@ use crate::minion::jobs;
 use crate::minion::keypair;
 use crate::minion::paths::MinionPaths;
 use crate::salt::enrolment::Asking;
+use crate::system::clock;
 use crate::system::files::{Lock, Root};
 use crate::system::interrupt::Interrupt;
 use crate::system::retry::Wait;
@@ -140,7 +141,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             wanted = Some(Arc::clone(&settings));
             // What it took to find out counts, and so does what was before a reboot.
             let whole = settings.deadline.saturating_sub(begun.elapsed());
-            let left = if task.at_boot { Progress::left_of_unfinished(&store, seconds_now()) } else { None };
+            let left = if task.at_boot { Progress::left_of_unfinished(&store, clock::seconds()) } else { None };
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
             let over = left.is_some_and(|left| left <= reserve);
             let deadline = Deadline::after(if over { reserve } else { left.map_or(whole, |left| left.min(whole)) });

@@ -19,6 +19,7 @@ use crate::system::files::{self, Root};
 use crate::system::http::{Client, HttpError, TlsError};
 use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Fact, Failure, Kind};
+use crate::types::hexadecimal::hexadecimal;
 
 /// A key is some kilobytes; Salt's packages are 50 MB.
 const MOST_KEY: u64 = 256 * 1024;
@@ -264,7 +265,7 @@ impl Downloaded {
             return Err(failure);
         }
         fetched?;
-        let found: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hexadecimal(digest.finish().as_ref());
         if found == sha256 {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::public_key::PublicKey;
 use crate::types::excerpt::one_line;
 use crate::types::failure::Kind;
+use crate::types::hexadecimal::hexadecimal;
 use crate::types::names::{Jid, MinionId, StateName};
 use crate::types::pin::Pin;
 use crate::types::report::{Report, States};
@@ -73,11 +74,6 @@ impl Token {
         let tag: Option<Vec<u8>> = proof.as_bytes().chunks(2).map(bytes).collect();
         tag.is_some_and(|tag| hmac::verify(&self.key(), document, &tag).is_ok())
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is asked for.

@@ -13,6 +13,7 @@ use crate::system::clock::{self, Skew};
 use crate::system::http::{Client, HttpError, Reply, Request, TlsError};
 use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Fact, Failure, Kind};
+use crate::types::hexadecimal::hexadecimal;
 use crate::types::names::{Jid, MinionId};
 use crate::types::pin::Pin;
 use crate::types::report::Report;
@@ -120,7 +121,7 @@ impl<'a> Service<'a> {
         let claimant = Claimant { id: asking.id, key: asking.keys.map(|keys| &keys.public), bootstrap_id: asking.bootstrap_id };
         wait.retry(asked.verb(), |tries| {
             let nonce = nonce().map_err(RetryError::Permanent)?;
-            let time = u64::try_from(clock::now()).unwrap_or_default();
+            let time = clock::seconds();
             let document = claim::document(&claimant, &asked, &nonce, time);
             let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(RetryError::Permanent)?;
             let body = claim::body(&asked, &document, signature.as_deref());
@@ -214,5 +215,5 @@ impl<'a> Service<'a> {
 pub fn nonce() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::new(Kind::LocalSystem, "the kernel provides no random numbers"))?;
-    Ok(claim::hexadecimal(&bytes))
+    Ok(hexadecimal(&bytes))
 }

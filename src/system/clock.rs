@@ -51,6 +51,11 @@ pub fn now() -> i64 {
     }
 }
 
+/// The same for what cannot be before it.
+pub fn seconds() -> u64 {
+    u64::try_from(now()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

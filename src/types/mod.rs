@@ -6,6 +6,7 @@ pub mod duration;
 pub mod excerpt;
 pub mod failure;
 pub mod finding;
+pub mod hexadecimal;
 pub mod names;
 pub mod pin;
 pub mod references;

@@ -11,6 +11,7 @@ use crate::minion::paths::MinionPaths;
 use crate::salt::settings::Apply;
 use crate::system::files;
 use crate::types::failure::Failure;
+use crate::types::hexadecimal::hexadecimal;
 use crate::types::report::States;
 
 /// Did these very states hold after an earlier run on this instance? If so, with which result, as
@@ -72,8 +73,7 @@ fn digest_of(settings: &Settings, apply: &Apply) -> String {
     let asked =
         json!([settings.minion.id.as_str(), settings.minion.masters, apply.hook.as_str(), apply.argument(), apply.matcher, apply.pillar])
             .to_string();
-    let digest = digest::digest(&digest::SHA256, asked.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(digest::digest(&digest::SHA256, asked.as_bytes()).as_ref())
 }
 
 fn new_uuid() -> String {

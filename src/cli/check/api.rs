@@ -1,6 +1,6 @@
 //! salt-api: the way there, and what can be seen through it by somebody who is logged in.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -18,6 +18,7 @@ use crate::salt::permissions::{may_wheel, summary};
 use crate::salt::public_key::{Fingerprint, PublicKey};
 use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
+use crate::system::clock;
 use crate::system::retry::Wait;
 use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
@@ -34,11 +35,6 @@ const MOST_SKEW: u64 = 300;
 /// A tag outside of `heat-salt-bootstrap/`, since the reactor that the project ships hears everything below that.
 const NOBODY_HEARS: (&str, &str) = ("heat-salt-bootstrap-check", "nobody-listens");
 
-/// This machine's clock, in seconds since 1970.
-pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs() as i64)
-}
-
 /// Name, port, certificate and clock of the salt-api at one of the URLs.
 pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<()> {
     let api = settings.api.as_ref()?;
@@ -49,10 +45,10 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
     let greeted = Session::at(api, number).and_then(|session| session.probe(ANSWER_TIMEOUT));
     let distrusted = greeted.as_ref().is_err_and(|failure| failure.kind == Kind::ApiTls);
     match chain.found(greeted, |_| format!("{url} shows one that can be trusted")) {
-        Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), now(), Kind::LocalSystem)),
+        Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), clock::now(), Kind::LocalSystem)),
         None => {
             // A clock that is wrong makes good certificates bad ones, and the other way round.
-            let said = format!("it is {} here; no trusted server says what it should be", time::written(now()));
+            let said = format!("it is {} here; no trusted server says what it should be", time::written(clock::now()));
             if distrusted {
                 chain.put(State::Unknown(said));
             }

@@ -23,6 +23,7 @@ use crate::heat::client;
 use crate::heat::handle_age;
 use crate::heat::settings::Signal;
 use crate::minion::paths::MinionPaths;
+use crate::system::clock;
 use crate::system::files::Root;
 use crate::system::retry::Wait;
 use crate::types::failure::Failure;
@@ -150,7 +151,7 @@ fn suffix(several: bool, of: &str) -> String {
 
 /// Heat is asked, and not told: it counts nothing of this.
 fn heat(signal: &Signal, serves: Duration, wait: &Wait) -> State {
-    let aged = handle_age::warning(&signal.handle.transport, api::now(), serves.as_secs());
+    let aged = handle_age::warning(&signal.handle.transport, clock::now(), serves.as_secs());
     let and = |text: String| aged.as_ref().map_or_else(|| text.clone(), |aged| format!("{text}; {aged}"));
     match client::probe(signal, &wait.slice(HEAT)) {
         Ok(said) => State::Fine(and(said)),

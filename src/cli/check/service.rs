@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::api::{ANSWER_TIMEOUT, now, skew};
+use super::api::{ANSWER_TIMEOUT, skew};
 use super::board::Chain;
 use super::net;
 use crate::bootstrap::enroll;
@@ -13,6 +13,7 @@ use crate::minion::paths::MinionPaths;
 use crate::salt::claim::{Asked, Good, Token};
 use crate::salt::enrolment::{Asking, Service};
 use crate::salt::settings::Enroll;
+use crate::system::clock;
 use crate::system::retry::Wait;
 use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
@@ -32,7 +33,7 @@ pub fn check(chain: &mut Chain, settings: &Settings, number: usize, paths: &Mini
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
     let greeted = Service::at(enroll, store.pin(), number).and_then(|service| service.probe(ANSWER_TIMEOUT).map(|time| (service, time)));
     let (mut service, time) = chain.found(greeted, |_| format!("{url} shows {}", known_by(enroll)))?;
-    chain.put(skew(time, now(), Kind::ApiTls));
+    chain.put(skew(time, clock::now(), Kind::ApiTls));
     chain.put(token(settings, enroll, &mut service, paths, store, wait))
 }
 
