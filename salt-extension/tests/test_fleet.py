@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -30,6 +31,8 @@ class Terminal:
         self.pid, self.handle = pty.fork()
         if self.pid == 0:
             try:
+                # What a shell starts in the background ignores ^C, and whatever that starts does so too.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
                 os.environ["TERM"] = "xterm"
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
                 os.execv(sys.executable, [sys.executable, "-m", "saltext.heat_bootstrap.cli", *arguments])  # noqa: S606
