@@ -23,6 +23,8 @@ list() {
 0644 packaging/systemd/heat-salt-bootstrap.service /usr/lib/systemd/system/heat-salt-bootstrap.service
 0644 packaging/systemd/heat-salt-bootstrap-signal.service /usr/lib/systemd/system/heat-salt-bootstrap-signal.service
 0644 packaging/systemd/heat-salt-bootstrap-deregister.service /usr/lib/systemd/system/heat-salt-bootstrap-deregister.service
+0644 packaging/systemd/heat-salt-bootstrap-renew.service /usr/lib/systemd/system/heat-salt-bootstrap-renew.service
+0644 packaging/systemd/heat-salt-bootstrap-renew.timer /usr/lib/systemd/system/heat-salt-bootstrap-renew.timer
 0644 packaging/tmpfiles.conf /usr/lib/tmpfiles.d/heat-salt-bootstrap-state.conf
 0700 - /etc/heat-salt-bootstrap/config.d/
 0600 - /etc/heat-salt-bootstrap/config.json

@@ -15,7 +15,7 @@ _heat_bootstrap() {
     " audit") words="-h --help --count --json" ;;
     " fleet") words="-h --help --failed --since --json --watch --html" ;;
     " forget") words="-h --help" ;;
-    " prune") words="-h --help --older" ;;
+    " prune") words="-h --help --older --gone --dry-run" ;;
     " doctor") words="-h --help --json" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}")

@@ -44,7 +44,12 @@ For one case: several masters share a database, and the key of a machine that is
 machine itself.""",
     "prune": """\
 Forgets tokens that expired before then, with the record of who came in by them, and reports and audit lines older than that.
-The service runs no more states for minions of a forgotten token.""",
+The service runs no more states for minions of a forgotten token. Who has renewed a lease since then is not forgotten.
+
+With *--gone* the keys of machines that are gone are removed as well. Only those are looked at that have a lease (*deregister*
+is *when-gone*, and the token was made with *--deregister*): who has not renewed it for so long and does not answer a ping
+loses its key, and gets it back by itself should it come back. If of those that have renewed theirs none answers either, the
+master is not well, and nothing is removed.""",
     "doctor": """\
 Looks, as salt-api's user and without changing anything, at the configuration, certificate and key, the database, the service
 on this host, the master, where keys are written, known traps in salt-api's own configuration, and the tokens. Each line is
@@ -57,6 +62,8 @@ EXAMPLES = (
      "heat-bootstrap token create 'web-*' --states memcached_v14 --uses 10"),
     ("What failed in the last two hours:", "heat-bootstrap fleet --failed --since 2h"),
     ("The herd on the wall, and in the ticket:", "heat-bootstrap fleet --watch 5\nheat-bootstrap fleet --html - >fleet.html"),
+    ("Whose machines are gone, and, if that is right, away with their keys:",
+     "heat-bootstrap prune --gone 7d --dry-run\nheat-bootstrap prune --gone 7d"),
     ("Does something need to be done?", "heat-bootstrap doctor"),
 )  # fmt: skip
 

@@ -149,6 +149,26 @@ def test_deregistering(world: World, name: str, after: bool) -> None:
     assert world.word("deregister", who.claim("deregister")) == "absent"
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("name", ["put_lease", "put_record", "note", "accept", "put_placed"])
+def test_returning(world: World, name: str, after: bool) -> None:
+    who = world.vm(deregister=True)
+    assert world.enroll(who) == "accepted"
+    assert world.word("deregister", who.claim("deregister")) == "removed"
+    body = who.claim("renew")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, world.keys if name == "accept" else world.store, name, after)
+        with pytest.raises(Killed):
+            world.ask("renew", body)
+    world.restart()
+    if world.accepted() is not None:
+        assert "returned" in world.words()
+    assert world.word("renew", body) in ("returned", "renewed")
+    assert world.accepted() == pem(who) and world.words().count("returned") >= 1
+    assert world.word("renew", who.claim("renew")) == "renewed"
+    assert world.used(who) == 1
+
+
 def test_a_key_that_cannot_be_placed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     import salt.exceptions
 

@@ -18,7 +18,7 @@ from saltext.heat_bootstrap import store
 def all_verbs(world: World) -> list[str]:
     who = world.vm()
     assert world.enroll(who) == "accepted"
-    return [world.word(verb, who.claim(verb)) for verb in ("enroll", "apply", "report", "deregister")]
+    return [world.word(verb, who.claim(verb)) for verb in ("enroll", "apply", "report", "renew", "deregister")]
 
 
 def test_locked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_corrupt(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.store.close()
     good = world.file.read_bytes()
     world.file.write_bytes(b"this is no database" * 1000)
-    for verb in ("enroll", "check", "apply", "report", "deregister"):
+    for verb in ("enroll", "check", "apply", "report", "renew", "deregister"):
         assert world.word(verb, who.claim(verb)) == "503 unavailable"
     assert len([line for line in caplog.records if line.levelname == "ERROR"]) == 1
     # Repaired while the service runs
@@ -127,7 +127,7 @@ def test_the_cost_does_not_grow(world: World) -> None:
     world.enroll(who)
     world.enroll(world.vm("web-1", rebuild=True, key=1))
     who = world.vm("web-2", deregister=True)
-    for verb in ("check", "enroll", "apply", "report", "deregister"):
+    for verb in ("check", "enroll", "apply", "report", "renew", "deregister"):
         assert world.ask(verb, who.claim(verb)).status == 200
     world.enroll(world.vm("web-3", expires=0))
     connection = sqlite3.connect(world.file)

@@ -119,7 +119,7 @@ def test_enroll_fields(world: World, key: str, value: Any) -> None:
 def test_only_who_asks_may_have_no_key(world: World) -> None:
     who = world.vm()
     assert world.word("check", who.claim("check", key=None)) == "good"
-    for verb in ("enroll", "apply", "report", "deregister"):
+    for verb in ("enroll", "apply", "report", "renew", "deregister"):
         assert world.word(verb, who.claim(verb, key=None)) == "400 malformed"
         empty = "-----BEGIN PUBLIC KEY-----\n\n-----END PUBLIC KEY-----"
         assert world.word(verb, who.claim(verb, key=empty)) in ("400 malformed", "403 not-enrolled")

@@ -3,14 +3,13 @@
 use super::context::Context;
 use super::enroll;
 use super::journal::Changed;
-use super::pipeline::{log_in, session_with};
+use super::pipeline::{at_each_api, log_in, session_with};
 use crate::minion::daemon;
 use crate::minion::keypair;
 use crate::minion::paths::MinionPaths;
 use crate::salt::enrolment::{Asking, Service};
 use crate::salt::keys;
 use crate::salt::private_key::KeyPair;
-use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
 use crate::system::files;
 use crate::types::failure::{Failure, Kind};
@@ -22,13 +21,7 @@ pub fn deregister(context: &Context) -> Result<String, Failure> {
     let Context { settings, root, store, journal, .. } = *context;
     let id = &settings.minion.id;
     journal.name_minion(id.as_str());
-    if let Some(original) = store.is_a_copy() {
-        return Err(Failure::new(
-            Kind::LocalSystem,
-            format!("this disk is a copy of {original}'s, and so is its key: that one's stays on the master"),
-        )
-        .hint("Deregister the machine that the key was made for."));
-    }
+    store.refuse_copy("Deregister the machine that the key was made for.")?;
     let paths = MinionPaths::of(root, &settings.minion);
     let removed = match (enroll::service(settings, store)?, settings.api.as_ref().filter(|_| settings.accept == Accept::Wheel)) {
         (Some(mut service), _) => by_service(context, &mut service, &paths, &keypair::own(&paths)?)?,
@@ -72,13 +65,11 @@ fn by_wheel(context: &Context, api: &Api, paths: &MinionPaths, own: &KeyPair) ->
     log_in(context, &mut session)?;
     stop(context, paths)?;
     journal.step(StepName::Deregister, wait, |wait| {
-        let mut removed = keys::remove(&mut session, id, own.public.clone(), wait)?;
-        let others = if settings.one_api_for_each_master() { 1..api.urls.len() } else { 0..0 };
-        for url in others {
-            let mut session = Session::at(api, url)?;
-            session.log_in(wait)?;
-            removed |= keys::remove(&mut session, id, own.public.clone(), wait)?;
-        }
+        let mut removed = false;
+        at_each_api(settings, api, &mut session, wait, |session| {
+            removed |= keys::remove(session, id, own.public.clone(), wait)?;
+            Ok(())
+        })?;
         Ok(Changed::when(removed, removed))
     })
 }

@@ -156,6 +156,21 @@ fn token(settings: &Settings) -> Result<&Token, Failure> {
     })
 }
 
+/// Says that this machine lives: its key stays, or comes back. Says whether it had to.
+pub fn renew(context: &Context, service: &mut Service, own: &KeyPair) -> Result<bool, Failure> {
+    let Context { settings, store, journal, wait, .. } = *context;
+    let bootstrap_id = last_bootstrap(store);
+    let asking = Asking { keys: Some(own), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
+    journal.step(StepName::Lease, wait, |wait| {
+        let mut returned = false;
+        at_each_master(context, service, |service| {
+            returned |= service.renew(&asking, wait)?;
+            Ok(())
+        })?;
+        Ok(Changed::when(returned, returned))
+    })
+}
+
 /// Does something with this service and, where each master has one of its own, with each of the others.
 pub fn at_each_master(
     context: &Context,

@@ -7,6 +7,7 @@ pub mod deregister;
 pub mod enroll;
 pub mod instance;
 pub mod journal;
+pub mod lease;
 pub mod pipeline;
 pub mod progress;
 pub mod resume;

@@ -10,7 +10,7 @@ use super::enroll;
 use super::journal::Changed;
 use super::unit;
 use super::{accept, apply};
-use crate::config::settings::Settings;
+use crate::config::settings::{Leaving, Settings};
 use crate::minion::connection;
 use crate::minion::daemon::{self, Minion};
 use crate::minion::keypair;
@@ -83,8 +83,10 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
     } else {
         Minion::found(MinionPaths::of(root, &settings.minion))
     };
-    if steps.install && settings.deregister_at_shutdown {
-        journal.step(StepName::Unit, wait, |wait| unit::ensure(root, context.config, wait).map(|changed| Changed::when((), changed)))?;
+    if steps.install && (settings.deregister != Leaving::Never || !unit::in_place(settings.deregister, root)) {
+        journal.step(StepName::Unit, wait, |wait| {
+            unit::ensure(settings.deregister, root, context.config, wait).map(|changed| Changed::when((), changed))
+        })?;
     }
     if !steps.accept && !steps.apply {
         journal.step(StepName::Start, wait, |wait| started(&mut minion, wait).map(Changed::no))?;
@@ -104,6 +106,9 @@ pub fn bootstrap(context: &Context, steps: Steps) -> Result<String, Failure> {
         }
     };
     store.pending_restart().settle(minion.pids().first().copied())?;
+    if let (true, Leaving::WhenGone, Some(service)) = (steps.accept, settings.deregister, service.as_mut()) {
+        enroll::renew(context, service, &keypair::own(&minion.paths)?)?;
+    }
     if settings.minion.trust == Trust::FirstUse && steps.accept {
         let met = minion.paths.known_master().map_or_else(|| "unknown".to_owned(), |finger| finger.as_str().to_owned());
         warn!("trust on first use: the first master that answered is trusted; its key has the fingerprint {met}");
@@ -208,7 +213,7 @@ fn in_place(context: &Context) -> Option<Option<States>> {
     let configured = files::holds(&paths.drop_in, paths.drop_in_text(root, &settings.minion, master.as_ref()).as_bytes())
         && paths.check_master(master.as_ref()).is_ok()
         && !store.pending_restart().is_due()
-        && (!settings.deregister_at_shutdown || unit::in_place(root));
+        && unit::in_place(settings.deregister, root);
     let minion = Minion::found(paths);
     if !configured || connection::probe(&minion).is_none() {
         return None;
@@ -238,6 +243,23 @@ fn master(context: &Context, session: Option<&mut Session>) -> Result<Option<Fin
         // Settings::parse refuses this.
         (Trust::AskApi, None) => Err(Failure::new(Kind::Bug, "nobody says which master is the right one")),
     }
+}
+
+/// Does something in this session and, where each master has a salt-api of its own, in one with each of the others.
+pub fn at_each_api(
+    settings: &Settings,
+    api: &Api,
+    session: &mut Session,
+    wait: &Wait,
+    mut work: impl FnMut(&mut Session) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    work(session)?;
+    for url in 1..if settings.one_api_for_each_master() { api.urls.len() } else { 0 } {
+        let mut session = Session::at(api, url)?;
+        session.log_in(wait)?;
+        work(&mut session)?;
+    }
+    Ok(())
 }
 
 /// Logs in, as a step of its own, unless that was done.

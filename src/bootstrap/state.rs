@@ -270,6 +270,12 @@ impl Store {
         (noted.compare(&Instance::here(&self.root)) == Kinship::Other).then(|| noted.name().unwrap_or_default())
     }
 
+    /// The key that lies here has to be this machine's own.
+    pub fn refuse_copy(&self, hint: &str) -> Result<(), Failure> {
+        let Some(original) = self.is_a_copy() else { return Ok(()) };
+        Err(Failure::new(Kind::LocalSystem, format!("this disk is a copy of {original}'s, and so is its key")).hint(hint))
+    }
+
     /// From now on this instance works here.
     pub fn note_instance(&self) -> Result<(), Failure> {
         let noted = self.noted_instance();

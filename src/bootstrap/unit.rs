@@ -1,4 +1,5 @@
-//! The unit that removes the minion's key when the machine is switched off, for those who ask for it.
+//! The units that see to the minion's key after the bootstrap: they remove it when the machine is switched off, say that the machine
+//! lives, and have the key accepted again at the next boot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,44 +7,104 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, quoted};
+use crate::config::settings::Leaving;
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
-const NAME: &str = "heat-salt-bootstrap-deregister.service";
-const TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap-deregister.service");
-/// A package brings it here.
+/// A package brings them here.
 const OF_PACKAGES: &str = "/usr/lib/systemd/system";
+/// Timers that are linked here start at boot.
+const TIMERS: &str = "/etc/systemd/system/timers.target.wants";
 
-/// Is it there and enabled, or is there nothing that could be?
-pub fn in_place(root: &Root) -> bool {
-    !root.is_machine() || !systemd::runs() || Path::new(WANTS).join(NAME).exists()
+struct Unit {
+    name: &'static str,
+    text: &'static str,
+    wanted_by: &'static str,
+    /// Is it started at once, and not only at the next boot?
+    at_once: bool,
 }
 
-/// Writes, enables and starts it. Says whether anything had to change.
-pub fn ensure(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, Failure> {
-    if in_place(root) {
-        if !root.is_machine() || !systemd::runs() {
-            warn!("deregister \"at-shutdown\" needs systemd, which is not running here: nothing will remove the key");
+const DEREGISTER: Unit = Unit {
+    name: "heat-salt-bootstrap-deregister.service",
+    text: include_str!("../../packaging/systemd/heat-salt-bootstrap-deregister.service"),
+    wanted_by: WANTS,
+    at_once: true,
+};
+const RENEW: Unit = Unit {
+    name: "heat-salt-bootstrap-renew.service",
+    text: include_str!("../../packaging/systemd/heat-salt-bootstrap-renew.service"),
+    wanted_by: WANTS,
+    // A run says itself that the machine lives.
+    at_once: false,
+};
+const TIMER: Unit = Unit {
+    name: "heat-salt-bootstrap-renew.timer",
+    text: include_str!("../../packaging/systemd/heat-salt-bootstrap-renew.timer"),
+    wanted_by: TIMERS,
+    at_once: true,
+};
+
+const ALL: [Unit; 3] = [DEREGISTER, RENEW, TIMER];
+
+impl Unit {
+    /// Whoever is away when switched off is back when switched on again, whichever way it went.
+    fn serves(&self, leaving: Leaving) -> bool {
+        match leaving {
+            Leaving::Never => false,
+            Leaving::AtShutdown => self.name != TIMER.name,
+            Leaving::WhenGone => self.name != DEREGISTER.name,
         }
+    }
+
+    fn is_enabled(&self) -> bool {
+        Path::new(self.wanted_by).join(self.name).symlink_metadata().is_ok()
+    }
+}
+
+/// Are they enabled, and none that another configuration wanted, or is there nothing that could be?
+pub fn in_place(leaving: Leaving, root: &Root) -> bool {
+    !root.is_machine() || !systemd::runs() || ALL.iter().all(|unit| unit.is_enabled() == unit.serves(leaving))
+}
+
+/// Writes, enables and starts them, and disables what is not wanted any more. Says whether anything had to change.
+pub fn ensure(leaving: Leaving, root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, Failure> {
+    if !root.is_machine() || !systemd::runs() {
+        warn!("deregister needs systemd, which is not running here: nothing will remove the key");
         return Ok(false);
     }
-    if !Path::new(OF_PACKAGES).join(NAME).exists() {
-        let program = systemd::own_program()?;
-        files::ensure(&Path::new(UNITS).join(NAME), text(&program, config).as_bytes(), 0o644)?;
+    if in_place(leaving, root) {
+        return Ok(false);
     }
-    for words in [&["systemctl", "daemon-reload"][..], &["systemctl", "enable", NAME], &["systemctl", "--no-block", "start", NAME]] {
-        let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
-        if !finished.success() {
-            return Err(finished.failure(Kind::LocalSystem));
-        }
+    let (wanted, others): (Vec<&Unit>, Vec<&Unit>) = ALL.iter().partition(|unit| unit.serves(leaving));
+    for unit in wanted.iter().filter(|unit| !Path::new(OF_PACKAGES).join(unit.name).exists()) {
+        let program = systemd::own_program()?;
+        files::ensure(&Path::new(UNITS).join(unit.name), text(unit, &program, config).as_bytes(), 0o644)?;
+    }
+    let names = |units: &[&Unit], which: fn(&Unit) -> bool| -> Vec<&str> {
+        units.iter().filter(|unit| which(unit)).map(|unit| unit.name).collect()
+    };
+    let commands: [(&[&str], Vec<&str>); 3] = [
+        // What is stopped by that learns from systemd that the machine goes on.
+        (&["systemctl", "disable", "--now"], names(&others, Unit::is_enabled)),
+        (&["systemctl", "enable"], names(&wanted, |_| true)),
+        (&["systemctl", "--no-block", "start"], names(&wanted, |unit| unit.at_once)),
+    ];
+    manage(&["systemctl", "daemon-reload"], wait)?;
+    for (words, units) in commands.iter().filter(|(_, units)| !units.is_empty()) {
+        manage(&[words, &units[..]].concat(), wait)?;
     }
     Ok(true)
 }
 
-fn text(program: &Path, config: Option<&Path>) -> String {
-    TEXT.replace(PACKAGED, &(quoted(program.as_os_str()) + &config_words(config)))
+fn manage(words: &[&str], wait: &Wait) -> Result<(), Failure> {
+    let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
+    if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
+}
+
+fn text(unit: &Unit, program: &Path, config: Option<&Path>) -> String {
+    unit.text.replace(PACKAGED, &(quoted(program.as_os_str()) + &config_words(config)))
 }
 
 #[cfg(test)]
@@ -51,9 +112,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unit_calls_the_program_that_wrote_it() {
-        let text = text(Path::new("/opt/my agent"), Some(Path::new("/etc/x.json")));
-        assert!(text.contains("ExecStop=\"/opt/my agent\" --config /etc/x.json deregister --at-shutdown\n"), "{text}");
-        assert_eq!(TEXT.matches(PACKAGED).count(), 1);
+    fn each_way_of_leaving_has_its_units() {
+        let served = |leaving| ALL.iter().filter(|unit| unit.serves(leaving)).map(|unit| unit.name).collect::<Vec<_>>();
+        assert_eq!(served(Leaving::Never), Vec::<&str>::new());
+        assert_eq!(served(Leaving::AtShutdown), [DEREGISTER.name, RENEW.name]);
+        assert_eq!(served(Leaving::WhenGone), [RENEW.name, TIMER.name]);
+    }
+
+    #[test]
+    fn the_units_call_the_program_that_wrote_them() {
+        for (unit, command) in [(&DEREGISTER, "ExecStop=X deregister --at-shutdown"), (&RENEW, "ExecStart=X renew")] {
+            let text = text(unit, Path::new("/opt/my agent"), Some(Path::new("/etc/x.json")));
+            let command = command.replace('X', "\"/opt/my agent\" --config /etc/x.json");
+            assert!(text.lines().any(|line| line == command), "{text}");
+            assert_eq!(unit.text.matches(PACKAGED).count(), 1);
+        }
+        assert_eq!(TIMER.text.matches(PACKAGED).count(), 0);
     }
 }

@@ -170,6 +170,8 @@ pub enum Verb {
     Accept(Work),
     /// One link: trigger the states and wait for their real result
     Apply(Work),
+    /// Say that this machine lives, so that its key stays on the master, or is accepted again if it was removed
+    Renew,
     /// Remove this minion's own key from the master, on a machine that goes for good
     Deregister {
         /// Only if this machine is being switched off, and not at a reboot

@@ -1,4 +1,4 @@
-//! The verbs that work: `run`, its parts `install`, `accept` and `apply`, and `deregister`.
+//! The verbs that work: `run`, its parts `install`, `accept` and `apply`, `renew`, and `deregister`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use crate::bootstrap::context::{Context, Steps};
 use crate::bootstrap::deregister;
 use crate::bootstrap::enroll;
 use crate::bootstrap::journal::Journal;
+use crate::bootstrap::lease;
 use crate::bootstrap::pipeline::bootstrap;
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::resume::{self, AtBoot};
@@ -41,6 +42,8 @@ use crate::types::step::StepName;
 const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
 /// How long the enrolment service is told how it ended: nobody waits for that.
 const MOST_NOTING: Duration = Duration::from_secs(10);
+/// How long `renew` tries; its unit (heat-salt-bootstrap-renew.service) waits a little longer, and starts it again later.
+const MOST_RENEWING: Duration = Duration::from_secs(600);
 /// What to do about a run that a reboot has stopped.
 const RESUMES: &str = "Nothing: this machine is being rebooted, and the run continues at the next boot. Heat was not signalled.";
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
@@ -101,6 +104,38 @@ pub fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -
     }
     // Heat is not told of it, so nobody has to watch.
     perform(&Task { verb: "deregister", action: Action::Deregister, again: false, json, at_boot: false }, root, common, false)
+}
+
+/// The verb `renew`. It has no report: what `status` shows and Heat knows is how the bootstrap went.
+pub fn renew(root: &Root, common: &Common) -> u8 {
+    logging::keep(root);
+    match renewed(root, common) {
+        Ok(said) => {
+            print(&(said + "\n"));
+            Kind::Done.code()
+        }
+        Err(failure) => complain(&failure),
+    }
+}
+
+fn renewed(root: &Root, common: &Common) -> Result<String, Failure> {
+    allowed(root)?;
+    let found = load::find(root, common.config.as_deref(), &common.settings.overrides());
+    let settings = Arc::new(found.settings()?);
+    let store = Store::below(root);
+    let (mut others, at_once) = (false, Wait::until(Deadline::after(Duration::ZERO), Interrupt::default()));
+    let lock = store.lock(&at_once, || others = true);
+    if others {
+        return Ok("another run is under way, and says more than that this machine lives".to_owned());
+    }
+    let lock = lock?;
+    let (journal, root) = (Journal::begin("renew", &found.minion_id()), root.clone());
+    let entries = journal.clone();
+    supervisor::watch_over(&journal, Deadline::after(settings.deadline.min(MOST_RENEWING)), move |wait| {
+        let _held = lock;
+        let context = Context { settings: &settings, root: &root, store: &store, journal: &entries, wait, config: None, again: false };
+        lease::renew(&context)
+    })
 }
 
 /// Works, and somebody is there who reports if this is killed.

@@ -62,6 +62,7 @@ fn perform(cli: &Cli) -> u8 {
         Verb::Accept(work) => run::run("accept", Steps { accept: true, ..none }, work, false, &root, common),
         Verb::Apply(work) => run::run("apply", Steps { apply: true, ..none }, work, false, &root, common),
         Verb::Deregister { at_shutdown, json } => run::deregister(*at_shutdown, *json, &root, common),
+        Verb::Renew => run::renew(&root, common),
         Verb::Signal(args) => ended(signal::signal(args, &root, common)),
         Verb::Check { json } => check::check(*json, &root, common),
         Verb::Template { name } => ended(template(name.as_deref())),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fragments::Merged;
-use super::settings::Settings;
+use super::settings::{Leaving, Settings};
 use crate::heat::settings::{Signal, signal};
 use crate::minion::settings::minion;
 use crate::packages::settings::install;
@@ -24,7 +24,8 @@ impl Settings {
         let settings = {
             let top = Section::top(&merged.keys, &complaints);
             let accept = accept(&top);
-            let deregister_at_shutdown = top.choice("deregister", &[("never", false), ("at-shutdown", true)]).unwrap_or(false);
+            let ways = [("never", Leaving::Never), ("at-shutdown", Leaving::AtShutdown), ("when-gone", Leaving::WhenGone)];
+            let deregister = top.choice("deregister", &ways).unwrap_or(Leaving::Never);
             let forget_secrets = top.truth("forget_secrets").unwrap_or(false);
             let apply = apply(&top, accept);
             let api = api(&top, refs, forget_secrets);
@@ -42,7 +43,10 @@ impl Settings {
             if needs_api && !top.section("api").is_present() {
                 top.complain("api", "is missing: accepting the key and triggering states need url, username and password");
             }
-            if deregister_at_shutdown && forget_secrets && accept != Accept::Enroll {
+            if deregister == Leaving::WhenGone && accept != Accept::Enroll {
+                top.complain("deregister", "\"when-gone\" needs the enrolment service, which knows who lives: accept \"enroll\"");
+            }
+            if deregister == Leaving::AtShutdown && forget_secrets && accept != Accept::Enroll {
                 top.complain("forget_secrets", "would wipe the password with which deregister \"at-shutdown\" logs in: choose one of them");
             }
             top.finish();
@@ -54,7 +58,7 @@ impl Settings {
                 enroll,
                 apply,
                 signal,
-                deregister_at_shutdown,
+                deregister,
                 forget_secrets,
                 deadline,
                 splay,

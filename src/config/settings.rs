@@ -8,6 +8,17 @@ use crate::minion::settings::MinionSettings;
 use crate::packages::settings::Install;
 use crate::salt::settings::{Accept, Api, Apply, Enroll};
 
+/// When the minion's key is removed from the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// When an operator does it.
+    Never,
+    /// By the machine itself, when it is switched off. It comes back when it is switched on again.
+    AtShutdown,
+    /// By the master, when the machine has not said for long that it lives.
+    WhenGone,
+}
+
 /// Everything a verb needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -25,8 +36,8 @@ pub struct Settings {
     pub apply: Option<Apply>,
     /// How to tell Heat; absent where there is no Heat.
     pub signal: Option<Signal>,
-    /// Does the machine remove its own key when it is switched off?
-    pub deregister_at_shutdown: bool,
+    /// When the machine's key leaves the master.
+    pub deregister: Leaving,
     /// Are secrets wiped off the configuration once they have served?
     pub forget_secrets: bool,
     /// For the whole run, the report included.

@@ -87,6 +87,8 @@ pub enum Asked<'a> {
     Apply(&'a Job<'a>),
     /// Nothing: how the bootstrap ended is told.
     Report(&'a Report),
+    /// That the key stay, or come back: the machine lives.
+    Renew,
     /// That the key be removed.
     Deregister,
 }
@@ -114,6 +116,7 @@ impl Asked<'_> {
             Asked::Check(..) => "check",
             Asked::Apply(_) => "apply",
             Asked::Report(_) => "report",
+            Asked::Renew => "renew",
             Asked::Deregister => "deregister",
         }
     }
@@ -153,7 +156,7 @@ pub fn document(claimant: &Claimant, asked: &Asked, nonce: &str, time: u64) -> S
             ("deadline", job.deadline.into()),
         ]),
         Asked::Report(report) => document.extend(told(report)),
-        Asked::Deregister => {}
+        Asked::Renew | Asked::Deregister => {}
     }
     object(document).to_string()
 }
@@ -317,6 +320,15 @@ pub fn apply_answer(status: u16, body: &[u8]) -> Result<Jid, Refusal> {
     said["jid"].as_str().and_then(Jid::parse).ok_or_else(|| Refusal::InvalidResponse("there is no job id in the answer".to_owned()))
 }
 
+/// Reads the answer to `renew`: had the key been removed, and is accepted again?
+pub fn renew_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
+    match fine(status, body)?["status"].as_str() {
+        Some("returned") => Ok(true),
+        Some("renewed") => Ok(false),
+        _ => Err(Refusal::InvalidResponse("it does not say whether the key is accepted".to_owned())),
+    }
+}
+
 /// Reads the answer to `deregister`: was there a key that is gone now?
 pub fn deregister_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
     match fine(status, body)?["status"].as_str() {
@@ -467,6 +479,9 @@ mod tests {
             (Ok(true), Ok(false))
         );
         assert!(deregister_answer(200, b"{}").is_err());
+        let renewed = |status: &str| renew_answer(200, json!({"status": status}).to_string().as_bytes());
+        assert_eq!((renewed("returned"), renewed("renewed")), (Ok(true), Ok(false)));
+        assert!(renewed("removed").is_err());
         let good = check_answer(200, br#"{"status": "good", "would": "already", "uses_left": 3, "expires": 9}"#).unwrap();
         assert_eq!(good, Good { already: true, uses_left: 3, expires: 9 });
     }

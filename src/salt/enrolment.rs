@@ -104,6 +104,11 @@ impl<'a> Service<'a> {
         self.ask(asking, Asked::Report(report), wait, |reply, _| claim::report_answer(reply.status, &reply.body))
     }
 
+    /// Says that this machine lives. Says whether its key had been removed, and is accepted again.
+    pub fn renew(&mut self, asking: &Asking, wait: &Wait) -> Result<bool, Failure> {
+        self.ask(asking, Asked::Renew, wait, |reply, _| claim::renew_answer(reply.status, &reply.body))
+    }
+
     /// Has the minion's key removed. Says whether there was one.
     pub fn deregister(&mut self, asking: &Asking, wait: &Wait) -> Result<bool, Failure> {
         self.ask(asking, Asked::Deregister, wait, |reply, _| claim::deregister_answer(reply.status, &reply.body))

@@ -21,7 +21,7 @@ pub enum StepName {
     Install,
     /// The minion is configured and started.
     Configure,
-    /// The unit that deregisters at shutdown is put in place.
+    /// The units that end with the machine's life, or follow it, are put in place.
     Unit,
     /// The minion's start is waited for.
     Start,
@@ -31,6 +31,8 @@ pub enum StepName {
     Accept,
     /// The minion is connected.
     Connect,
+    /// The enrolment service hears that the machine lives, and from now on expects that.
+    Lease,
     /// The states run.
     States,
     /// The minion is stopped.
@@ -56,6 +58,7 @@ impl StepName {
             StepName::Login => "login",
             StepName::Accept => "accept",
             StepName::Connect => "connect",
+            StepName::Lease => "lease",
             StepName::States => "states",
             StepName::Stop => "stop",
             StepName::Deregister => "deregister",

@@ -234,7 +234,7 @@ fn autoscaling() {
     let tell = |count: usize| {
         for dir in booted(heat, &name, count) {
             let config = configuration(&user_data(&dir));
-            assert_eq!(config["deregister"], "at-shutdown");
+            assert_eq!(config["deregister"], if config["enroll"].is_null() { "at-shutdown" } else { "when-gone" });
             assert_eq!(config["minion"]["id"], *dir.file_name().unwrap().to_string_lossy());
             Vm::with(&config).succeed("a node");
         }

@@ -25,8 +25,8 @@ is_for=$(dpkg-deb --field "$deb" Architecture)
 rpm2cpio "$rpm" | cpio --quiet --extract --to-stdout ./usr/bin/$name | cmp - "$STATIC"
 dpkg-deb --fsys-tarfile "$deb" | tar --extract --to-stdout ./usr/bin/$name | cmp - "$STATIC"
 # What they hold besides is the same on all machines.
-for unit in "$name" $name-signal $name-deregister; do
-    rpm --query --package --list "$rpm" | grep -Fx "/usr/lib/systemd/system/$unit.service" >/dev/null || fail "the RPM has no $unit"
-    dpkg-deb --contents "$deb" | grep -F "./usr/lib/systemd/system/$unit.service" >/dev/null || fail "the deb has no $unit"
+for unit in {"$name","$name"-{signal,deregister,renew}}.service "$name"-renew.timer; do
+    rpm --query --package --list "$rpm" | grep -Fx "/usr/lib/systemd/system/$unit" >/dev/null || fail "the RPM has no $unit"
+    dpkg-deb --contents "$deb" | grep -F "./usr/lib/systemd/system/$unit" >/dev/null || fail "the deb has no $unit"
 done
 (cd "$work" && sha256sum ./*.rpm ./*.deb)

@@ -58,10 +58,10 @@ heat-salt-bootstrap plan 2>/opt/plan.err || code=$?
 { [ $code = 10 ] && grep -q 'no such file, or it is empty' /opt/plan.err; } || fail "plan ended with $code: $(cat /opt/plan.err)"
 # Of all files none lies where only root would look, and none is the world's to write.
 systemd-analyze verify --man=no heat-salt-bootstrap.service heat-salt-bootstrap-signal.service \
-    heat-salt-bootstrap-deregister.service 2>/opt/verify.err || fail "systemd-analyze verify: $(cat /opt/verify.err)"
+    heat-salt-bootstrap-deregister.service heat-salt-bootstrap-renew.service heat-salt-bootstrap-renew.timer 2>/opt/verify.err || fail "systemd-analyze verify: $(cat /opt/verify.err)"
 if grep heat-salt-bootstrap /opt/verify.err; then fail "systemd-analyze has something to say"; fi
 # As low as installing packages lets it be, rpm's plugins and AppArmor included; whoever loosens it has to raise these.
-for one in 'heat-salt-bootstrap 68' 'heat-salt-bootstrap-signal 25'; do
+for one in 'heat-salt-bootstrap 68' 'heat-salt-bootstrap-signal 25' 'heat-salt-bootstrap-renew 25'; do
     # shellcheck disable=SC2086  # a unit and its limit
     set -- $one
     systemd-analyze security --offline=true --no-pager --threshold="$2" "$1.service" >/opt/exposure 2>&1 || fail "$1: $(cat /opt/exposure)"

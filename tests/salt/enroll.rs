@@ -44,6 +44,8 @@ pub const CASES: &[OnEachLine] = &[
     ("without_openssl", without_openssl),
     ("deregistered", deregistered),
     ("deregistered_by_wheel", deregistered_by_wheel),
+    ("lease", lease),
+    ("back_by_wheel", back_by_wheel),
     ("forgotten_secrets", forgotten_secrets),
     ("two_masters", two_masters),
     ("service_away", service_away),
@@ -52,6 +54,7 @@ pub const CASES: &[OnEachLine] = &[
 
 const ENROLL: &str = "POST /v1/enroll";
 const APPLY: &str = "POST /v1/apply";
+const RENEW: &str = "POST /v1/renew";
 const REPORT: &str = "POST /v1/report";
 
 /// A VM with a token of its own for the state `ok`.
@@ -466,6 +469,60 @@ fn deregistered_by_wheel(line: Line) {
     let ended = vm.agent(&["deregister"]);
     ended.expect(ended.code == 42, "exit code 42");
     assert_eq!(vm.master.key_states("wheel-leaver"), [(KeyState::Accepted, other.public_pem)]);
+}
+
+/// A machine that says that it lives keeps its key, also where that was not heard for a while; one that is gone loses it, and gets it back
+/// by itself, unless an operator has removed it.
+fn lease(line: Line) {
+    let mut vm = with_token(Vm::new(line, "tenant"), &["--deregister"]);
+    vm.set("deregister", "when-gone");
+    let ended = vm.run();
+    ended.done();
+    ended.expect(ended.requests == [ENROLL, RENEW, APPLY, REPORT], "its lease begins");
+    let prune = |more: &[&str]| vm.master.heat_bootstrap(&[&["prune", "--gone", "1s"], more].concat()).unwrap();
+    // Its lease runs out, and the minion answers.
+    until(LONG, || prune(&["--dry-run"]).lines().any(|row| row.starts_with("tenant ") && row.contains("it answers")).then_some(()))
+        .unwrap();
+    prune(&[]);
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+    vm.root.stop_minion();
+    prune(&[]);
+    assert_eq!(vm.own_key(), (None, 0));
+    let last = vm.master.decisions("tenant").pop().unwrap();
+    assert_eq!((&last["verb"], &last["word"]), (&json!("prune"), &json!("gone")));
+    let before = vm.report();
+    let back = vm.agent(&["renew"]);
+    back.expect(back.code == 0 && back.stdout.contains("accepted again"), "it was only switched off");
+    back.expect(back.requests == [RENEW] && back.signals.is_empty() && back.report == before, "nobody else hears of it");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+    let again = vm.agent(&["renew"]);
+    again.expect(again.code == 0 && !again.stdout.contains("again"), "it lives");
+    vm.next_stack().run().done();
+    // An operator has the last word.
+    vm.master.remove_key("tenant").unwrap();
+    let refused = vm.agent(&["renew"]);
+    refused.expect(refused.code == 33 && refused.stderr.contains("its key was removed"), "it stays away");
+    assert_ne!(vm.own_key().0, Some(KeyState::Accepted));
+    // Who may not leave is not expected to say that he lives.
+    let mut vm = enrolling(line, "owner");
+    vm.set("deregister", "when-gone");
+    vm.run().failed(33, "permission-refused", "lease").hints("--deregister");
+}
+
+/// Without the service, what was removed at a shutdown is accepted again by wheel.
+fn back_by_wheel(line: Line) {
+    let mut vm = Vm::new(line, "wheel-back");
+    vm.account("admin");
+    vm.run().done();
+    let lives = vm.agent(&["renew"]);
+    lives.expect(lives.code == 0 && !lives.stdout.contains("again"), "it lives");
+    vm.master.remove_key("wheel-back").unwrap();
+    // At its next start the minion shows its key again.
+    vm.root.stop_minion();
+    vm.root.start_minion(&json!({})).unwrap();
+    let back = vm.agent(&["renew"]);
+    back.expect(back.code == 0 && back.stdout.contains("accepted again"), "it is back");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
 }
 
 /// The token goes, and with it what it pins: that is remembered, and the rest needs the minion's key alone.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::master::Master;
@@ -37,7 +37,7 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
     let enrolls = script == "systemd.sh";
     if enrolls {
         enrolling(&mut config, &master, &master.service_url(), &master.token("vm-1", &["--deregister"])?);
-        config["deregister"] = json!("at-shutdown");
+        config["deregister"] = json!("when-gone");
     }
     let config = root.write_config(&config)?;
     let out = tempfile::tempdir()?;
@@ -64,20 +64,29 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
         assert!(service.starts_with(enabled) && service.contains("\nactive\n"), "{turn}: {service}\n{all}");
     }
     let first: &[&str] = if enrolls { &["keys", "enroll", "configure", "unit", "states"] } else { &["configure", "accept", "states"] };
+    let third: &[&str] = if enrolls { &["configure", "unit"] } else { &["configure"] };
     assert_eq!(changed("first"), first, "{all}");
     assert_eq!(changed("second"), Vec::<String>::new(), "{all}");
-    assert_eq!(changed("third"), ["configure"], "{all}");
+    assert_eq!(changed("third"), third, "{all}");
     assert_eq!(pid("first"), pid("second"), "{all}");
     assert_ne!(pid("second"), pid("third"), "the minion was not restarted: {all}");
     assert_eq!(heat.signals().len(), 3, "{all}");
     if enrolls {
+        for (turn, units) in [
+            ("first", ["renew.service enabled inactive", "renew.timer enabled active", "deregister.service not-found inactive"]),
+            ("third", ["renew.service enabled inactive", "renew.timer disabled inactive", "deregister.service enabled active"]),
+        ] {
+            let service = read(&format!("{turn}.service"));
+            let holds = |unit: &&str| service.lines().any(|line| line == format!("heat-salt-bootstrap-{unit}"));
+            assert!(units.iter().all(holds), "{turn}: {units:?}: {service}\n{all}");
+        }
         assert_eq!(read("leaver.service").trim(), "active", "{all}");
-        let removed = || master.key_states("vm-1").is_empty().then_some(());
-        process::until(Duration::from_secs(20), removed)
-            .with_context(|| format!("{:#?}\n{}", master.decisions("vm-1"), read("console")))?;
-        assert_eq!(master.key_states("vm-1"), []);
-    } else {
-        assert_eq!(master.key_states("vm-1").len(), 1);
+        // Switched off, it took its key along; switched on, it got it back.
+        let decisions = master.decisions("vm-1");
+        let words: Vec<&str> = decisions.iter().filter_map(|one| one["word"].as_str()).collect();
+        assert!(words.ends_with(&["removed", "returned"]), "{decisions:#?}\n{}\n{}", read("back.service"), read("console"));
+        assert!(read("back.service").contains("Result=success"), "{}", read("back.service"));
     }
+    assert_eq!(master.key_states("vm-1").len(), 1);
     Ok(())
 }

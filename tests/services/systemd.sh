@@ -20,8 +20,19 @@ ExecStart=$minion
 [Install]
 WantedBy=multi-user.target
 EOT
+# With the third run's configuration it leaves when it is switched off, and not when it is gone.
+echo '{"deregister": "at-shutdown"}' >"$tree/opt/hsb/third.json"
 cat >"$tree/opt/hsb/manager" <<'EOT'
-look() { systemctl is-enabled salt-minion; systemctl is-active salt-minion; systemctl show -p MainPID --value salt-minion; }
+units="heat-salt-bootstrap-renew.service heat-salt-bootstrap-renew.timer heat-salt-bootstrap-deregister.service"
+look() {
+  systemctl is-enabled salt-minion; systemctl is-active salt-minion
+  for unit in $units; do
+    enabled=$(systemctl is-enabled "$unit" 2>/dev/null)
+    # Older ones say nothing of what is not there.
+    echo "$unit ${enabled:-not-found} $(systemctl is-active "$unit")"
+  done
+  systemctl show -p MainPID --value salt-minion
+}
 # The unit that takes the key off the master stops the minion as well.
 finish() { systemctl is-active heat-salt-bootstrap-deregister >leaver.service; systemctl --no-block poweroff; }
 EOT
@@ -40,6 +51,29 @@ Requires=basic.target story.service
 After=basic.target
 AllowIsolate=yes
 EOT
+cat >"$tree/opt/hsb/back" <<'EOT'
+#!/bin/bash
+# Not by the deregistering unit, which is not started in this boot.
+systemctl show -p Result,ExecMainStatus heat-salt-bootstrap-renew.service >/opt/hsb/back.service
+systemctl --force poweroff
+EOT
+chmod 755 "$tree/opt/hsb/back"
+cat >"$tree/etc/systemd/system/back.service" <<'EOT'
+[Unit]
+Description=The next boot
+After=heat-salt-bootstrap-renew.service
+[Service]
+Type=oneshot
+ExecStart=/opt/hsb/back
+EOT
+cat >"$tree/etc/systemd/system/back.target" <<'EOT'
+[Unit]
+Description=Only what the next boot is about
+Requires=basic.target back.service
+Wants=heat-salt-bootstrap-renew.service
+After=basic.target
+AllowIsolate=yes
+EOT
 # Of this machine's own services none may start.
 for unit in systemd-{timesyncd,networkd,resolved,udevd,udev-trigger}.service console-getty.service e2scrub_reap.service \
   timers.target sockets.target machines.target; do
@@ -48,8 +82,13 @@ done
 
 # The minion's environment is bound: nspawn hides the tree's /tmp and the like behind fresh ones.
 environment=$(dirname "$(dirname "$minion")")
-code=0
-timeout -k 10 280 systemd-nspawn --quiet --boot --register=no --keep-unit --machine=hsb-systemd --bind-ro="$environment" \
-  --directory="$tree" --console=pipe systemd.unit=story.target </dev/null >"$out/console" 2>&1 || code=$?
+boot() {
+  local code=0
+  timeout -k 10 "$2" systemd-nspawn --quiet --boot --register=no --keep-unit --machine=hsb-systemd --bind-ro="$environment" \
+    --directory="$tree" --console=pipe "systemd.unit=$1.target" </dev/null >>"$out/console" 2>&1 || code=$?
+  echo "systemd-nspawn ended with $code" >>"$out/console"
+}
+boot story 180
+# Switched on again
+boot back 90
 cp "$tree"/opt/hsb/*.{out,code,service,report} "$out/" || { cat "$out/console"; exit 1; }
-echo "systemd-nspawn ended with $code" >>"$out/console"

@@ -44,6 +44,7 @@ turn first
 turn second
 mkdir -p /etc/heat-salt-bootstrap/config.d
 echo '{"minion": {"grains": {"role": "web"}}}' >/etc/heat-salt-bootstrap/config.d/role.json
+if [ -e third.json ]; then cp third.json /etc/heat-salt-bootstrap/config.d/; fi
 turn third
 finish
 EOT

@@ -24,9 +24,10 @@ const FILES: [(&str, &str); 9] = [
          without cloud-init it is `/var/lib/heat-salt-bootstrap/done`.",
     ),
     (
-        "heat-salt-bootstrap.service, heat-salt-bootstrap-signal.service, heat-salt-bootstrap-deregister.service",
+        "heat-salt-bootstrap.service, heat-salt-bootstrap-signal.service, heat-salt-bootstrap-deregister.service, \
+         heat-salt-bootstrap-renew.service, heat-salt-bootstrap-renew.timer",
         "The units of the package: the bootstrap at the first boot; what Heat has not taken yet, at each boot; the removal of the minion's \
-         key, for those who configure it.",
+         key, and the news that this machine lives, for those who configure `deregister`.",
     ),
 ];
 

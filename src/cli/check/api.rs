@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::board::Chain;
 use super::net;
-use crate::config::settings::Settings;
+use crate::config::settings::{Leaving, Settings};
 use crate::minion::connection;
 use crate::minion::daemon::Minion;
 use crate::minion::keypair;
@@ -138,7 +138,7 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
     let sees = says("key.print") == Some(true) || says("key.finger") == Some(true);
     let blind = says("key.print") == Some(false) && says("key.finger") == Some(false);
     let knows = if key.is_some() { blind } else { sees };
-    let changes = [("key.accept", wheel), ("key.delete", wheel && settings.deregister_at_shutdown)];
+    let changes = [("key.accept", wheel), ("key.delete", wheel && settings.deregister == Leaving::AtShutdown)];
     let changes: Vec<&str> = changes.into_iter().filter(|(_, needed)| *needed).map(|(fun, _)| fun).collect();
     let mut lacks: Vec<&str> = changes.iter().copied().filter(|fun| knows && says(fun) == Some(false)).collect();
     lacks.extend(key.map(|_| "key.print"));

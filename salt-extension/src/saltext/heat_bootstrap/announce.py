@@ -33,9 +33,9 @@ class Announcer:
         if self._room.acquire(blocking=False):
             self._pool.submit(self._say, act, minion)
 
-    def close(self) -> None:
-        """Starts nothing more."""
-        self._pool.shutdown(wait=False)
+    def close(self, wait: bool = False) -> None:
+        """Starts nothing more; what is under way may be waited for."""
+        self._pool.shutdown(wait=wait)
 
     def _say(self, act: str, minion: str) -> None:
         try:

@@ -30,7 +30,7 @@ MOST_STATES = 200
 # An agent that waits longer for one job is none of ours.
 MOST_DEADLINE = 7 * 86400
 
-VERBS = ("enroll", "check", "apply", "report", "deregister")
+VERBS = ("enroll", "check", "apply", "report", "renew", "deregister")
 # The others are proved by the key that was enrolled.
 BY_TOKEN = ("enroll", "check")
 

@@ -20,7 +20,9 @@ import salt.config
 import salt.syspaths
 import salt.utils.verify
 
-from saltext.heat_bootstrap import __version__, config, doctor, page, pins, tokens, views
+from saltext.heat_bootstrap import __version__, config, doctor, gone, page, pins, tokens, views
+from saltext.heat_bootstrap.announce import Announcer
+from saltext.heat_bootstrap.keys import Keys, identity
 from saltext.heat_bootstrap.refusals import Unavailable
 from saltext.heat_bootstrap.store import Store
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         opts = _opts(options.config_dir)
         if options.does == _doctor:
             return _doctor(options, opts)
-        options.master = opts["id"]
+        options.master, options.opts = opts["id"], opts
         _become(opts)
         settings = config.read(opts)
         store = Store(settings.database, workers=2)
@@ -118,8 +120,15 @@ def parser() -> argparse.ArgumentParser:
     forget.add_argument("id", metavar="ID")
     forget.set_defaults(does=_forget)
 
-    prune = verbs.add_parser("prune", help="forget what expired long ago")
-    prune.add_argument("--older", type=_duration, default=_duration("30d"), metavar="30d", help="than this (30d)")
+    prune = verbs.add_parser("prune", help="forget what expired long ago, and remove the keys of machines that are gone")
+    prune.add_argument("--older", type=_duration, default=_duration("30d"), metavar="30d", help="forget what is older (30d)")
+    prune.add_argument(
+        "--gone",
+        type=_duration,
+        metavar="7d",
+        help="remove keys of machines that had a lease, have not renewed it for so long, and do not answer a ping",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="with --gone: only show whose lease has run out")
     prune.set_defaults(does=_prune)
 
     examine = verbs.add_parser("doctor", help="look whether VMs can bootstrap by this master, and say what to do if not")
@@ -379,10 +388,37 @@ def _forget(options: argparse.Namespace, _settings: config.Config, store: Store)
     print(f"{options.id} is forgotten; its key, if accepted, stays so until salt-key -d {options.id}.", file=sys.stderr)
 
 
-def _prune(options: argparse.Namespace, _settings: config.Config, store: Store) -> None:
+def _prune(options: argparse.Namespace, settings: config.Config, store: Store) -> None:
     now = time.time()
+    if options.dry_run and options.gone is None:
+        raise ValueError("--dry-run shows what --gone would do: give both")
+    if options.gone is not None:
+        _remove_gone(options, settings, store, now)
+    if options.dry_run:
+        return
     counts = store.write(lambda connection: store.prune(connection, int(now) - options.older, now))
     print(", ".join(f"{count} {what}" for what, count in counts.items()) + " forgotten", file=sys.stderr)
+
+
+def _remove_gone(options: argparse.Namespace, settings: config.Config, store: Store, now: float) -> None:
+    keys = Keys(options.opts, settings.directory)
+    silent = gone.silent(store, keys, int(now) - options.gone, gone.ping_by_salt(options.opts))
+    if options.dry_run:
+        rows = [
+            [one.record.id, views.moment(one.renewed), "stays: it answers" if one.answers else "would be removed"]
+            for one in silent
+        ]
+        _table(["ID", "RENEWED", "KEY"], rows)
+        return
+    announcer, master = Announcer(options.opts), identity(settings.directory)
+    try:
+        for one in silent:
+            if one.answers:
+                print(f"{one.record.id} stays: its lease has run out, but it answers", file=sys.stderr)
+            elif gone.remove(store, keys, master, one, now, announcer.say):
+                print(f"{one.record.id} is gone: its key is removed", file=sys.stderr)
+    finally:
+        announcer.close(wait=True)
 
 
 def _operator() -> str:

@@ -114,9 +114,37 @@ def removal(token: Token | None, claim: Claim, record: Record, state: KeyState) 
     if token is None:
         raise not_enrolled(claim.id)
     token.is_not_revoked()
-    if not token.deregister:
-        raise Refused("deregister-not-allowed", "The token does not allow to deregister.")
+    _may_leave(token)
     return state.accepted and state.key == claim.key
+
+
+def renewal(token: Token | None, claim: Claim, record: Record, state: KeyState, placed: str | None) -> bool:
+    """
+    May the machine keep its key, and is that to be placed anew? It is where it went because the machine was thought to be
+    gone, or had said so itself. A key that an operator has removed stays away.
+    """
+    if token is None:
+        raise not_enrolled(claim.id)
+    token.is_not_revoked()
+    _may_leave(token)
+    if state.rejected:
+        raise key_rejected(claim.id)
+    if state.accepted:
+        if state.key != claim.key:
+            raise key_conflict(claim.id)
+        return False
+    if not record.removed and placed == claim.key.finger:
+        raise not_enrolled(claim.id)
+    return True
+
+
+def _may_leave(token: Token) -> None:
+    if not token.deregister:
+        raise Refused(
+            "deregister-not-allowed",
+            "The token does not allow to deregister.",
+            "Make one that does: heat-bootstrap token create --deregister.",
+        )
 
 
 def not_enrolled(minion: str) -> Refused:

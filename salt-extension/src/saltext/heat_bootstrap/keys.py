@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import pwd
+import secrets
 import shutil
 import tempfile
 import threading
@@ -186,6 +187,27 @@ class Keys:
             os.fsync(at)
         finally:
             os.close(at)
+
+
+def identity(directory: str) -> str:
+    """
+    Names this master's keys among those of several masters with one database. The master's own id would not do: it comes of
+    the host name, and masters that were copied have the same.
+    """
+    path = os.path.join(directory, "identity")
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read(64)
+    except FileNotFoundError:
+        new = f"{path}.{os.getpid()}"
+        with open(new, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(16))
+        # Whoever comes first names them.
+        with contextlib.suppress(FileExistsError):
+            os.link(new, path)
+        os.unlink(new)
+        return identity(directory)
 
 
 def _locked(handle: int) -> None:

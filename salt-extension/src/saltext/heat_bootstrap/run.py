@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import ssl
 import threading
@@ -16,7 +15,7 @@ from typing import Any
 
 from saltext.heat_bootstrap import config, server
 from saltext.heat_bootstrap.announce import Announcer
-from saltext.heat_bootstrap.keys import Keys
+from saltext.heat_bootstrap.keys import Keys, identity
 from saltext.heat_bootstrap.publish import Publisher
 from saltext.heat_bootstrap.service import Service
 from saltext.heat_bootstrap.store import Store
@@ -33,27 +32,6 @@ def service(opts: dict[str, Any], settings: config.Config, store: Store) -> Serv
     """
     keys, announcer, master = Keys(opts, settings.directory), Announcer(opts), identity(settings.directory)
     return Service(store, keys, Publisher(opts), master, settings.most_at_once, announce=announcer.say)
-
-
-def identity(directory: str) -> str:
-    """
-    Names this master's keys among those of several masters with one database. The master's own id would not do: it comes of
-    the host name, and masters that were copied have the same.
-    """
-    path = os.path.join(directory, "identity")
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read(64)
-    except FileNotFoundError:
-        new = f"{path}.{os.getpid()}"
-        with open(new, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(16))
-        # Whoever comes first names them.
-        with contextlib.suppress(FileExistsError):
-            os.link(new, path)
-        os.unlink(new)
-        return identity(directory)
 
 
 def forever(opts: dict[str, Any]) -> None:

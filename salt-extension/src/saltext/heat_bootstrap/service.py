@@ -105,6 +105,7 @@ class Service:
             "check": self._check,
             "apply": self._apply,
             "report": self._report,
+            "renew": self._renew,
             "deregister": self._deregister,
         }
 
@@ -316,6 +317,38 @@ class Service:
                 self._waiting.freed(time.monotonic())
         return self._ok({"status": "noted"})
 
+    def _renew(self, proved: Proved, peer: str) -> Answer:
+        claim, now = proved.claim, self._clock()
+        with self._keys.lock(claim.id):
+            state = self._keys.state(claim.id)
+
+            def decide(connection: Connection) -> bool:
+                record = decisions.owner(claim, self._store.record(connection, claim.id))
+                placed = self._store.placed(connection, claim.id, self._master)
+                places = decisions.renewal(self._store.token(connection, record.token), claim, record, state, placed)
+                remembered = self._store.is_remembered(connection, claim)
+                # One of before the machine left says nothing of now; one that was granted and not carried out is carried out.
+                if remembered and record.removed:
+                    raise _replayed()
+                if not remembered:
+                    self._store.remember(connection, claim, now)
+                    self._store.put_lease(connection, claim.id, claim.key.finger, now)
+                if record.removed:
+                    self._store.put_record(connection, record, replace(record, removed=False))
+                if not places and placed != claim.key.finger:
+                    # An operator was faster. Where the key goes next, that is an operator's doing as well.
+                    self._store.put_placed(connection, claim.id, self._master, claim.key.finger)
+                if places:
+                    self._note(connection, claim, "returned", f"key {claim.key.shown} is accepted again", peer, record.token)
+                return places
+
+            places = self._store.write(decide)
+            if places:
+                self._keys.accept(claim.id, claim.key, replaces=False)
+                self._store.write(lambda connection: self._store.put_placed(connection, claim.id, self._master, claim.key.finger))
+                self._announce("accept", claim.id)
+        return self._ok({"status": "returned" if places else "renewed"})
+
     def _deregister(self, proved: Proved, peer: str) -> Answer:
         claim, now = proved.claim, self._clock()
         with self._keys.lock(claim.id):
@@ -332,6 +365,7 @@ class Service:
                     self._store.remember(connection, claim, now)
                 if is_there:
                     self._store.put_record(connection, record, replace(record, removed=True))
+                    self._store.forget_placed(connection, claim.id, self._master)
                     self._store.end_jobs(connection, claim.id)
                     self._note(connection, claim, "removed", f"key {claim.key.shown} is removed", peer, record.token)
                 return is_there

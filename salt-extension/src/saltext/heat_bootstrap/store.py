@@ -103,6 +103,15 @@ placements = sa.Table(
     sa.Column("finger", _text(64), nullable=False),
     mysql_engine="InnoDB",
 )
+# When a machine last said that it lives. Only keys of machines that do so are removed when they no longer do.
+leases = sa.Table(
+    "hsb_leases",
+    metadata,
+    sa.Column("id", _text(255), primary_key=True),
+    sa.Column("finger", _text(64), nullable=False),
+    sa.Column("renewed", sa.BigInteger, nullable=False, index=True),
+    mysql_engine="InnoDB",
+)
 nonces = sa.Table(
     "hsb_nonces",
     metadata,
@@ -303,6 +312,8 @@ class Store:
             metadata.create_all(connection)
             # Two masters may come here at once: the second one's row is refused, and it comes again.
             connection.execute(meta.insert(), [{"name": "schema", "value": SCHEMA}, {"name": "gate", "value": 0}])
+        # A database of before there were leases; nothing else in it is different.
+        leases.create(connection, checkfirst=True)
         found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
         if found != SCHEMA:
             raise Unavailable(
@@ -404,6 +415,41 @@ class Store:
         where = (placements.c.id == minion, placements.c.master == master)
         if connection.execute(placements.update().where(*where).values(finger=finger)).rowcount != 1:
             connection.execute(placements.insert().values(id=minion, master=master, finger=finger))
+
+    @staticmethod
+    def forget_placed(connection: Connection, minion: str, master: str) -> None:
+        """Notes that this master has removed the key: it may be placed again."""
+        connection.execute(placements.delete().where(placements.c.id == minion, placements.c.master == master))
+
+    # Leases
+
+    @staticmethod
+    def put_lease(connection: Connection, minion: str, finger: str, now: float) -> None:
+        """Notes that the machine with this key lives."""
+        values = {"finger": finger, "renewed": int(now)}
+        # MariaDB counts rows that were changed, and a second renewal within a second changes none.
+        if connection.execute(sa.select(leases.c.id).where(leases.c.id == minion)).first() is None:
+            connection.execute(leases.insert().values(id=minion, **values))
+        else:
+            connection.execute(leases.update().where(leases.c.id == minion).values(**values))
+
+    @staticmethod
+    def lease(connection: Connection, minion: str) -> int | None:
+        """When it was renewed last."""
+        found = connection.execute(sa.select(leases.c.renewed).where(leases.c.id == minion)).scalar()
+        return None if found is None else int(found)
+
+    @staticmethod
+    def leased(connection: Connection) -> list[tuple[Record, int]]:
+        """Everybody who was let in and has a lease, with the time of its last renewal; who was silent longest comes first."""
+        same = sa.and_(leases.c.id == minions.c.id, leases.c.finger == minions.c.finger)
+        query = sa.select(minions, leases.c.renewed).join(leases, same).order_by(leases.c.renewed, minions.c.id)
+        found = []
+        for row in connection.execute(query).mappings():
+            values = dict(row)
+            renewed = int(values.pop("renewed"))
+            found.append((Record(**values), renewed))
+        return found
 
     # Nonces
 
@@ -591,13 +637,21 @@ class Store:
 
     @staticmethod
     def prune(connection: Connection, before: int, now: float) -> dict[str, int]:
-        """Forgets tokens that expired before then, who came in with them, and reports, jobs and audit lines older than that."""
+        """
+        Forgets tokens that expired before then, who came in with them, and reports, jobs and audit lines older than that. Who has
+        renewed a lease since then stays, and the token with him: by that he may come back.
+        """
         gone = sa.select(tokens.c.name).where(tokens.c.expires < before)
         names = connection.execute(gone).scalars().all()
         counts = {"tokens": 0, "minions": 0}
+        alive = {record.id for record, renewed in Store.leased(connection) if renewed >= before}
         for name in names:
-            counts["minions"] += connection.execute(minions.delete().where(minions.c.token == name)).rowcount
-            counts["tokens"] += connection.execute(tokens.delete().where(tokens.c.name == name)).rowcount
+            ids = connection.execute(sa.select(minions.c.id).where(minions.c.token == name)).scalars().all()
+            for minion in set(ids) - alive:
+                connection.execute(leases.delete().where(leases.c.id == minion))
+                counts["minions"] += connection.execute(minions.delete().where(minions.c.id == minion)).rowcount
+            if not alive.intersection(ids):
+                counts["tokens"] += connection.execute(tokens.delete().where(tokens.c.name == name)).rowcount
         counts["jobs"] = connection.execute(
             jobs.delete().where(jobs.c.chosen < min(before, int(now) - JOBS_FOR), jobs.c.until <= int(now))
         ).rowcount
