@@ -37,7 +37,6 @@ const ACTING: &[&str] = &[
     "bootstrap/enroll.rs",
     "bootstrap/instance.rs",
     "bootstrap/journal.rs",
-    "bootstrap/lease.rs",
     "bootstrap/pipeline.rs",
     "bootstrap/progress.rs",
     "bootstrap/resume.rs",
