@@ -15,7 +15,7 @@ url=$(given '@AGENT_URL@')          # where the program is; https as a rule
 sha256=$(given '@AGENT_SHA256@')    # its checksum: nothing else is ever run
 verb=$(given '@VERB@')              # run (the default), install, accept, apply; or none: only put it in place
 id=$(given '@MINION_ID@')           # whom a failure to fetch is reported for; by default the short host name
-seconds=$(given '@FETCH_SECONDS@')  # how long to go on trying to fetch; by default 300
+seconds=$(given '@FETCH_SECONDS@')  # how long to go on trying to fetch; by default 300, and never longer than the deadline allows
 
 # The configuration, as JSON. Only root can read what becomes of it.
 config() {
@@ -39,6 +39,8 @@ END-OF-CA
 }
 
 etc=/etc/heat-salt-bootstrap
+# When this began, by the time since the boot: the deadline of everything that comes after it counts from then.
+began=/run/heat-salt-bootstrap/began
 # Best place first. A read-only /usr is no reason to fail.
 places='/usr/local/bin /opt/heat-salt-bootstrap/bin /var/lib/heat-salt-bootstrap/bin'
 
@@ -46,11 +48,18 @@ main() {
     handle=$(given "$(signal | tr -d '\n')") why=
     [ "$handle" != null ] || handle=
     [ -n "$id" ] || id=$(hostname 2>/dev/null || cat /proc/sys/kernel/hostname) id=${id%%.*}
-    case $seconds in '' | *[!0-9]*) seconds=300 ;; esac
+    choose_seconds
+    note_beginning
+    work=/nowhere
     trap 'rm -rf "$work"' EXIT
     trap 'fail 61 interrupted "fetch.sh was told to stop before the program was in place"' HUP INT TERM
-    work=/nowhere
-    work=$(mktemp -d /run/fetch.XXXXXX 2>/dev/null || mktemp -d) || fail 24 local-system 'a temporary directory cannot be made'
+    # One of them is no disk, and so neither full nor read-only.
+    for place in /run "${TMPDIR:-/tmp}" /var/tmp /dev/shm; do
+        why=$(mktemp -d "$place/fetch.XXXXXX" 2>&1) || continue
+        work=$why why=
+        break
+    done
+    [ -d "$work" ] || fail 24 local-system "a temporary directory cannot be made: $why"
     gather_cas
     choose_tools
 
@@ -76,11 +85,25 @@ fail() {
     # What may stand in JSON as it is.
     line=$(printf %s "$2: $3 (step fetch, code $1)" | tr -c ' !#-[]-~' ' ' | cut -c1-2000)
     echo "fetch.sh: $line" >&2
-    # To make room.
-    rm -f "$work/program"
+    # To make room; and there is nothing that comes after it.
+    rm -f "$work/program" "$began"
     [ -z "$handle" ] || tell "$1" "$2"
     exit "$1"
 }
+
+# Of the configuration's deadline a minute is left at least, for telling Heat; of a short one, half.
+choose_seconds() {
+    case $seconds in '' | *[!0-9]*) seconds=300 ;; esac
+    deadline=$(config | tr -d '\n' | sed -n 's/.*"deadline": *"\([0-9][0-9]*\)s".*/\1/p')
+    [ -n "$deadline" ] || return 0
+    most=$((deadline > 120 ? deadline - 60 : deadline / 2))
+    [ "$seconds" -le "$most" ] || seconds=$most
+}
+
+# Where it cannot be noted, each part has a deadline of its own.
+note_beginning() {
+    read -r uptime _ </proc/uptime && mkdir -p "${began%/*}" && echo "${uptime%%.*}" >"$began"
+} 2>/dev/null
 
 # A CA that is given is trusted beside the system's own.
 gather_cas() {
@@ -181,11 +204,21 @@ fetch() {
                 fail 24 local-system "the program cannot be written to $work: $why"
             fi
         fi
-        echo "fetch.sh: $why; trying again in $pause s" >&2
-        sleep "$pause"
+        wait=$(pause_for "$left")
+        echo "fetch.sh: $why; trying again in $wait s" >&2
+        sleep "$wait"
         pause=$((pause < 16 ? pause * 2 : 30))
     done
     fail 21 repository-unreachable "$shown could not be fetched within $seconds s: $why"
+}
+
+# pause_for SECONDS: how long to wait, no longer than this: as long as the server asks for, else longer each time; and not as long as all
+# other machines that were started together.
+pause_for() {
+    asked=$(tr 'A-Z\r' 'a-z ' <"$work/headers" 2>/dev/null | sed -n 's/^ *retry-after: *\([0-9]\{1,6\}\) *$/\1/p' | tail -n 1)
+    random=$(od -An -N2 -tu2 /dev/urandom 2>/dev/null | tr -cd 0-9)
+    wait=$((${asked:-$pause} + ${random:-$$} % (pause + 1)))
+    echo $((wait < $1 ? wait : $1))
 }
 
 like() {
@@ -218,6 +251,7 @@ put_in_place() {
 # are in $work/headers, and what goes wrong is said in the first line on standard error. What may be secret stands in files, never
 # among the arguments.
 ask() {
+    rm -f "$work/headers"
     case $tool in
     curl)
         printf '%s = "%s"\n' request "$1" url "$2" header "$3" >"$work/request"
@@ -249,6 +283,7 @@ try:
     with open(out, "wb") as file:
         shutil.copyfileobj(answer, file)
 except Exception as error:
+    open(work + "/headers", "w").write(str(getattr(error, "headers", "")))
     sys.exit(str(error))
 END-OF-PYTHON
         ;;

@@ -106,6 +106,30 @@ fn the_next_run_tells_its_own() {
     assert!(!vm.kept().exists());
 }
 
+/// What fetch.sh took counts, and so does what other parts of a multipart took: Heat waits for all of them together.
+#[test]
+fn the_deadline_counts_from_the_beginning_of_fetch_sh() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::telling(&heat.handle());
+    let file = vm.path("etc/heat-salt-bootstrap/config.json");
+    // On a system that nothing can be installed on.
+    let config = json!({"minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["00"; 32].join(":")}, "accept": "none", "deadline": "60s", "signal": heat.handle()});
+    fs::write(&file, config.to_string()).unwrap();
+    let uptime: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let began = vm.path("run/heat-salt-bootstrap/began");
+    fs::create_dir_all(began.parent().unwrap()).unwrap();
+    fs::write(&began, format!("{}\n", uptime as u64 - 58)).unwrap();
+    vm.agent(&["run"], 60);
+    let signals = heat.signals();
+    assert!(signals[0].reason.starts_with("out-of-time: ") && signals[0].reason.contains("fetch.sh"), "{signals:?}");
+    // Heat knows: whoever tries again by hand has all the time.
+    assert!(!began.exists());
+    vm.agent(&["run"], 23);
+    // And so has who comes when there is time.
+    fs::write(&began, format!("{}\n", uptime as u64)).unwrap();
+    vm.agent(&["run"], 23);
+}
+
 #[test]
 fn another_stack_is_not_told_what_was_meant_for_this_one() {
     let (heat, next) = (StandIn::start().unwrap(), StandIn::start().unwrap());

@@ -32,6 +32,7 @@ const ACTING: &[&str] = &[
     "bootstrap/apply/by_hook.rs",
     "bootstrap/apply/by_service.rs",
     "bootstrap/apply/memory.rs",
+    "bootstrap/chain.rs",
     "bootstrap/context.rs",
     "bootstrap/deregister.rs",
     "bootstrap/enroll.rs",

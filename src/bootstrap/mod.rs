@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod apply;
+pub mod chain;
 pub mod context;
 pub mod deregister;
 pub mod enroll;

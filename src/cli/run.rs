@@ -13,6 +13,7 @@ use super::logging;
 use super::notify::WITHOUT_SETTINGS;
 use super::supervisor;
 use super::terminal::{complain, print};
+use crate::bootstrap::chain;
 use crate::bootstrap::context::{Context, Steps};
 use crate::bootstrap::deregister;
 use crate::bootstrap::enroll;
@@ -46,6 +47,9 @@ const MOST_NOTING: Duration = Duration::from_secs(10);
 const MOST_RENEWING: Duration = Duration::from_secs(600);
 /// What to do about a run that a reboot has stopped.
 const RESUMES: &str = "Nothing: this machine is being rebooted, and the run continues at the next boot. Heat was not signalled.";
+/// Where the deadline passed before this began.
+const OVER_AT_BOOT: &str = "the deadline passed while this machine was rebooted";
+const OVER_IN_CHAIN: &str = "the deadline passed before this part of the bootstrap began: it counts from the beginning of fetch.sh";
 /// The part of the deadline that is kept for the report: a tenth, within these bounds.
 const LEAST_RESERVE: Duration = Duration::from_secs(2);
 const MOST_RESERVE: Duration = Duration::from_secs(30);
@@ -174,12 +178,13 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             let signal = settings.signal.take();
             let settings = Arc::new(settings);
             wanted = Some(Arc::clone(&settings));
-            // What it took to find out counts, and so does what was before a reboot.
+            // What it took to find out counts, and so does what was before: fetching this program, other parts of the chain, a reboot.
             let whole = settings.deadline.saturating_sub(begun.elapsed());
-            let left = if task.at_boot { Progress::left_of_unfinished(&store, clock::seconds()) } else { None };
+            let chained = || Some(settings.deadline.saturating_sub(chain::spent(root)?));
+            let left = if task.at_boot { Progress::left_of_unfinished(&store, clock::seconds()) } else { chained() };
             let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
-            let over = left.is_some_and(|left| left <= reserve);
-            let deadline = Deadline::after(if over { reserve } else { left.map_or(whole, |left| left.min(whole)) });
+            let over = left.filter(|left| *left <= reserve).map(|_| if task.at_boot { OVER_AT_BOOT } else { OVER_IN_CHAIN });
+            let deadline = Deadline::after(if over.is_some() { reserve } else { left.map_or(whole, |left| left.min(whole)) });
             logging::until(deadline);
             journal.note_deadline(deadline);
             let (next_boot, at_boot) = (next_boot(task, common, &found), task.at_boot);
@@ -190,8 +195,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 let lock = store.lock(wait, || take(&turn, Turn::Others))?;
                 take(&turn, Turn::Ours(lock));
                 entries.show_in(&store);
-                if over {
-                    return Err(Failure::new(Kind::OutOfTime, "the deadline passed while this machine was rebooted"));
+                if let Some(said) = over {
+                    return Err(Failure::new(Kind::OutOfTime, said));
                 }
                 if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot)) {
                     warn!("a reboot would end this run: {failure}");
@@ -233,6 +238,13 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         let paths = MinionPaths::of(root, &settings.minion);
         journal.jobs_to_clean().iter().for_each(|jid| jobs::forget(&paths, jid));
         jobs::forget_old(&paths);
+    }
+    // Heat knows, or is not to be told: what comes next is no part of it.
+    if matches!(task.action, Action::Steps(_))
+        && says
+        && let Err(failure) = chain::ended(root)
+    {
+        warn!("{failure}");
     }
     if !resumes && let Err(failure) = resume::run_ended(root, store.keeps_signal()) {
         warn!("the units for the next boot stay: {failure}");

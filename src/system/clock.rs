@@ -1,8 +1,10 @@
 //! By how much this machine's clock is wrong, as far as a server knows better.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use super::files;
 use super::http;
 use crate::types::time;
 
@@ -49,6 +51,12 @@ pub fn now() -> i64 {
         Ok(since) => since.as_secs() as i64,
         Err(before) => -(before.duration().as_secs() as i64),
     }
+}
+
+/// How long ago this machine was booted, time asleep included (proc(5), /proc/uptime): a clock that nobody sets.
+pub fn since_boot() -> Option<Duration> {
+    let text = files::read_text(Path::new("/proc/uptime"), 64).ok()?;
+    Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()
 }
 
 /// The same for what cannot be before it.

@@ -16,6 +16,7 @@ pub const CASES: &[(&str, fn())] = &[
     ("templates::are_valid", are_valid),
     ("templates::a_misspelt_one_is_not", a_misspelt_one_is_not),
     ("templates::constraints", constraints),
+    ("templates::time_for_everything", time_for_everything),
     ("templates::server_succeeds", || server("server.yaml", "tpl-server", true)),
     ("templates::server_fails", || server("server.yaml", "tpl-server-fails", false)),
     ("templates::server_classic", server_classic),
@@ -188,6 +189,40 @@ fn server(template: &str, name: &str, success: bool) {
         vm.fail("state-failed: memcached");
         let reason = assert_failed(&stack);
         assert!(reason.ends_with("WaitConditionFailure: resources.condition: state-failed: memcached"), "{reason}");
+    }
+}
+
+/// Whatever timeout is legal: a minute for booting and one for telling are left of it, and the program has its time.
+fn time_for_everything() {
+    const TIMEOUTS: [u64; 7] = [300, 301, 479, 480, 481, 1800, 43_200];
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let texts = ["server.yaml", "image.yaml", "multipart.yaml"].map(shipped);
+    let expression = |text: &str| {
+        let line = text.lines().map(str::trim).find_map(|line| line.strip_prefix("expression: ")).expect("an expression");
+        assert!(text.contains("constraints: [{range: {min: 300, max: 43200}}]"), "other timeouts are legal now");
+        line.to_owned()
+    };
+    let used = texts.map(|text| expression(&text));
+    assert!(used.iter().all(|one| *one == used[0]), "{used:?}");
+    // Heat's own yaql says what becomes of it.
+    let resources: Map<String, Value> = TIMEOUTS
+        .iter()
+        .map(|timeout| {
+            let value = json!({"yaql": {"expression": used[0], "data": timeout}});
+            (format!("t{timeout}"), json!({"type": "OS::Heat::Value", "properties": {"value": value}}))
+        })
+        .collect();
+    let outputs: Map<String, Value> =
+        resources.keys().map(|name| (name.clone(), json!({"value": {"get_attr": [name, "value"]}}))).collect();
+    let template = json!({"heat_template_version": "2018-08-31", "resources": resources, "outputs": outputs});
+    let stack = heat.stack_create(&named("tpl-time"), &template, json!({})).unwrap();
+    assert_complete(&stack);
+    for timeout in TIMEOUTS {
+        let said = stack.output(&format!("t{timeout}")).unwrap();
+        let deadline: u64 =
+            said.as_str().and_then(|text| text.strip_suffix('s')?.parse().ok()).unwrap_or_else(|| panic!("{timeout}: {said}"));
+        assert!(deadline + 120 <= timeout && deadline >= timeout / 2, "{deadline} of {timeout}");
     }
 }
 

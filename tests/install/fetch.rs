@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::harness::Case;
 use lab::heat::StandIn;
@@ -24,6 +24,7 @@ const NO_OTHER_THAN_CURL: &str = "rm -f /usr/bin/wget /usr/bin/python3*";
 const NO_OTHER_THAN_WGET: &str = "rm -f /usr/bin/curl /usr/bin/python3*";
 const BUSYBOX: &str = "rm -f /usr/bin/curl /usr/bin/python3* /usr/bin/wget; ln -s busybox /usr/bin/wget";
 
+const BEGAN: &str = "run/heat-salt-bootstrap/began";
 const PLACE: &str = "usr/local/bin/heat-salt-bootstrap";
 
 pub fn all() -> Vec<Case> {
@@ -34,15 +35,18 @@ pub fn all() -> Vec<Case> {
         cases.push(case_of(format!("fetch::another_checksum_by_{tool}"), move || another_checksum(without)));
         cases.push(case_of(format!("fetch::handles_by_{tool}"), move || handles(without)));
         cases.push(case_of(format!("fetch::half_of_it_once_by_{tool}"), move || half_of_it_once(without)));
+        cases.push(case_of(format!("fetch::told_to_come_back_by_{tool}"), move || told_to_come_back(without)));
     }
     for shell in ["bash", "busybox sh"] {
         cases.push(case_of(format!("fetch::in_place_by_{}", shell.replace(' ', "_")), move || in_place("true", shell)));
     }
-    let others: [(&str, fn()); 12] = [
+    let others: [(&str, fn()); 14] = [
         ("in_place_by_busybox_alone", in_place_by_busybox_alone),
         ("nothing_to_fetch_with", nothing_to_fetch_with),
         ("down", down),
         ("down_for_a_while", down_for_a_while),
+        ("little_time", little_time),
+        ("no_usual_place", no_usual_place),
         ("unknown_authority", unknown_authority),
         ("read_only_usr", read_only_usr),
         ("no_space_to_fetch", no_space_to_fetch),
@@ -61,7 +65,7 @@ struct Scene {
     vm: Vm,
     heat: StandIn,
     server: Server,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<(String, Instant)>>>,
     shell: &'static str,
     /// What stands between the @.
     given: Vec<(&'static str, String)>,
@@ -83,7 +87,7 @@ impl Scene {
             let asked = Arc::clone(&asked);
             move |request| {
                 let mut asked = asked.lock().unwrap();
-                asked.push(request.path.clone());
+                asked.push((request.path.clone(), Instant::now()));
                 match request.path.as_str() {
                     "/program" => Answer::Reply { status: 200, headers: Vec::new(), body: program.clone() },
                     // The first time it breaks off.
@@ -92,6 +96,10 @@ impl Scene {
                         raw.extend_from_slice(&program[..program.len() / 2]);
                         Answer::Raw(raw)
                     }
+                    "/busy" if asked.len() == 1 => {
+                        Answer::Reply { status: 503, headers: vec![("Retry-After".into(), "4".into())], body: Vec::new() }
+                    }
+                    "/busy" => Answer::Reply { status: 200, headers: Vec::new(), body: program.clone() },
                     "/half" => Answer::Reply { status: 200, headers: Vec::new(), body: program.clone() },
                     "/moved" => Answer::Reply { status: 302, headers: vec![("Location".into(), "/program".into())], body: Vec::new() },
                     _ => Answer::text(404, "text/plain", "not here"),
@@ -190,6 +198,8 @@ fn in_place(without: &str, shell: &'static str) {
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     scene.holds(PLACE);
     assert!(scene.heat.signals().is_empty(), "nothing to tell Heat yet");
+    let began = scene.vm.text(BEGAN);
+    assert!(began.ends_with('\n') && began.trim().parse::<u64>().is_ok(), "{began:?}");
 }
 
 /// Its wget verifies no certificate; what it brings is verified by the checksum.
@@ -219,6 +229,33 @@ fn half_of_it_once(without: &str) {
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     scene.holds(PLACE);
     assert_eq!(scene.downloads(), 2);
+}
+
+/// By itself it would come back after two seconds at most.
+fn told_to_come_back(without: &str) {
+    let mut scene = Scene::good();
+    let finished = scene.serve_from("/busy").run(without);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    scene.holds(PLACE);
+    let asked = scene.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[1].1 - asked[0].1 >= Duration::from_secs(4), "{}", finished.stderr);
+}
+
+/// A deadline of the configuration is one for everything: when fetching has to end, there is time to tell.
+fn little_time() {
+    let mut scene = Scene::good();
+    scene.server.set_down(true);
+    let config = json!({"minion": {"id": "web-1"}, "deadline": "8s"}).to_string();
+    scene.give("CONFIG", &config).fails("true", 21, "repository-unreachable", "within 4 s");
+    assert!(!scene.vm.path(BEGAN).exists(), "nothing comes after it");
+}
+
+/// Neither /run nor the disk can be written to, as far as it is about temporary files.
+fn no_usual_place() {
+    let mut scene = Scene::good();
+    let full = "for place in /run /tmp /var/tmp; do mount -t tmpfs -o size=4k,nr_inodes=1 tmpfs $place; done";
+    scene.serve_from("/gone").fails(full, 21, "repository-unreachable", "404");
 }
 
 /// Every kind of handle that it can tell. A scripted peer looks at what it is sent, since here it is about the wire only; that
