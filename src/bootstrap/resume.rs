@@ -47,6 +47,12 @@ pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<(), Failu
     Ok(())
 }
 
+/// What [`arrange`] would do, for a person.
+pub fn planned(root: &Root) -> Option<String> {
+    let does = root.is_machine() && systemd::runs() && (!is_arranged(root) || is_ours(root, RUN));
+    does.then(|| format!("{RUN} and {SIGNAL} are written for the time of the run: after a reboot they continue it, and tell Heat"))
+}
+
 /// Has this run, or the packages, arranged for the next boot?
 pub fn is_arranged(root: &Root) -> bool {
     root.at(WANTS).join(RUN).symlink_metadata().is_ok()

@@ -68,6 +68,15 @@ pub fn in_place(leaving: Leaving, root: &Root) -> bool {
     !root.is_machine() || !systemd::runs() || ALL.iter().all(|unit| unit.is_enabled() == unit.serves(leaving))
 }
 
+/// What [`ensure`] would do, for a person.
+pub fn planned(leaving: Leaving, root: &Root) -> Vec<String> {
+    if in_place(leaving, root) {
+        return Vec::new();
+    }
+    let differs = ALL.iter().filter(|unit| unit.is_enabled() != unit.serves(leaving));
+    differs.map(|unit| format!("{} is {}", unit.name, if unit.serves(leaving) { "enabled" } else { "disabled" })).collect()
+}
+
 /// Writes, enables and starts them, and disables what is not wanted any more. Says whether anything had to change.
 pub fn ensure(leaving: Leaving, root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, Failure> {
     if !root.is_machine() || !systemd::runs() {

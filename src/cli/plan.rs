@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::bootstrap::resume;
 use crate::bootstrap::state::Store;
-use crate::config::settings::Settings;
+use crate::bootstrap::unit;
+use crate::config::settings::{Leaving, Settings};
 use crate::minion::config::DropIn;
 use crate::minion::daemon;
 use crate::minion::paths::{MAIN_FILE, MinionPaths};
@@ -47,6 +49,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
         "start": format!("{method:?}").to_lowercase(),
         "running": running,
         "commands": daemon::commands(method, &program, &paths, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
+        "units": resume::planned(root).into_iter().chain(unit::planned(settings.deregister, root)).collect::<Vec<_>>(),
         "requests": requests(settings),
         "report": store.report_path(),
         "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
@@ -115,6 +118,9 @@ fn requests_to_service(settings: &Settings, enroll: &Enroll) -> Vec<String> {
     let mut requests = vec![format!(
         "POST {base}/v1/enroll for {id}, signed by its key and proved by the token ***, before the minion starts; known by {known}"
     )];
+    if settings.deregister == Leaving::WhenGone {
+        requests.push(format!("POST {base}/v1/renew for {id}, signed by its key: it lives"));
+    }
     if let Some(apply) = &settings.apply {
         requests.push(format!("POST {base}/v1/apply for {id}, signed by its key: {}{}", apply.argument(), shown_pillar(apply)));
     }
@@ -174,6 +180,10 @@ pub fn render(plan: &Value) -> String {
     let needed = if plan["running"].is_null() { "salt-minion does not run" } else { "salt-minion runs; only if its configuration changes" };
     out.push(format!("\nCommands ({}; {needed}):", text("start")));
     out.extend(lines(&plan["commands"]));
+    if plan["units"].as_array().is_some_and(|units| !units.is_empty()) {
+        out.push("\nUnits:".into());
+        out.extend(lines(&plan["units"]));
+    }
     out.push("\nRequests to the master:".into());
     out.extend(lines(&plan["requests"]));
     out.push(match &plan["signal"] {

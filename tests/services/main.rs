@@ -63,6 +63,9 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
         let service = read(&format!("{turn}.service"));
         assert!(service.starts_with(enabled) && service.contains("\nactive\n"), "{turn}: {service}\n{all}");
     }
+    for unit in ["bootstrap-signal.service are written for the time of the run", "bootstrap-renew.timer is enabled"] {
+        assert_eq!(read("plan.out").contains(unit), enrolls, "{}", read("plan.out"));
+    }
     let first: &[&str] = if enrolls { &["keys", "enroll", "configure", "unit", "states"] } else { &["configure", "accept", "states"] };
     let third: &[&str] = if enrolls { &["configure", "unit"] } else { &["configure"] };
     assert_eq!(changed("first"), first, "{all}");

@@ -40,6 +40,7 @@ turn() {
   look >"$1.service" 2>&1
   cp /var/lib/heat-salt-bootstrap/report.json "$1.report"
 }
+./heat-salt-bootstrap plan >plan.out 2>&1
 turn first
 turn second
 mkdir -p /etc/heat-salt-bootstrap/config.d
