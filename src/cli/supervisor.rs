@@ -28,12 +28,19 @@ const GRACE: Duration = Duration::from_secs(2);
 /// So long after one process of a group the others have heard a signal too.
 const BOTH: Duration = Duration::from_millis(100);
 
+type Work = Box<dyn FnOnce(&Wait) -> Result<String, Failure> + Send>;
+
 /// Runs `work` until `deadline` and returns its result, or one in its place.
 pub fn watch_over(
     journal: &Journal,
     deadline: Deadline,
     work: impl FnOnce(&Wait) -> Result<String, Failure> + Send + 'static,
 ) -> Result<String, Failure> {
+    watch(journal, deadline, Box::new(work))
+}
+
+/// In the program once, and not for each kind of work.
+fn watch(journal: &Journal, deadline: Deadline, work: Work) -> Result<String, Failure> {
     let (events, heard) = mpsc::channel();
     let signal = events.clone();
     let interrupt = Interrupt::on_signals(move |_| {

@@ -123,23 +123,27 @@ impl<'a> Service<'a> {
         wait: &Wait,
         read: impl Fn(&Reply, &str) -> Result<T, Refusal>,
     ) -> Result<T, Failure> {
-        let claimant = Claimant { id: asking.id, key: asking.keys.map(|keys| &keys.public), bootstrap_id: asking.bootstrap_id };
         wait.retry(asked.verb(), |tries| {
-            let nonce = nonce().map_err(RetryError::Permanent)?;
-            let time = clock::seconds();
-            let document = claim::document(&claimant, &asked, &nonce, time);
-            let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(RetryError::Permanent)?;
-            let body = claim::body(&asked, &document, signature.as_deref());
-            let url = format!("{}/v1/{}", self.url(), asked.verb());
-            let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
-            let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
-            let timeout = most.min(wait.remaining()).max(AT_LEAST);
-            let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
-            let answered = sent
-                .map_err(|trouble| self.unreachable(trouble))
-                .and_then(|reply| read(&reply, &nonce).map_err(|refusal| self.refused(asked.verb(), refusal, reply.retry_after)));
+            let answered = self
+                .send(asking, asked, tries, wait)
+                .and_then(|(reply, nonce)| read(&reply, &nonce).map_err(|refusal| self.refused(asked.verb(), refusal, reply.retry_after)));
             answered.map_err(|miss| self.elsewhere(miss))
         })
+    }
+
+    /// One try: the reply, and the nonce of the claim that it is for.
+    fn send(&self, asking: &Asking, asked: Asked, tries: u32, wait: &Wait) -> Result<(Reply, String), RetryError> {
+        let claimant = Claimant { id: asking.id, key: asking.keys.map(|keys| &keys.public), bootstrap_id: asking.bootstrap_id };
+        let nonce = nonce().map_err(RetryError::Permanent)?;
+        let document = claim::document(&claimant, &asked, &nonce, clock::seconds());
+        let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(RetryError::Permanent)?;
+        let body = claim::body(&asked, &document, signature.as_deref());
+        let url = format!("{}/v1/{}", self.url(), asked.verb());
+        let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
+        let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
+        let timeout = most.min(wait.remaining()).max(AT_LEAST);
+        let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
+        sent.map(|reply| (reply, nonce)).map_err(|trouble| self.unreachable(trouble))
     }
 
     /// Where there is another URL, that one is asked the next time.

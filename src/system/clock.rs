@@ -53,10 +53,10 @@ pub fn now() -> i64 {
     }
 }
 
-/// How long ago this machine was booted, time asleep included (proc(5), /proc/uptime): a clock that nobody sets.
+/// How long ago this machine was booted, in whole seconds, time asleep included (proc(5), /proc/uptime): a clock that nobody sets.
 pub fn since_boot() -> Option<Duration> {
     let text = files::read_text(Path::new("/proc/uptime"), 64).ok()?;
-    Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()
+    text.split('.').next()?.parse().ok().map(Duration::from_secs)
 }
 
 /// The same for what cannot be before it.

@@ -130,10 +130,14 @@ impl Wait {
             let seen = look()?;
             if seen.is_none() && waited >= next {
                 next = waited + waited.clamp(FIRST_WORD, RAREST_WORD);
-                info!("still waiting: {missing} ({:.0} s so far, {:.0} s left)", waited.as_secs_f64(), self.remaining().as_secs_f64());
+                self.say_missing(missing, waited);
             }
             Ok(seen)
         })
+    }
+
+    fn say_missing(&self, missing: &str, waited: Duration) {
+        info!("still waiting: {missing} ({:.0} s so far, {:.0} s left)", waited.as_secs_f64(), self.remaining().as_secs_f64());
     }
 
     /// Tries until it succeeds, fails for good, or the time is up; then the last failure stands,
@@ -142,36 +146,51 @@ impl Wait {
     /// A span that the server named is waited for if there is so much time. If not, half of what is left is waited each time:
     /// what a server guesses about itself is no reason to give up on a whole machine, and something has to follow the success.
     pub fn retry<T>(&self, what: &str, mut attempt: impl FnMut(u32) -> Result<T, RetryError>) -> Result<T, Failure> {
-        let begun = Instant::now();
-        let (mut tries, mut doubts) = (0, 0);
+        let mut tries = Tries { begun: Instant::now(), count: 0, doubts: 0 };
         loop {
-            let (mut failure, not_before) = match attempt(tries) {
+            match attempt(tries.count) {
                 Ok(done) => return Ok(done),
-                Err(RetryError::Permanent(failure)) => return Err(failure),
-                Err(RetryError::Transient(failure, not_before)) => {
-                    doubts = 0;
-                    (failure, not_before)
-                }
-                Err(RetryError::Suspicious(failure)) => {
-                    doubts += 1;
-                    (failure, None)
-                }
-            };
-            tries += 1;
-            let pause = pause(tries, not_before, self.remaining(), random()).filter(|_| doubts < DOUBTS);
-            let Some(pause) = pause else {
-                debug!("{what}: giving up after {tries} tries");
-                if tries > 1 {
-                    // The last try may have had a second of all that time.
-                    failure.message = format!("{} (tried {tries} times in {:.0} s)", failure.message, begun.elapsed().as_secs_f64());
-                }
-                return Err(failure.fact(Fact::Attempts, tries.to_string()));
-            };
-            self.attempts.fetch_add(1, Ordering::Relaxed);
-            info!("{what}: {}; trying again in {:.1} s (try {})", failure.message, pause.as_secs_f64(), tries + 1);
-            self.pause(pause)?;
+                Err(miss) => self.before_the_next(what, &mut tries, miss)?,
+            }
         }
     }
+
+    /// After a try that failed: waits, if there is to be another one. Apart from `retry`, of which there is one for each kind of attempt.
+    fn before_the_next(&self, what: &str, tries: &mut Tries, miss: RetryError) -> Result<(), Failure> {
+        let (mut failure, not_before) = match miss {
+            RetryError::Permanent(failure) => return Err(failure),
+            RetryError::Transient(failure, not_before) => {
+                tries.doubts = 0;
+                (failure, not_before)
+            }
+            RetryError::Suspicious(failure) => {
+                tries.doubts += 1;
+                (failure, None)
+            }
+        };
+        tries.count += 1;
+        let count = tries.count;
+        let pause = pause(count, not_before, self.remaining(), random()).filter(|_| tries.doubts < DOUBTS);
+        let Some(pause) = pause else {
+            debug!("{what}: giving up after {count} tries");
+            if count > 1 {
+                // The last try may have had a second of all that time.
+                failure.message = format!("{} (tried {count} times in {:.0} s)", failure.message, tries.begun.elapsed().as_secs_f64());
+            }
+            return Err(failure.fact(Fact::Attempts, count.to_string()));
+        };
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        info!("{what}: {}; trying again in {:.1} s (try {})", failure.message, pause.as_secs_f64(), count + 1);
+        self.pause(pause)
+    }
+}
+
+/// What was tried so far.
+struct Tries {
+    begun: Instant,
+    count: u32,
+    /// In a row, of those that may have been somebody else's answer.
+    doubts: u32,
 }
 
 /// How long to wait after so many tries, not less than the server wants; `None` if there is no time for another try.
