@@ -254,7 +254,7 @@ fn started(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
         minion.check()?;
         Ok((!minion.pids().is_empty()).then_some(()))
     })?;
-    up.ok_or_else(|| minion.explain(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))
+    up.ok_or_else(|| minion.late(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))
 }
 
 fn hold(states: &States) -> String {

@@ -290,6 +290,15 @@ impl Minion {
         log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
     }
 
+    /// The failure of a minion that was waited for to the end. If the command that starts it has not come back, and the minion is not up,
+    /// that is what took the time: whatever was waited for had to come after it.
+    pub fn late(&self, failure: Failure) -> Failure {
+        let failure = self.explain(failure);
+        let Some(starting) = self.starting.as_ref().filter(|_| self.pid().is_none()) else { return failure };
+        let message = format!("{}, so salt-minion is not up", starting.so_far());
+        Failure { kind: Kind::LocalSystem, message, ..failure }.hint(where_to_read(&self.paths))
+    }
+
     /// Adds what the minion's log says to a failure that is about the minion.
     pub fn explain(&self, failure: Failure) -> Failure {
         let failure = failure.fact(Fact::MinionLog, self.paths.log_file.display().to_string());
@@ -335,5 +344,9 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
 }
 
 fn did_not_start(finished: &Finished, paths: &MinionPaths) -> Failure {
-    finished.failure(Kind::LocalSystem).hint(format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display()))
+    finished.failure(Kind::LocalSystem).hint(where_to_read(paths))
+}
+
+fn where_to_read(paths: &MinionPaths) -> String {
+    format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display())
 }

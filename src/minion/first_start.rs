@@ -23,7 +23,7 @@ pub fn key_pair(minion: &mut Minion, wait: &Wait) -> Result<KeyPair, Failure> {
         keypair::load(&minion.paths)
     })?;
     found.ok_or_else(|| {
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.paths.pki_dir.display())))
+        minion.late(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.paths.pki_dir.display())))
     })
 }
 
@@ -35,7 +35,7 @@ pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure
     })?;
     key.ok_or_else(|| {
         let path = minion.paths.pki_dir.join("minion.pub");
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
+        minion.late(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
     })
 }
 
