@@ -1,7 +1,6 @@
 //! The unit that removes the minion's key when the machine is switched off, for those who ask for it.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tracing::warn;
 
@@ -34,7 +33,7 @@ pub fn ensure(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<bool, F
         files::ensure(&Path::new(UNITS).join(NAME), text(&program, config).as_bytes(), 0o644)?;
     }
     for words in [&["systemctl", "daemon-reload"][..], &["systemctl", "enable", NAME], &["systemctl", "--no-block", "start", NAME]] {
-        let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
+        let finished = command::run(words, &wait.slice(command::PROMPT))?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }

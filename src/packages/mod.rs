@@ -12,7 +12,6 @@ mod transaction;
 pub mod version;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tracing::info;
 
@@ -121,7 +120,7 @@ fn version(path: &Path, wait: &Wait) -> Result<String, Failure> {
     {
         return Ok(version);
     }
-    let finished = command::run(&[&path.to_string_lossy(), "--version"], &wait.slice(Duration::from_secs(60)))?;
+    let finished = command::run(&[&path.to_string_lossy(), "--version"], &wait.slice(command::PROMPT))?;
     if !finished.success() {
         return Err(finished.failure(Kind::PackageFailed));
     }
@@ -136,7 +135,7 @@ fn package_version(wait: &Wait) -> Result<Option<String>, Failure> {
             continue;
         }
         let asked = commands::installed(format);
-        let finished = command::run(&command::borrowed(&asked), &wait.slice(Duration::from_secs(30)))?;
+        let finished = command::run(&command::borrowed(&asked), &wait.slice(command::PROMPT))?;
         let known = finished.success().then(|| output::installed_version(format, &finished.stdout)).flatten();
         if known.is_some() {
             return Ok(known.map(str::to_owned));

@@ -62,7 +62,7 @@ impl Finished {
 
     /// The failure to report if it did not.
     pub fn failure(&self, kind: Kind) -> Failure {
-        let how = match (self.status.code(), self.status.signal()) {
+        let mut how = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exited with {code}"),
             (None, Some(signal)) => format!("was killed by signal {signal}"),
             (None, None) => "ended".to_owned(),
