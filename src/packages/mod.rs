@@ -13,7 +13,7 @@ pub mod version;
 
 use std::path::{Path, PathBuf};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use self::commands::Existing;
 use self::os::{Format, Manager, OsRelease, System};
@@ -71,7 +71,14 @@ pub fn ensure(
     let system = system().map_err(unsupported)?;
     let existing = match (&there, package_version(wait)?) {
         (_, Some(found)) => {
-            info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
+            if goes_back(install, &found) {
+                warn!(
+                    "salt-minion {found} is there, {} is wanted, which is older: going back to that, as install.version says",
+                    wanted(install)
+                );
+            } else {
+                info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
+            }
             Existing::Other
         }
         (Some(path), None) => {
@@ -106,6 +113,11 @@ fn only_into_machine(root: &Root) -> Failure {
 
 fn unsupported(seen: String) -> Failure {
     Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {seen}"))
+}
+
+/// Is the version that is wanted older than the one that is there?
+fn goes_back(install: &Install, found: &str) -> bool {
+    install.version.as_ref().is_some_and(|wanted_version| wanted_version.is_older_than(found))
 }
 
 fn wanted(install: &Install) -> String {
@@ -149,6 +161,7 @@ fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, wait: &
     let Some(path) = there else { return not_there(program, preinstalled) };
     match version(path, wait) {
         Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
+            .hint("Correct install.version, or put the version that is wanted into the image or the repository.")
             .fact(Fact::Found, found),
         Err(failure) => failure,
     }
