@@ -282,3 +282,38 @@ fn the_table_of_the_configuration_has_the_keys_of_the_program() {
     let (missing, invented) = (&known - &documented, &documented - &known);
     assert!(missing.is_empty() && invented.is_empty(), "missing: {missing:?}; not of the program: {invented:?}");
 }
+
+/// Is there a case of this name? A suite with a directory lists its cases as texts, the others are functions.
+fn exists(suite: &str, name: &str) -> bool {
+    let tests = top().join("tests");
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let (before, last) = name.rsplit_once("::").unwrap_or(("", name));
+    match suite {
+        "lib" => read(top().join(format!("src/{}.rs", before.replace("::", "/")))).contains(&format!("fn {last}()")),
+        "salt" => read(tests.join(format!("salt/{before}.rs"))).contains(&format!("(\"{last}\", ")),
+        "install" => fs::read_dir(tests.join(suite)).unwrap().flatten().any(|file| read(file.path()).contains(&format!("(\"{name}\", "))),
+        _ => read(tests.join(format!("{suite}.rs"))).contains(&format!("fn {name}()")),
+    }
+}
+
+#[test]
+fn the_cases_of_the_verdicts_exist() {
+    let page = fs::read_to_string(top().join("docs/verdicts.md")).unwrap();
+    let mut seen = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| situation")) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        assert_eq!(cells.len(), 4, "{row}");
+        let cases: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
+        assert!(!cases.is_empty(), "no case: {row}");
+        for case in cases {
+            let (suite, name) = case.split_once(' ').unwrap_or_else(|| panic!("{case}: a suite, and a name there"));
+            assert!(exists(suite, name), "there is no case {case}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "only {seen} were found: are they read?");
+    for nobody in ["lib minion::job::nobody", "salt states::nobody", "install nobody", "notify nobody", "nobody nobody"] {
+        let (suite, name) = nobody.split_once(' ').unwrap();
+        assert!(!exists(suite, name), "{nobody}");
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lab::http::Answer;
-use lab::island::Island;
+use lab::island::{Island, Says};
 use lab::peer::{Certificate, Scripted};
 use lab::process::run;
 use lab::tls::Authority;
@@ -35,7 +35,9 @@ fn a_name_server_is_asked_and_asked_again() {
     island.let_through(peer.address(), peer.address()).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    island.name_server([127, 0, 0, 1], move || count.fetch_add(1, Ordering::SeqCst) >= FAILING).unwrap();
+    island
+        .name_server([127, 0, 0, 1], move |_| if count.fetch_add(1, Ordering::SeqCst) >= FAILING { Says::Known } else { Says::Failed })
+        .unwrap();
     let prefix = island.prefix();
     let mut command = Command::new(&prefix[0]);
     command.args(&prefix[1..]).arg(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));

@@ -116,6 +116,29 @@ fn every_module_uses_only_its_own_room_and_those_below() {
     assert!(uses > 50, "only {uses} uses were found: does this test still read them?");
 }
 
+/// A bound that no deadline lengthens has a name, and its reason above it: what no longer deadline would change. (How often something is looked
+/// at, in milliseconds, bounds nothing.)
+#[test]
+fn every_fixed_time_has_a_name_and_a_reason() {
+    let (mut nameless, mut named) = (Vec::new(), 0);
+    for path in files_below(&top().join("src"), ".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut told = false;
+        for line in text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")) {
+            let fixed = line.split("from_secs(").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            let is_named = line.trim_start_matches("pub ").starts_with("const ") && told;
+            if fixed && !is_named {
+                nameless.push(format!("{}: {}", path.display(), line.trim()));
+            }
+            named += usize::from(fixed && is_named);
+            // One reason may be that of two bounds.
+            told = line.starts_with("///") || is_named;
+        }
+    }
+    assert!(nameless.is_empty(), "{}", nameless.join("\n"));
+    assert!(named > 20, "only {named} were found: does this test still read them?");
+}
+
 #[test]
 fn what_decides_has_no_effects() {
     let mut acting = Vec::new();

@@ -16,5 +16,5 @@ pub fn by_wheel(session: &mut Session, minion: &mut Minion, id: &MinionId, wait:
     let ours = first_start::public_key(minion, wait).map_err(unseen)?;
     first_start::contact(minion, wait).map_err(unseen)?;
     let accepted = keys::accept(session, id, ours, || minion.check().map_err(unseen), wait);
-    accepted.map_err(|failure| if failure.kind == Kind::KeyNotSeen { minion.explain(failure) } else { failure })
+    accepted.map_err(|failure| if failure.kind == Kind::KeyNotSeen { minion.late(failure) } else { failure })
 }

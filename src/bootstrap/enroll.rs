@@ -75,14 +75,19 @@ pub fn before_start(context: &Context, service: &mut Service) -> Result<(Option<
     }
     let making = keypair::begin(&paths)?;
     let keys = journal.step(StepName::Keys, wait, |wait| {
-        let made = making.map(|making| making.finish(&paths, wait)).transpose()?.unwrap_or(false);
+        let begun = making.is_some();
+        let why_not = making.map(|making| making.finish(&paths, wait)).transpose()?.flatten();
         match keypair::load(&paths)? {
-            None if !knows => Err(Failure::new(
-                Kind::LocalSystem,
-                "the minion's key pair cannot be made before its first start, and without one the enrolment service does not say which master is the right one",
-            )
-            .hint("Install openssl, which makes it, or give minion.master_finger: then the minion makes its own.")),
-            keys => Ok(Changed::when(keys, made)),
+            None if !knows => {
+                let (why, mend) = match &why_not {
+                    Some(why) => (format!(" ({why})"), "See what is wrong with openssl, which makes it"),
+                    None => (String::new(), "Install openssl, which makes it"),
+                };
+                let said = format!("the minion's key pair cannot be made before its first start{why}, and without one the enrolment service does not say which master is the right one");
+                let hint = format!("{mend}, or give minion.master_finger: then the minion makes its own.");
+                Err(Failure::new(Kind::LocalSystem, said).hint(hint))
+            }
+            keys => Ok(Changed::when(keys, begun && why_not.is_none())),
         }
     })?;
     match keys {

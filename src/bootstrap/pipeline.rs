@@ -270,13 +270,13 @@ pub fn log_in(context: &Context, session: &mut Session) -> Result<(), Failure> {
     context.journal.step(StepName::Login, context.wait, |wait| session.log_in(wait).map(Changed::no))
 }
 
-/// For `install` alone: the minion is there once it has a process.
+/// For `install` alone: the minion is there once it has a process. That takes as long as it takes: one that has ended is noticed.
 fn started(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
-    let up = wait.slice(Duration::from_secs(60)).poll(Duration::from_millis(50), || {
+    let up = wait.poll(Duration::from_millis(50), || {
         minion.check()?;
         Ok((!minion.pids().is_empty()).then_some(()))
     })?;
-    up.ok_or_else(|| minion.explain(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))
+    up.ok_or_else(|| minion.late(Failure::new(Kind::LocalSystem, "salt-minion was started, but does not run")))
 }
 
 fn hold(states: &States) -> String {

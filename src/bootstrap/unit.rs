@@ -2,7 +2,6 @@
 //! lives, and have the key accepted again at the next boot.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tracing::warn;
 
@@ -108,7 +107,7 @@ pub fn ensure(leaving: Leaving, root: &Root, config: Option<&Path>, wait: &Wait)
 }
 
 fn manage(words: &[&str], wait: &Wait) -> Result<(), Failure> {
-    let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
+    let finished = command::run(words, &wait.slice(command::PROMPT))?;
     if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
 }
 

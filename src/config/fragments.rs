@@ -23,6 +23,8 @@ pub struct Merged {
     /// The configuration as one mapping.
     pub keys: Map<String, Value>,
     origins: BTreeMap<String, String>,
+    /// Is there a file that belongs to it and could not be read?
+    pub incomplete: bool,
 }
 
 impl Merged {
@@ -52,6 +54,10 @@ impl Origins for Merged {
             }
             path = &path[..path.rfind('.')?];
         }
+    }
+
+    fn may_be_unread(&self, path: &str) -> bool {
+        self.incomplete && !self.origins.contains_key(path)
     }
 }
 

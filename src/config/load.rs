@@ -80,12 +80,9 @@ pub fn find(root: &Root, file: Option<&Path>, overrides: &[Override]) -> Found {
         sources.push(path);
     }
     fragments.extend(overrides.iter().map(|set| Fragment { source: set.flag.to_owned(), keys: nested(set.path, &set.value) }));
-    Found {
-        merged: Merged::of(fragments),
-        unreadable,
-        sources,
-        looked_up: Lookup { root: root.clone(), reading, stdin: RefCell::default() },
-    }
+    let mut merged = Merged::of(fragments);
+    merged.incomplete = !unreadable.is_empty();
+    Found { merged, unreadable, sources, looked_up: Lookup { root: root.clone(), reading, stdin: RefCell::default() } }
 }
 
 impl Found {
@@ -94,7 +91,6 @@ impl Found {
         let problems = match Settings::parse(&self.merged, &self.looked_up) {
             Ok(settings) if self.unreadable.is_empty() => return Ok(settings),
             Ok(_) => Vec::new(),
-            // A file that could not be read explains most of what is missing.
             Err(problems) => problems,
         };
         let all: Vec<String> = self.unreadable.iter().cloned().chain(problems).collect();
@@ -275,6 +271,17 @@ mod tests {
         let message = found.settings().unwrap_err().message;
         assert!(message.contains("config.json: is no JSON") && message.contains("line 2"), "{message}");
         assert!(found.signal().is_some());
+    }
+
+    /// What such a file may have given is not missed; what another one gives wrongly is told all the same.
+    #[test]
+    fn what_follows_from_a_broken_file_is_not_told() {
+        for (broken, wrong, count) in [("{\n", "{}", "1 problem:"), ("[1]", r#"{"apply": {"states": 5}}"#, "2 problems:")] {
+            let (_dir, root) = tree(&[(MAIN, broken), ("etc/heat-salt-bootstrap/config.d/10.json", wrong)]);
+            let message = find(&root, None, &[]).settings().unwrap_err().message;
+            assert!(message.contains(count) && !message.contains("missing"), "{message}");
+            assert_eq!(message.contains("10.json: apply.states: "), wrong.contains("apply"), "{message}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, wait: &Wait) -> R
     if let Some(connected) = wait.poll_aloud(POLL_INTERVAL, &missing, || check(minion, master))? {
         return Ok(connected);
     }
-    Err(minion.explain(Failure::new(
+    Err(minion.late(Failure::new(
         Kind::MinionNotConnected,
         format!("salt-minion runs, but holds no connection to the master's publish port {port}"),
     )))

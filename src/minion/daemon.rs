@@ -51,6 +51,14 @@ pub struct Minion {
 /// longer deadline: nobody is on the way.
 const ABSENT: Duration = Duration::from_secs(20);
 
+/// A minion takes some five seconds to stop (measured, both lines). One that takes this long is killed: a longer deadline would not change
+/// that.
+const STOPPING: Duration = Duration::from_secs(15);
+/// One that has only begun to start has nothing to wait for.
+const ASKED_KINDLY: Duration = Duration::from_secs(5);
+/// What is killed is gone at once, unless the kernel waits for a disk.
+const DYING: Duration = Duration::from_secs(5);
+
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
 /// machine's own has no service manager of its own.
 pub fn manner(start: Start, root: &Root) -> StartMethod {
@@ -170,7 +178,7 @@ pub fn ensure(
     let commands = commands(method, program, &paths, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {
-        let finished = command::run(&command::borrowed(argv), &wait.slice(Duration::from_secs(60)))?;
+        let finished = command::run(&command::borrowed(argv), &wait.slice(command::PROMPT))?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }
@@ -202,8 +210,8 @@ fn start_words(paths: &MinionPaths) -> String {
 /// and then each job would be done by both.
 fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
     let words = start_words(paths);
-    let until = Deadline::after(Duration::from_secs(5));
-    let none = wait.slice(Duration::from_secs(10)).poll(Duration::from_millis(20), || {
+    let until = Deadline::after(ASKED_KINDLY);
+    let none = wait.slice(ASKED_KINDLY + DYING).poll(Duration::from_millis(20), || {
         let starting = process::with_words(&words);
         for &pid in &starting {
             let signal = if until.passed() { Signal::SIGKILL } else { Signal::SIGTERM };
@@ -219,7 +227,7 @@ fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
 fn restore_contexts(root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
     let Some(restorecon) = command::find("restorecon").filter(|_| root.is_machine()) else { return Ok(()) };
     let (restorecon, config_dir) = (restorecon.to_string_lossy(), paths.config_dir.to_string_lossy());
-    let finished = command::run(&[&restorecon, "-R", &config_dir], &wait.slice(Duration::from_secs(30)))?;
+    let finished = command::run(&[&restorecon, "-R", &config_dir], &wait.slice(command::PROMPT))?;
     if !finished.success() {
         warn!("{}", finished.failure(Kind::LocalSystem).message);
     }
@@ -290,6 +298,15 @@ impl Minion {
         log.lines().rfind(|line| ["[ERROR", "[CRITICAL"].iter().any(|level| line.contains(level))).map(|line| line.trim().to_owned())
     }
 
+    /// The failure of a minion that was waited for to the end. If the command that starts it has not come back, and the minion is not up,
+    /// that is what took the time: whatever was waited for had to come after it.
+    pub fn late(&self, failure: Failure) -> Failure {
+        let failure = self.explain(failure);
+        let Some(starting) = self.starting.as_ref().filter(|_| self.pid().is_none()) else { return failure };
+        let message = format!("{}, so salt-minion is not up", starting.so_far());
+        Failure { kind: Kind::LocalSystem, message, ..failure }.hint(where_to_read(&self.paths))
+    }
+
     /// Adds what the minion's log says to a failure that is about the minion.
     pub fn explain(&self, failure: Failure) -> Failure {
         let failure = failure.fact(Fact::MinionLog, self.paths.log_file.display().to_string());
@@ -311,7 +328,7 @@ pub fn stop(start: Start, root: &Root, paths: &MinionPaths, wait: &Wait) -> Resu
         StartMethod::Direct => &[],
     };
     if !words.is_empty() {
-        let finished = command::run(words, &wait.slice(Duration::from_secs(60)))?;
+        let finished = command::run(words, &wait.slice(command::PROMPT))?;
         if !finished.success() {
             warn!("{}", finished.failure(Kind::LocalSystem).message);
         }
@@ -324,16 +341,20 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     let cannot = |errno: nix::errno::Errno| Failure::new(Kind::LocalSystem, format!("cannot stop salt-minion (pid {pid}): {errno}"));
     process::send(pid, Signal::SIGTERM).map_err(cannot)?;
     let gone = |wait: Wait| wait.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));
-    if gone(wait.slice(Duration::from_secs(15)))?.is_none() {
+    if gone(wait.slice(STOPPING))?.is_none() {
         warn!("salt-minion (pid {pid}) does not end by SIGTERM: killing it");
         for pid in process::tree(pid) {
             process::send(pid, Signal::SIGKILL).map_err(cannot)?;
         }
-        gone(wait.slice(Duration::from_secs(5)))?;
+        gone(wait.slice(DYING))?;
     }
     Ok(())
 }
 
 fn did_not_start(finished: &Finished, paths: &MinionPaths) -> Failure {
-    finished.failure(Kind::LocalSystem).hint(format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display()))
+    finished.failure(Kind::LocalSystem).hint(where_to_read(paths))
+}
+
+fn where_to_read(paths: &MinionPaths) -> String {
+    format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display())
 }

@@ -15,6 +15,9 @@ use crate::types::failure::{Failure, Kind};
 /// How often it is looked, on this machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// For seeing the minion talk to the master. What is not seen by then is no failure: the master is asked, to the deadline.
+const CONTACT: Duration = Duration::from_secs(10);
+
 /// Waits for the pair that the minion makes itself at its first start.
 pub fn key_pair(minion: &mut Minion, wait: &Wait) -> Result<KeyPair, Failure> {
     let missing = format!("salt-minion has made no key pair in {} yet", minion.paths.pki_dir.display());
@@ -23,7 +26,7 @@ pub fn key_pair(minion: &mut Minion, wait: &Wait) -> Result<KeyPair, Failure> {
         keypair::load(&minion.paths)
     })?;
     found.ok_or_else(|| {
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.paths.pki_dir.display())))
+        minion.late(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key pair in {}", minion.paths.pki_dir.display())))
     })
 }
 
@@ -35,14 +38,14 @@ pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure
     })?;
     key.ok_or_else(|| {
         let path = minion.paths.pki_dir.join("minion.pub");
-        minion.explain(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
+        minion.late(Failure::new(Kind::KeyNotSeen, format!("salt-minion has made no key: there is no {}", path.display())))
     })
 }
 
 /// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
 pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
-    let seen = wait.slice(Duration::from_secs(10)).poll(POLL_INTERVAL, || {
+    let seen = wait.slice(CONTACT).poll(POLL_INTERVAL, || {
         minion.check()?;
         let pids = minion.pids();
         let ports = [minion.paths.master_port, minion.paths.publish_port];

@@ -17,7 +17,8 @@ use crate::types::failure::{Failure, Kind};
 use crate::types::secret::Secret;
 
 const MOST_BYTES: u64 = 64 * 1024;
-/// 2,048 bits take 0.05 to 0.5 s.
+/// 2,048 bits take 0.05 to 0.5 s, 4,096 some seconds on a slow machine. What takes longer hangs, and the minion has another way: nothing
+/// comes of a longer deadline.
 const MAKING: Duration = Duration::from_secs(60);
 
 /// A pair that is being made.
@@ -45,20 +46,18 @@ pub fn begin(paths: &MinionPaths) -> Result<Option<Making>, Failure> {
 }
 
 impl Making {
-    /// Waits for the pair and puts it in place. Says whether that worked; if not, the minion makes its own.
-    pub fn finish(self, paths: &MinionPaths, wait: &Wait) -> Result<bool, Failure> {
-        let wait = wait.slice(MAKING);
+    /// Waits for the pair and puts it in place. If that does not work it says why not; then the minion makes its own.
+    pub fn finish(self, paths: &MinionPaths, wait: &Wait) -> Result<Option<String>, Failure> {
+        let not = |why: String| {
+            warn!("{why}: the minion makes its own key pair");
+            Ok(Some(why))
+        };
+        let wait = in_time(wait);
         let made = match self.running.finish(&wait) {
             Ok(made) if made.success() => made,
-            Ok(made) => {
-                warn!("openssl made no key pair ({}): the minion makes its own", made.status);
-                return Ok(false);
-            }
+            Ok(made) => return not(format!("openssl made no key pair ({})", made.status)),
             // One that waits for random numbers, say. The minion has another way to get them.
-            Err(failure) if failure.kind == Kind::LocalSystem => {
-                warn!("{}: the minion makes its own key pair", failure.message);
-                return Ok(false);
-            }
+            Err(failure) if failure.kind == Kind::LocalSystem => return not(failure.message),
             Err(failure) => return Err(failure),
         };
         files::ensure_dir(&paths.pki_dir, 0o700)?;
@@ -70,18 +69,23 @@ impl Making {
         // A package that starts the minion, or a person, may have been faster.
         let other = private_of(paths).exists() || pidfile::running(paths).is_some();
         let Some(half) = named.filter(|_| !other) else {
-            if other {
-                info!("the minion has made its key pair meanwhile: that one counts");
-            } else {
-                warn!("openssl gave no public key that fits: the minion makes its own key pair");
-            }
             files::remove(&unnamed)?;
-            return Ok(false);
+            if !other {
+                return not("openssl gave no public key that fits".into());
+            }
+            let meanwhile = "the minion has made its key pair meanwhile: that one counts";
+            info!("{meanwhile}");
+            return Ok(Some(meanwhile.into()));
         };
         files::write(&paths.pki_dir.join("minion.pub"), half.as_bytes(), 0o644)?;
         files::rename(&unnamed, &private_of(paths))?;
-        Ok(true)
+        Ok(None)
     }
+}
+
+/// Of a short time one half: the other is left for the other way.
+fn in_time(wait: &Wait) -> Wait {
+    wait.slice(MAKING.min(wait.remaining() / 2))
 }
 
 /// The public half of a private key in a file, as openssl writes it; `None` if it does not.
@@ -139,7 +143,7 @@ pub fn mend(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
         warn!("{} is not the public half of {}, and there is no openssl to mend it", public.display(), private.display());
         return Ok(());
     };
-    if let Some(half) = public_half(&openssl.display().to_string(), &private, &wait.slice(MAKING))? {
+    if let Some(half) = public_half(&openssl.display().to_string(), &private, &in_time(wait))? {
         warn!("{} was not the public half of {}: it is made anew", public.display(), private.display());
         files::write(&public, half.as_bytes(), 0o644)?;
     }

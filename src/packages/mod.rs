@@ -12,9 +12,8 @@ mod transaction;
 pub mod version;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use self::commands::Existing;
 use self::os::{Format, Manager, OsRelease, System};
@@ -72,7 +71,14 @@ pub fn ensure(
     let system = system().map_err(unsupported)?;
     let existing = match (&there, package_version(wait)?) {
         (_, Some(found)) => {
-            info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
+            if goes_back(install, &found) {
+                warn!(
+                    "salt-minion {found} is there, {} is wanted, which is older: going back to that, as install.version says",
+                    wanted(install)
+                );
+            } else {
+                info!("salt-minion {found} is there, {} is wanted: installing that", wanted(install));
+            }
             Existing::Other
         }
         (Some(path), None) => {
@@ -109,6 +115,11 @@ fn unsupported(seen: String) -> Failure {
     Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {seen}"))
 }
 
+/// Is the version that is wanted older than the one that is there?
+fn goes_back(install: &Install, found: &str) -> bool {
+    install.version.as_ref().is_some_and(|wanted_version| wanted_version.is_older_than(found))
+}
+
 fn wanted(install: &Install) -> String {
     install.version.as_ref().map_or_else(|| "any version".to_owned(), ToString::to_string)
 }
@@ -121,7 +132,7 @@ fn version(path: &Path, wait: &Wait) -> Result<String, Failure> {
     {
         return Ok(version);
     }
-    let finished = command::run(&[&path.to_string_lossy(), "--version"], &wait.slice(Duration::from_secs(60)))?;
+    let finished = command::run(&[&path.to_string_lossy(), "--version"], &wait.slice(command::PROMPT))?;
     if !finished.success() {
         return Err(finished.failure(Kind::PackageFailed));
     }
@@ -136,7 +147,7 @@ fn package_version(wait: &Wait) -> Result<Option<String>, Failure> {
             continue;
         }
         let asked = commands::installed(format);
-        let finished = command::run(&command::borrowed(&asked), &wait.slice(Duration::from_secs(30)))?;
+        let finished = command::run(&command::borrowed(&asked), &wait.slice(command::PROMPT))?;
         let known = finished.success().then(|| output::installed_version(format, &finished.stdout)).flatten();
         if known.is_some() {
             return Ok(known.map(str::to_owned));
@@ -150,6 +161,7 @@ fn not_as_wanted(install: &Install, program: &str, there: Option<&Path>, wait: &
     let Some(path) = there else { return not_there(program, preinstalled) };
     match version(path, wait) {
         Ok(found) => Failure::new(Kind::PackageFailed, format!("{} is version {found}, wanted is {}", path.display(), wanted(install)))
+            .hint("Correct install.version, or put the version that is wanted into the image or the repository.")
             .fact(Fact::Found, found),
         Err(failure) => failure,
     }

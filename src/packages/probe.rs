@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::os::{Manager, System};
 use super::repository::Repository;
 use super::source;
-use super::{not_as_wanted, present, system, unsupported, wanted};
+use super::{goes_back, not_as_wanted, package_version, present, system, unsupported, wanted};
 use crate::packages::settings::{Install, SigningKey, Source};
 use crate::system::command;
 use crate::system::files::Root;
@@ -38,7 +38,9 @@ pub fn program(install: &Install, program: &str, root: &Root, wait: &Wait) -> Re
         return Err(super::only_into_machine(root));
     }
     let system = system().map_err(unsupported)?;
-    let said = format!("run installs {program} ({}) by {}", wanted(install), system.manager.program());
+    let back = package_version(wait)?.filter(|found| goes_back(install, found));
+    let back = back.map_or_else(String::new, |found| format!(", and so goes back from {found}"));
+    let said = format!("run installs {program} ({}) by {}{back}", wanted(install), system.manager.program());
     Ok(Need::Program(Box::new(system), said))
 }
 

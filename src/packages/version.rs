@@ -37,6 +37,11 @@ impl VersionReq {
         version == self.0 || version.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('.'))
     }
 
+    /// Does it ask for less than this version, which does not fulfil it?
+    pub fn is_older_than(&self, version: &str) -> bool {
+        !self.is_met_by(version) && newer(version, &self.0).is_gt()
+    }
+
     /// The newest of these that fulfils the wish, and the nearest one if none does.
     pub fn choose<'a>(wanted_version: Option<&VersionReq>, offered: &[&'a str]) -> Result<&'a str, Option<&'a str>> {
         let newest = |fits: &dyn Fn(&str) -> bool| offered.iter().copied().filter(|one| fits(one)).max_by(|a, b| newer(a, b));
@@ -87,6 +92,18 @@ mod tests {
         assert!(wish("3006").is_met_by("3006.27") && wish("3006.27").is_met_by("3006.27"));
         assert!(wish("3006.2").is_met_by("3006.2-1") && wish("3006.2").is_met_by("0:3006.2.1-1~deb12"));
         assert!(!wish("3006.2").is_met_by("3006.27") && !wish("3006").is_met_by("30060.1"));
+    }
+
+    #[test]
+    fn what_is_newer_than_the_wish() {
+        assert!(
+            wish("3006").is_older_than("3008.5-0")
+                && wish("3006.26").is_older_than("0:3006.27-1")
+                && wish("3006").is_older_than("3007.0~rc1")
+        );
+        assert!(
+            !wish("3006").is_older_than("3006.27") && !wish("3008").is_older_than("3006.27") && !wish("3008.0").is_older_than("3008.0~rc2")
+        );
     }
 
     #[test]

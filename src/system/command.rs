@@ -20,8 +20,15 @@ use crate::types::failure::{Fact, Failure, Kind};
 /// Where commands are looked for, and what they get as PATH.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// For a command that asks the system something, or orders something and does not wait for it. That takes milliseconds; what takes this
+/// long hangs, and is named with the time it took. A longer deadline would not change that.
+pub const PROMPT: Duration = Duration::from_secs(60);
+
 /// This much of the end of each stream is kept.
 const KEPT: u64 = 8 * 1024;
+
+/// A command that fails after so long has waited for something.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
 
 /// Finds a program by its path or, if it has none, in [`PATH`].
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -44,6 +51,7 @@ pub struct Finished {
     pub stdout: String,
     /// The end of its complaints.
     pub stderr: String,
+    took: Duration,
 }
 
 impl Finished {
@@ -54,17 +62,21 @@ impl Finished {
 
     /// The failure to report if it did not.
     pub fn failure(&self, kind: Kind) -> Failure {
-        let how = match (self.status.code(), self.status.signal()) {
+        let mut how = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exited with {code}"),
             (None, Some(signal)) => format!("was killed by signal {signal}"),
             (None, None) => "ended".to_owned(),
         };
+        if self.took >= WORTH_TELLING {
+            how.push_str(&format!(" after {:.0} s", self.took.as_secs_f64()));
+        }
         let said = [&self.stderr, &self.stdout]
             .into_iter()
             .find(|text| !text.trim().is_empty())
             .map(|text| text.trim().to_owned())
             .unwrap_or_default();
-        let last = said.lines().last().unwrap_or("no output").to_owned();
+        // systemctl(1) says what has happened, and then where to read more.
+        let last = said.lines().rfind(|line| !line.starts_with("See \"systemctl")).unwrap_or("no output").to_owned();
         let mut failure = Failure::new(kind, format!("`{}` {how}: {last}", self.command));
         if let Some(signal) = self.status.signal() {
             failure = failure.fact(Fact::KilledBySignal, signal.to_string());
@@ -76,6 +88,7 @@ impl Finished {
 /// A command that runs.
 pub struct Running {
     command: String,
+    begun: Instant,
     child: Child,
     stdout: File,
     stderr: File,
@@ -114,7 +127,7 @@ pub fn start_with(argv: &[&str], environment: &[(String, OsString)]) -> Result<R
         .stderr(stderr.try_clone().map_err(failed)?)
         .spawn()
         .map_err(failed)?;
-    Ok(Running { command, child, stdout, stderr })
+    Ok(Running { command, begun: Instant::now(), child, stdout, stderr })
 }
 
 /// Runs a command to its end.
@@ -139,25 +152,27 @@ impl Running {
             status,
             stdout: end_of(&mut self.stdout),
             stderr: end_of(&mut self.stderr),
+            took: self.begun.elapsed(),
         }))
+    }
+
+    /// That it takes long, in a sentence's first words.
+    pub fn so_far(&self) -> String {
+        format!("`{}` had not ended after {:.0} s", self.command, self.begun.elapsed().as_secs_f64())
     }
 
     /// Waits for its end; when the time is up its whole process group is killed. Where that was only a part of the time, it is
     /// the command that took too long.
     pub fn finish(mut self, wait: &Wait) -> Result<Finished, Failure> {
-        let begun = Instant::now();
         match wait.poll(Duration::from_millis(5), || self.poll()) {
             Ok(Some(finished)) => Ok(finished),
             Ok(None) => {
                 self.kill();
-                let spent = begun.elapsed().as_secs_f64();
+                let so_far = self.so_far();
                 let failure = if wait.all_over() {
-                    Failure::new(
-                        Kind::OutOfTime,
-                        format!("`{}` had not ended after {spent:.0} s, when the time was up, and was killed", self.command),
-                    )
+                    Failure::new(Kind::OutOfTime, format!("{so_far}, when the time was up, and was killed"))
                 } else {
-                    Failure::new(Kind::LocalSystem, format!("`{}` had not ended after {spent:.0} s and was killed", self.command))
+                    Failure::new(Kind::LocalSystem, format!("{so_far} and was killed"))
                         .hint("Run the command by hand and see what it waits for.")
                 };
                 Err(failure.fact(Fact::Output, end_of(&mut self.stderr)))
@@ -218,6 +233,17 @@ mod tests {
         let failure = finished.failure(Kind::LocalSystem);
         assert!(failure.message.ends_with("exited with 3: last"), "{}", failure.message);
         assert_eq!(failure.facts[&Fact::Output], "first\nlast");
+    }
+
+    #[test]
+    fn where_to_read_more_is_not_what_has_happened() {
+        let script = "echo 'Job for x.service failed because a timeout was exceeded.'; echo 'See \"systemctl status x.service\".'; exit 1";
+        let failure = run(&["sh", "-c", script], &patience(10)).unwrap().failure(Kind::LocalSystem);
+        assert!(
+            failure.message.ends_with("exited with 1: Job for x.service failed because a timeout was exceeded."),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]

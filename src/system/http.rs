@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::CertificateError;
 use tracing::debug;
-use ureq::config::ConfigBuilder;
+use ureq::config::{Config, ConfigBuilder};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use ureq::unversioned::transport::{Connector as _, DefaultConnector, TcpConnector};
 use ureq::{Agent, Proxy, http};
 
+use super::lookup::Lookup;
 use super::pinned::PinnedTls;
 use super::tls::provider;
 use crate::types::pin::Pin;
@@ -140,8 +140,8 @@ impl Client {
     pub fn for_downloads() -> Client {
         // Without a store of CAs http:// still works, and https:// says why not.
         let roots = system_certificates().unwrap_or_default();
-        let agent = configured(roots).proxy(Proxy::try_from_env()).max_redirects(5).max_redirects_will_error(true).build().new_agent();
-        Client { agent }
+        let config = configured(roots).proxy(Proxy::try_from_env()).max_redirects(5).max_redirects_will_error(true).build();
+        Client { agent: agent(config) }
     }
 
     /// Fetches what is there and hands it on piece by piece; returns the status and how long the server asks to be left alone. Only
@@ -177,15 +177,15 @@ impl Client {
             None => system_certificates()?,
         };
         // Requests that carry credentials go straight to their peer unless somebody says otherwise.
-        let agent = configured(roots).proxy(None).max_redirects(0).max_redirects_will_error(false).build().new_agent();
-        Ok(Client { agent })
+        let config = configured(roots).proxy(None).max_redirects(0).max_redirects_will_error(false).build();
+        Ok(Client { agent: agent(config) })
     }
 
     /// A client that trusts whoever has the key of this pin, and nobody else. The error is a sentence.
     pub fn pinned(pin: &Pin) -> Result<Client, String> {
         let config = configured(Vec::new()).proxy(None).max_redirects(0).max_redirects_will_error(false).build();
         let connector = TcpConnector::default().chain(PinnedTls::new(pin.clone())?);
-        Ok(Client { agent: Agent::with_parts(config, connector, DefaultResolver::default()) })
+        Ok(Client { agent: Agent::with_parts(config, connector, Lookup) })
     }
 
     /// Sends a request and reads the whole answer.
@@ -222,9 +222,13 @@ impl Client {
 pub fn date_unverified(url: &str, within: Duration) -> Option<String> {
     let blind = TlsConfig::builder().disable_verification(true).unversioned_rustls_crypto_provider(provider()).build();
     let config = Agent::config_builder().tls_config(blind).http_status_as_error(false).proxy(None).max_redirects(0);
-    let agent = config.max_redirects_will_error(false).timeout_global(Some(within)).build().new_agent();
+    let agent = agent(config.max_redirects_will_error(false).timeout_global(Some(within)).build());
     let response = agent.get(url.split('?').next()?).call().inspect_err(|error| debug!("asking {url} for the time: {error}")).ok()?;
     Some(response.headers().get("date")?.to_str().ok()?.to_owned())
+}
+
+fn agent(config: Config) -> Agent {
+    Agent::with_parts(config, DefaultConnector::default(), Lookup)
 }
 
 fn configured(roots: Vec<Certificate<'static>>) -> ConfigBuilder<AgentScope> {

@@ -8,6 +8,7 @@ pub mod http;
 pub mod interrupt;
 pub mod locks;
 pub mod log_file;
+mod lookup;
 pub mod pinned;
 pub mod process;
 pub mod reach;

@@ -1,9 +1,11 @@
 //! Can a host be reached at all? Its name's addresses, and a TCP connection to each of them.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
+
+use super::lookup;
 
 /// More addresses than these say nothing more.
 const MOST: usize = 8;
@@ -19,7 +21,7 @@ pub struct Tried {
 /// The addresses of a host, by this machine's own resolver, in its order. How long that takes is the resolver's affair.
 pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut found: Vec<SocketAddr> = Vec::new();
-    for address in (host, port).to_socket_addrs()? {
+    for address in lookup::addresses(host, port)? {
         if !found.contains(&address) {
             found.push(address);
         }

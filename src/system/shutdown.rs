@@ -8,6 +8,7 @@ use super::process;
 use super::retry::Wait;
 use crate::types::deadline::Deadline;
 
+/// systemctl answers at once, or its systemd does not: then the machine counts as one that goes on.
 const ASKING: Duration = Duration::from_secs(10);
 
 /// Does it go down, in whatever way? systemctl(1), "is-system-running".

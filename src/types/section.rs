@@ -16,6 +16,9 @@ const MOST_COMPLAINT: usize = 1_000;
 pub trait Origins {
     /// The one that gave the key at this dotted path, or the nearest mapping around it.
     fn origin(&self, path: &str) -> Option<&str>;
+
+    /// May a file that could not be read have given what nothing else gives at this path?
+    fn may_be_unread(&self, path: &str) -> bool;
 }
 
 /// Where complaints go, with the file that each key came from.
@@ -33,6 +36,10 @@ impl<'a> Complaints<'a> {
 
     /// Notes that the key at `path` is wrong; `text` goes on after the key's name.
     pub fn add(&self, path: &str, text: impl AsRef<str>) {
+        // The file itself is complained about.
+        if self.origins.may_be_unread(path) {
+            return;
+        }
         let mut found = self.found.borrow_mut();
         if found.len() == MOST_COMPLAINTS {
             return self.left_out.set(self.left_out.get() + 1);

@@ -1,7 +1,7 @@
 //! From a bare machine to applied states: a real systemd, a real package manager, a real minion and a real master.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use lab::harness::Case;
@@ -18,6 +18,7 @@ pub fn all() -> Vec<Case> {
     vec![
         case_of("boot::dnf", || bare_to_applied(Line::Lts3008, "el", "rpm", "3008.5")),
         case_of("boot::apt", || bare_to_applied(Line::Lts3006, "bookworm", "deb", "3006.27")),
+        case_of("boot::start_hangs", start_hangs),
         case_of("boot::rebooted_by_a_state", rebooted_by_a_state),
         case_of("boot::unit_of_the_rpm", unit_of_the_rpm),
         case_of("boot::unit_beside_cloud_init", unit_beside_cloud_init),
@@ -64,6 +65,46 @@ fn bare_to_applied(line: Line, root: &str, format: &str, version: &str) {
     assert_eq!(vm.text("opt/first.service"), vm.text("opt/second.service"), "{seen}");
     assert_eq!(vm.version(), version, "{seen}");
     assert_eq!(heat.signals().len(), 2, "{seen}");
+}
+
+/// A unit that never says that it is ready, under a systemd that waits for ever, and under one that gives it up. What hangs is a script in the
+/// minion's place.
+fn start_hangs() {
+    let heat = StandIn::start().unwrap();
+    let vm = Vm::new("bookworm", &json!({"source": "preinstalled"}));
+    let minion = vm.path("usr/bin/salt-minion");
+    fs::write(&minion, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    fs::set_permissions(&minion, fs::Permissions::from_mode(0o755)).unwrap();
+    let unit = |timeout: &str| {
+        let text = format!(
+            "[Service]\nType=notify\nExecStart=/usr/bin/salt-minion\nTimeoutStartSec={timeout}\n[Install]\nWantedBy=multi-user.target\n"
+        );
+        fs::write(vm.path("etc/systemd/system/salt-minion.service"), text).unwrap();
+    };
+    vm.set("/signal", heat.handle());
+    vm.set("/minion/start", json!("systemd"));
+    for (timeout, deadline, says) in [
+        ("infinity", "15s", "`systemctl restart salt-minion.service` had not ended after "),
+        ("3", "60s", "`systemctl restart salt-minion.service` exited with 1 after "),
+    ] {
+        unit(timeout);
+        vm.set("/deadline", json!(deadline));
+        let told = heat.signals().len();
+        let console = vm.boot("heat-salt-bootstrap run >/opt/out 2>&1; echo $? >/opt/code; systemctl kill --signal=KILL salt-minion");
+        let report: Value = serde_json::from_str(&vm.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+        let seen = format!("{}{report:#}\n{console}", vm.text("opt/out"));
+        assert_eq!(
+            (vm.text("opt/code").trim(), &report["reason"], &report["step"]),
+            ("24", &json!("local-system"), &json!("connect")),
+            "{seen}"
+        );
+        let message = report["message"].as_str().unwrap();
+        assert!(message.starts_with(says), "{seen}");
+        assert!(timeout == "infinity" || message.contains("a timeout was exceeded"), "{seen}");
+        assert!(report["hint"].as_str().is_some_and(|hint| hint.contains("journalctl -u salt-minion")), "{seen}");
+        let signals = heat.signals().split_off(told);
+        assert!(signals.len() == 1 && signals[0].status == "FAILURE" && signals[0].reason.contains(says), "{seen}");
+    }
 }
 
 /// What is enabled with the bootstrap.

@@ -137,9 +137,14 @@ fn another_version_is_there(flavour: Flavour) {
     let mirror = Mirror::start(None);
     let vm = machine(flavour, &from(&mirror, flavour, "good", "3006.26"));
     vm.install().done(true);
-    for (there, wanted) in [("3006.26", "3006.27"), ("3006.27", "3008.5"), ("3008.5", "3006.27")] {
+    // What is newer than what is wanted is replaced too, and nobody can overlook it.
+    for (there, wanted, goes_back) in [("3006.26", "3006.27", false), ("3006.27", "3008.5", false), ("3008.5", "3006.27", true)] {
         vm.set("/install/version", json!(wanted));
+        let checked = vm.sh("heat-salt-bootstrap check");
+        assert_eq!(checked.stdout.contains(&format!("goes back from {there}")), goes_back, "{}", checked.stdout);
         let ended = vm.install();
+        let warned = ended.stderr.lines().any(|line| line.contains(" warn") && line.contains("which is older: going back"));
+        ended.expect(warned == goes_back, "whether it warns");
         ended
             .done(true)
             .expect(ended.stderr.contains(&format!("salt-minion {there} is there, {wanted} is wanted")), "what is done, and why");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lab::harness::Case;
 use lab::heat::StandIn;
+use lab::island::{Island, Question, Says};
 use lab::process::run;
 use lab::vm::{Vm, agent};
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ const MODULES: [(&str, &str); 4] = [("myhostname", "hosts"), ("resolve", "hosts"
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = ROOTS.iter().map(|&root| case_of(format!("names::{root}"), move || modules(root))).collect();
     cases.push(case_of("names::empty", empty));
+    cases.push(case_of("names::ipv6_refused", || one_answer(Says::Refused)));
+    cases.push(case_of("names::ipv6_failing", || one_answer(Says::Failed)));
     cases
 }
 
@@ -70,4 +73,24 @@ fn empty() {
     assert_eq!(ended.code, 20, "{}", ended.stderr);
     assert_eq!(heat.signals().len(), 1, "{}", ended.stderr);
     assert!(ended.stderr.contains("cannot start a second process"), "{}", ended.stderr);
+}
+
+/// A name server that answers the question for IPv4 addresses well, and the one for IPv6 like this: it is no real one.
+fn one_answer(to_ipv6: Says) {
+    let heat = StandIn::start().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let path = |below: &str| root.path().join(below);
+    fs::create_dir_all(path("etc/heat-salt-bootstrap")).unwrap();
+    fs::write(path("etc/heat-salt-bootstrap/config.json"), config(&heat, "heat.test").to_string()).unwrap();
+    fs::write(path("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+    let island = Island::new().unwrap();
+    island.sh(&format!("mount --bind '{}' /etc/resolv.conf", path("resolv.conf").display())).unwrap();
+    let address = heat.endpoint().split('/').nth(2).unwrap().parse().unwrap();
+    island.let_through(address, address).unwrap();
+    island.name_server([127, 0, 0, 1], move |question| if question == Question::Ipv4 { Says::Known } else { to_ipv6 }).unwrap();
+    let prefix = island.prefix();
+    let mut command = Command::new(&prefix[0]);
+    command.args(&prefix[1..]).arg(agent()).args(["run", "--root"]).arg(root.path());
+    let ended = run(&mut command, Duration::from_secs(60)).unwrap();
+    assert_eq!((ended.code, heat.signals().len()), (20, 1), "{}", ended.stderr);
 }

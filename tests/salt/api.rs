@@ -35,6 +35,7 @@ pub const CASES: &[OnEachLine] = &[
     ("pam", pam),
     ("api_restarted", api_restarted),
     ("event_socket_broken", event_socket_broken),
+    ("event_socket_dead", event_socket_dead),
     ("master_away_while_accepting", master_away_while_accepting),
     ("master_away_while_states_run", master_away_while_states_run),
 ];
@@ -254,4 +255,21 @@ fn event_socket_broken(line: Line) {
     ended.expect(ended.asked("POST /hook/states/state") > 1, "the first one went out with the second");
     ended.expect(ended.triggered("states/state") == 1, "and yet it was meant once");
     ended.expect(ended.stderr.contains("answered states/state with an error, but the job has started"), "the log says it");
+}
+
+/// One that fires nothing any more. `run` and `check` name what is known to do this, and `run` goes on trying until salt-api has been
+/// restarted, which the gate plays too.
+fn event_socket_dead(line: Line) {
+    let mut vm = Vm::new(line, "dead-socket");
+    vm.gate.kill_hooks(true);
+    let checked = vm.agent(&["check"]);
+    checked.expect(checked.code == 30 && checked.stdout.contains("restart salt-api, and set thread_pool: 1"), "check says what to do");
+    let started = vm.states(&["append"]).deadline(MASTER_COMES_BACK).start(&["run"]);
+    started.await_word("restart salt-api, and set thread_pool: 1");
+    let refused = vm.gate.requests().iter().filter(|one| *one == "POST /hook/states/state").count();
+    assert!(refused >= 3, "it is said after a few answers: {refused}");
+    vm.gate.kill_hooks(false);
+    let ended = started.end(&vm);
+    ended.done().states(2, 0);
+    assert_eq!(vm.runs(), 1);
 }

@@ -73,7 +73,7 @@ fn broken_configuration(line: Line) {
     fs::write(parts.join("signal.json"), readable.to_string()).unwrap();
     fs::write(&main, "{\n  \"minion\": {\"master\": }\n}").unwrap();
     let ended = vm.start_as_is(&["run"]).end(&vm);
-    ended.refused(10, "config").says("config.json").says("line 2");
+    ended.refused(10, "config").says("1 problem:").says("config.json").says("line 2");
 }
 
 fn plan(line: Line) {

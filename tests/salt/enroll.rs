@@ -42,6 +42,7 @@ pub const CASES: &[OnEachLine] = &[
     ("minion_restarted", minion_restarted),
     ("job_never_comes", job_never_comes),
     ("without_openssl", without_openssl),
+    ("openssl_hangs", openssl_hangs),
     ("deregistered", deregistered),
     ("deregistered_by_wheel", deregistered_by_wheel),
     ("lease", lease),
@@ -432,6 +433,24 @@ fn without_openssl(line: Line) {
     let ended = vm.trusting().next_stack().run();
     ended.done().states(2, 0);
     ended.expect(ended.requests == [ENROLL, APPLY, REPORT], "three requests");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+}
+
+/// One that hangs gets its part of the time, and is named with it; where the minion may make its own pair, the run goes on. What hangs is a
+/// script in openssl's place.
+fn openssl_hangs(line: Line) {
+    let mut vm = enrolling(line, "enrol-openssl-hangs");
+    let script = vm.path("openssl");
+    fs::write(&script, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let instead = format!("mount --bind '{}' \"$(command -v openssl)\" && exec \"$@\"", script.display());
+    vm.prefix = ["unshare", "--mount", "sh", "-c", &instead, "sh"].map(str::to_owned).to_vec();
+    let ended = vm.deadline(12).run();
+    ended.failed(24, "local-system", "keys").says("openssl genrsa").says("had not ended after").hints("minion.master_finger");
+    assert!(vm.root.running_pids().is_empty(), "no minion was started");
+    let ended = vm.trusting().next_stack().deadline(90).run();
+    ended.done().states(2, 0);
+    ended.expect(ended.stderr.contains("openssl genrsa") && ended.stderr.contains("makes its own"), "it says so");
     assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
 }
 

@@ -29,6 +29,8 @@ struct Passed {
     /// Hooks are answered with 500, and each goes out with the next one.
     broken: bool,
     late: Option<Request>,
+    /// Hooks are answered with 500, and none goes out.
+    dead: bool,
     then: Option<(String, Box<dyn FnOnce() + Send>)>,
 }
 
@@ -58,6 +60,9 @@ impl Gate {
                 if let Some(hook) = hook {
                     let mut passed = passed.lock().unwrap();
                     passed.hooks.push((hook.to_owned(), request.json()));
+                    if passed.dead {
+                        return Answer::cherrypy_error(500, "An unexpected error occurred");
+                    }
                     if passed.broken {
                         let late = passed.late.replace(request.clone());
                         drop(passed);
@@ -102,6 +107,11 @@ impl Gate {
     /// From now on hooks meet a salt-api whose event socket is broken.
     pub fn break_hooks(&self) {
         self.passed.lock().unwrap().broken = true;
+    }
+
+    /// Whether hooks meet a salt-api that answers each with 500, until somebody restarts it.
+    pub fn kill_hooks(&self, dead: bool) {
+        self.passed.lock().unwrap().dead = dead;
     }
 
     /// Does this once, between the next answer to such a request and its reader.

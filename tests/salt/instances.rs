@@ -17,6 +17,7 @@ pub const CASES: &[OnEachLine] = &[
     ("key_deleted_and_nobody_to_ask", key_deleted_and_nobody_to_ask),
     ("api_away_on_the_second_run", api_away_on_the_second_run),
     ("copy_of_a_disk", copy_of_a_disk),
+    ("copy_of_the_same_name", copy_of_the_same_name),
     ("copy_that_keeps_its_key", copy_that_keeps_its_key),
     ("halves_of_two_pairs", halves_of_two_pairs),
     ("restart_due", restart_due),
@@ -109,6 +110,26 @@ fn copy_of_a_disk(line: Line) {
     assert_eq!(vm.runs(), 2);
     assert_eq!(vm.master.key_states("copy").len(), 1);
     assert_eq!(vm.master.key_states("original").len(), 1, "the original keeps its own");
+}
+
+/// Another machine with a copy of the disk, and under the original's name: its own key is another one, and the master holds the original's.
+fn copy_of_the_same_name(line: Line) {
+    let mut vm = original(line, "same-name");
+    let key = vm.own_key();
+    let first = vm.text("etc/salt/pki/minion/minion.pub");
+    assert_eq!(key, (Some(KeyState::Accepted), 1));
+    copied(&mut vm);
+    vm.run().failed(42, "key-conflict", "accept").says("another key is accepted under the id same-name").hints("another minion.id");
+    let token = vm.master.token("same-name", &["--states", "append"]).unwrap();
+    vm.enrolling(&token).next_stack();
+    vm.run().failed(42, "key-conflict", "enroll").hints("salt-key -d");
+    assert_ne!(vm.text("etc/salt/pki/minion/minion.pub"), first);
+    let keys = vm.master.key_states("same-name");
+    assert!(
+        keys.iter().any(|(state, pem)| (*state, pem.trim()) == (KeyState::Accepted, first.trim())),
+        "the original keeps its own: {keys:?}"
+    );
+    assert_eq!(vm.runs(), 1);
 }
 
 fn copy_that_keeps_its_key(line: Line) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lab::http::{Answer, Front, Request, Server};
-use lab::island::Island;
+use lab::island::{Island, Says};
 use lab::peer::Certificate;
 use lab::venv::Line;
 use serde_json::Value;
@@ -89,7 +89,7 @@ fn names_late(line: Line) {
     names(&vm, &island, "127.0.0.1 localhost\n");
     let known = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&known);
-    island.name_server([127, 0, 0, 1], move || asked.load(Ordering::Relaxed)).unwrap();
+    island.name_server([127, 0, 0, 1], move |_| if asked.load(Ordering::Relaxed) { Says::Known } else { Says::Failed }).unwrap();
     vm.prefix = island.prefix();
     let started = vm.start(&["run"]);
     started.await_word("trying again");

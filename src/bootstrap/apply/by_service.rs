@@ -24,6 +24,8 @@ use crate::types::report::States;
 
 /// After this a job is published once more to a minion that was restarted; one that it has got meanwhile it ignores.
 const AFTER_A_RESTART: Duration = Duration::from_secs(10);
+/// Less is no time for a job to arrive.
+const AT_LEAST: Duration = Duration::from_secs(1);
 /// A job that was published and is not here after this may be lost, as in a master that was restarted. Once more it bears the same id, so it
 /// does no harm.
 const AT_FIRST: Duration = Duration::from_secs(60);
@@ -73,7 +75,7 @@ pub fn by_service(
         let span = match (resumed, lives) {
             (true, _) => ON_ITS_WAY.min(wait.remaining() / 4),
             (false, 2) => published_again_after(publications, third).min(arrival.remaining()),
-            (false, _) => AFTER_A_RESTART.min(wait.remaining() / 4).max(Duration::from_secs(1)),
+            (false, _) => AFTER_A_RESTART.min(wait.remaining() / 4).max(AT_LEAST),
         };
         resumed = false;
         if !jobs::arrives(&paths, &jid, &wait.slice(span))? {

@@ -37,7 +37,7 @@ pub fn name(chain: &mut Chain, address: &Address, kind: Kind) -> Option<Vec<Sock
 
 fn unknown(host: &str, kind: Kind, error: &io::Error) -> Failure {
     Failure::new(kind, format!("the name {host} does not resolve: {}", plainly(error)))
-        .hint(format!("Check /etc/resolv.conf and the name; `getent ahosts {host}` asks as this program does."))
+        .hint("Check /etc/resolv.conf and the name. This program reads /etc/hosts and asks those servers; programs that ask through nsswitch.conf, as `getent` does, may know more names.")
 }
 
 /// Those of version 4 first, each kind by its name.

@@ -82,9 +82,9 @@ impl Island {
         Ok(())
     }
 
-    /// A server of names there, on port 53 of 127.0.0.1, which knows this IPv4 address for every name, and no other. What it does
-    /// with a question the function says: answer it, or say that it cannot.
-    pub fn name_server(&self, address: [u8; 4], answers: impl Fn() -> bool + Send + 'static) -> Result<()> {
+    /// A server of names there, on port 53 of 127.0.0.1, which knows this IPv4 address for every name, and no other. It is no real one: what
+    /// it does with a question the function says.
+    pub fn name_server(&self, address: [u8; 4], says: impl Fn(Question) -> Says + Send + 'static) -> Result<()> {
         let socket = self.open(|| UdpSocket::bind(("127.0.0.1", 53)))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let sunk = Arc::clone(&self.sunk);
@@ -92,7 +92,7 @@ impl Island {
             let mut buffer = [0; 1500];
             while !sunk.load(Ordering::Relaxed) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-                if let Some(answer) = answered(&buffer[..length], address, answers()) {
+                if let Some(answer) = answered(&buffer[..length], address, &says) {
                     // Whoever asked may be gone.
                     let _ = socket.send_to(&answer, from);
                 }
@@ -102,8 +102,28 @@ impl Island {
     }
 }
 
-/// The answer to a question (RFC 1035, 4.1): SERVFAIL, or the address for an A, and nothing for everything else.
-fn answered(question: &[u8], address: [u8; 4], knows: bool) -> Option<Vec<u8>> {
+/// What a server of names is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The IPv4 addresses (A).
+    Ipv4,
+    /// Something else: the IPv6 addresses (AAAA).
+    Other,
+}
+
+/// What it says (RFC 1035, 4.1.1: RCODE).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Says {
+    /// What it knows.
+    Known = 0,
+    /// That it could not find out (SERVFAIL).
+    Failed = 2,
+    /// That it does not want to.
+    Refused = 5,
+}
+
+/// The answer to a question (RFC 1035, 4.1): the address for an A, and nothing for everything else, if it says what it knows.
+fn answered(question: &[u8], address: [u8; 4], says: impl Fn(Question) -> Says) -> Option<Vec<u8>> {
     let mut end = 12;
     while *question.get(end)? != 0 {
         end += usize::from(question[end]) + 1;
@@ -111,9 +131,10 @@ fn answered(question: &[u8], address: [u8; 4], knows: bool) -> Option<Vec<u8>> {
     // The root label, the type and the class.
     let asked = question.get(12..end + 5)?;
     let wants_a = asked[asked.len() - 4..asked.len() - 2] == [0, 1];
-    let found = knows && wants_a;
+    let says = says(if wants_a { Question::Ipv4 } else { Question::Other });
+    let found = says == Says::Known && wants_a;
     let mut answer = question[..2].to_vec();
-    answer.extend([0x81, if knows { 0x80 } else { 0x82 }, 0, 1, 0, u8::from(found), 0, 0, 0, 0]);
+    answer.extend([0x81, 0x80 | says as u8, 0, 1, 0, u8::from(found), 0, 0, 0, 0]);
     answer.extend(asked);
     if found {
         // A pointer to the name, A, IN, a lifetime of a second, 4 bytes.
@@ -155,10 +176,10 @@ mod tests {
     #[test]
     fn a_question_is_answered_or_not() {
         let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04salt\x04test\x00\x00\x01\x00\x01";
-        let answer = answered(question, [127, 0, 0, 1], true).unwrap();
+        let answer = answered(question, [127, 0, 0, 1], |_| Says::Known).unwrap();
         assert_eq!((&answer[..4], answer[7]), (&b"\x12\x34\x81\x80"[..], 1));
         assert!(answer.ends_with(&[127, 0, 0, 1]));
-        assert_eq!(answered(question, [127, 0, 0, 1], false).unwrap()[3], 0x82);
-        assert_eq!(answered(b"\x12\x34", [0; 4], true), None);
+        assert_eq!(answered(question, [127, 0, 0, 1], |_| Says::Failed).unwrap()[3], 0x82);
+        assert_eq!(answered(b"\x12\x34", [0; 4], |_| Says::Known), None);
     }
 }
