@@ -208,6 +208,17 @@ deb_is_clean() {
     [ ! -s "$work/lint" ] || fail "lintian has something to say"
 }
 
+# By the schema itself: whoever reads bills reads them by that.
+bill_of_materials() {
+    python3 packaging/sbom.py x86_64-unknown-linux-musl aarch64-unknown-linux-musl >"$work/bill"
+    sed 's/"bomFormat"/"format"/' "$work/bill" >"$work/no-bill"
+    "$tools" -c 'import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+good, bad = (JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(name).read()) for name in sys.argv[1:])
+sys.exit(f"{good}" if good else None if bad else "and anything is valid")' "$work/bill" "$work/no-bill"
+}
+
 # --- roots
 
 # root NAME: a throw-away machine; its directory is in $vm.
@@ -380,6 +391,7 @@ check 'the source package can be unpacked' unpack_source
 check 'signatures' signatures
 check 'rpmlint finds nothing' rpm_is_clean
 check 'lintian finds nothing' deb_is_clean
+check 'the bill of materials is valid' bill_of_materials
 check "the source package is built by Fedora's macros, without a network" rebuilt_by_macros
 check 'and without them' rebuilt_without
 check 'all three ways make the same packages' packages_are_alike
