@@ -33,7 +33,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -101,7 +101,7 @@ build-tests: # one set of features, so that nothing is built twice
 	cargo test --workspace --locked --no-run
 
 # Those that need neither a master nor a machine.
-QUICK_TESTS := panic tidy docs release plan transports notify check power guardian clock deny stand_ins
+QUICK_TESTS := panic tidy docs release plan transports notify check power guardian clock deny size stand_ins
 test-quick: format lint scripts ## what needs no Salt
 	@$(PREFLIGHT) quick
 	@$(TIMED) quick tests/again.sh --lib --bins $(QUICK_TESTS:%=--test %)
@@ -185,10 +185,14 @@ bench-install: static ## the time of `install` beside the package manager's own,
 	@$(PREFLIGHT) install
 	@tests/install/bench.sh $(STATIC)
 
+size: static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
+	@$(PREFLIGHT) size
+	@tests/bench/size.sh $(TARGET) $(STATIC)
+
 bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008)
 	@$(PREFLIGHT) bench
 	@$(MAKE) --no-print-directory static venv-$(or $(LINE),3008)
-	@tests/bench/size.sh $(TARGET) $(STATIC)
+	@python3 tests/bench/start.py $(STATIC)
 	@$(LAB) bench $(STATIC) --rounds $(ROUNDS) --line $(or $(LINE),3008)
 
 # Dated by the commit, so that the same source gives the same bytes. Cargo does not get to see it: it would compile ring, and all that

@@ -41,6 +41,9 @@ EOT
     if [ "$format" = rpm ]; then
         echo "0644 packaging/preset.conf /usr/lib/systemd/system-preset/90-heat-salt-bootstrap.preset"
         echo "0644 LICENSE $licences/LICENSE"
+        # As Fedora's tools read them. In a deb THIRD-PARTY-LICENSES says the same.
+        echo "0644 $PAGES/LICENSE.dependencies $licences/LICENSE.dependencies"
+        echo "0644 $PAGES/cargo-vendor.txt $licences/cargo-vendor.txt"
         echo "0644 CHANGELOG.md $doc/CHANGELOG.md"
     else
         echo "0644 packaging/deb/copyright $doc/copyright"

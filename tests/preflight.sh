@@ -2,7 +2,7 @@
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
 # usage: preflight.sh [--ci] PART...   the parts: build, static, static-debian, quick, fuzz, salt, extension, services, install, rpm, deb, packages, heat, vm,
-#        bench, aarch64, advisories, release
+#        size, bench, aarch64, advisories, release
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -162,6 +162,11 @@ advisories() {
     need cargo-deny "which knows the advisory database: cargo install --locked cargo-deny"
 }
 
+size() {
+    need nm "which knows the names in a program [binutils]"
+    need xz "by which it is seen how large a download is [xz-utils]"
+}
+
 bench() {
     salt
     need python3 "which measures how fast the program starts [python3]"
@@ -221,9 +226,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | bench | static | static-debian | aarch64 | advisories | release) "$part" ;;
+    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | size | bench | static | static-debian | aarch64 | advisories | release) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|bench|aarch64|advisories|release..." >&2
+        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|size|bench|aarch64|advisories|release..." >&2
         exit 2
         ;;
     esac

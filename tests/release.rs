@@ -174,7 +174,19 @@ fn the_bill_of_materials_names_what_is_linked_and_nothing_else() {
 
     let mut refs = BTreeSet::from([program["bom-ref"].as_str().unwrap()]);
     let mut names = BTreeSet::new();
-    for component in bom["components"].as_array().unwrap() {
+    // What cargo does not know of: whose it is, by whom it is needed, and a version if it has one of its own here.
+    let all = bom["components"].as_array().unwrap();
+    let (others, crates): (Vec<&Value>, Vec<&Value>) = all.iter().partition(|one| !one["bom-ref"].as_str().unwrap().starts_with("pkg:"));
+    assert_eq!(others.iter().map(|one| one["name"].as_str().unwrap()).collect::<Vec<_>>(), ["musl", "ring-c", "rust-std"]);
+    for one in &others {
+        assert!(!one["licenses"][0]["expression"].as_str().unwrap().is_empty() && one["type"] == "library", "{one}");
+        assert!(refs.insert(one["bom-ref"].as_str().unwrap()), "{one} is there twice");
+    }
+    assert!(
+        others[1..].iter().all(|one| one["version"].as_str().unwrap().starts_with(|letter: char| letter.is_ascii_digit())),
+        "{others:?}"
+    );
+    for component in crates {
         let text = |key: &str| component[key].as_str().unwrap_or_else(|| panic!("{key} of {component}"));
         assert_eq!(text("type"), "library");
         assert_eq!(text("purl"), format!("pkg:cargo/{}@{}", text("name"), text("version")));

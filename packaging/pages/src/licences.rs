@@ -1,5 +1,6 @@
 //! The licences of what is linked into the program, with their full texts, as they lie in the crates. A crate that brings none is an
-//! error: what is shipped without its licence must not be shipped.
+//! error: what is shipped without its licence must not be shipped. And two lists of these crates in the form in which Fedora's tools
+//! read and write them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,16 +16,47 @@ const PROGRAM: &str = "heat-salt-bootstrap";
 /// What the tool chain links besides the crates.
 const TOOL_CHAIN: &str = include_str!("../../licences/tool-chain.txt");
 
-/// The file of licences.
-pub fn text() -> anyhow::Result<String> {
+/// The files: all texts, each crate's licence, and what crates there are.
+pub fn files() -> anyhow::Result<[(&'static str, String); 3]> {
+    let (own, others): (Vec<_>, Vec<_>) = linked()?.into_iter().partition(|package| package["name"] == PROGRAM);
+    let breakdown = breakdown(own.iter().chain(&others))?;
+    Ok([("THIRD-PARTY-LICENSES", texts(&others)?), ("LICENSE.dependencies", breakdown), ("cargo-vendor.txt", manifest(&others)?)])
+}
+
+/// As `cargo2rpm license-breakdown` prints it (the macro %cargo_license): an expression, and whose it is; our own is among them.
+fn breakdown<'a>(linked: impl Iterator<Item = &'a Value>) -> anyhow::Result<String> {
+    let mut lines = BTreeSet::new();
+    for package in linked {
+        // Crates of old write MIT/Apache-2.0, which is no SPDX expression.
+        let licence = field(package, "license")?.replace(" / ", "/").replace('/', " OR ");
+        lines.insert(format!("{licence}: {}", named(package)?));
+    }
+    Ok(lines.into_iter().map(|line| line + "\n").collect())
+}
+
+/// As `cargo2rpm write-vendor-manifest` does (the macro %cargo_vendor_manifest); RPM makes of each line that a crate is bundled.
+fn manifest(linked: &[Value]) -> anyhow::Result<String> {
+    let lines: BTreeSet<String> = linked.iter().map(named).collect::<anyhow::Result<_>>()?;
+    Ok(lines.into_iter().map(|line| line + "\n").collect())
+}
+
+/// As cargo names a package of a registry.
+fn named(package: &Value) -> anyhow::Result<String> {
+    Ok(format!("{} v{}", field(package, "name")?, field(package, "version")?))
+}
+
+fn field<'a>(package: &'a Value, key: &str) -> anyhow::Result<&'a str> {
+    package[key].as_str().with_context(|| format!("{key} of {package}"))
+}
+
+fn texts(linked: &[Value]) -> anyhow::Result<String> {
     let mut packages = String::new();
     // A text that many crates share stands there once.
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in linked()? {
-        let field = |key: &str| package[key].as_str().with_context(|| format!("{key} of {package}"));
-        let name = format!("{} {}", field("name")?, field("version")?);
-        packages.push_str(&format!("{name}: {}\n", field("license")?));
-        let dir = Path::new(field("manifest_path")?).parent().unwrap_or(Path::new("/"));
+    for package in linked {
+        let name = format!("{} {}", field(package, "name")?, field(package, "version")?);
+        packages.push_str(&format!("{name}: {}\n", field(package, "license")?));
+        let dir = Path::new(field(package, "manifest_path")?).parent().unwrap_or(Path::new("/"));
         let found = licence_files(dir)?;
         ensure!(!found.is_empty(), "{name} brings no text of its licence ({})", dir.display());
         for text in found {
@@ -41,7 +73,7 @@ pub fn text() -> anyhow::Result<String> {
     Ok(all)
 }
 
-/// What is linked, and where it lies. `cargo metadata` alone would not do: it knows only the features that all crates of the workspace,
+/// What is linked, the program itself among it, and where it lies. `cargo metadata` alone would not do: it knows only the features that all crates of the workspace,
 /// the tests' own among them, want together.
 fn linked() -> anyhow::Result<Vec<Value>> {
     let words =
@@ -51,7 +83,7 @@ fn linked() -> anyhow::Result<Vec<Value>> {
         tree.lines().filter_map(|line| line.split_once(" v")).map(|(name, rest)| (name, first(rest))).collect();
     let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version", "1"])?)?;
     let mut found = Vec::new();
-    for (name, version) in names.into_iter().filter(|(name, _)| *name != PROGRAM) {
+    for (name, version) in names {
         let mut packages = metadata["packages"].as_array().into_iter().flatten();
         let package = packages.find(|package| package["name"] == name && package["version"] == version);
         found.push(package.with_context(|| format!("cargo does not say where {name} {version} lies"))?.clone());

@@ -28,8 +28,8 @@ fn main() -> anyhow::Result<()> {
     let mut files = vec![
         ("heat-salt-bootstrap.1".to_owned(), program_page::page(&command(), &day)),
         ("heat-salt-bootstrap-config.5".to_owned(), config_page::page(&day)?),
-        ("THIRD-PARTY-LICENSES".to_owned(), licences::text()?),
     ];
+    files.extend(licences::files()?.map(|(name, text)| (name.to_owned(), text)));
     files.extend(completions::all(&mut command()));
     for (name, text) in files {
         fs::write(dir.join(&name), text).with_context(|| name.clone())?;

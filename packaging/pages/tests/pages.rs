@@ -9,9 +9,11 @@ use clap::CommandFactory as _;
 use heat_salt_bootstrap::parts::Kind;
 use heat_salt_bootstrap::parts::cli::Cli;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
+    "LICENSE.dependencies",
     "THIRD-PARTY-LICENSES",
     "_heat-salt-bootstrap",
+    "cargo-vendor.txt",
     "heat-salt-bootstrap-config.5",
     "heat-salt-bootstrap.1",
     "heat-salt-bootstrap.bash",
@@ -169,4 +171,47 @@ fn the_licences_are_those_of_what_is_linked() {
     {
         assert!(text.contains(words), "{words}");
     }
+}
+
+/// What the spec says has to cover each crate's licence, as Fedora wants it: an expression stays as it is, alternatives included, and one
+/// that only has its alternatives in another order need not stand there again.
+#[test]
+fn the_spec_names_every_licence_and_no_other() {
+    let spec = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../heat-salt-bootstrap.spec")).unwrap();
+    let tag = spec.lines().find_map(|line| line.strip_prefix("License:")).unwrap().trim();
+    let sorted = |expression: &str| {
+        let mut alternatives: Vec<&str> = expression.split(" OR ").collect();
+        alternatives.sort_unstable();
+        alternatives.join(" OR ")
+    };
+    // Parentheses hold what has operators of its own.
+    let said: BTreeSet<String> = tag
+        .split(['(', ')'])
+        .enumerate()
+        .flat_map(|(place, text)| if place % 2 == 1 { vec![text] } else { text.split(" AND ").collect() })
+        .map(|part| sorted(part.trim()))
+        .filter(|part| !part.is_empty())
+        .collect();
+    let pages = Pages::make();
+    let mut needed: BTreeSet<String> =
+        pages.text("LICENSE.dependencies").lines().map(|line| sorted(line.rsplit_once(": ").unwrap().0)).collect();
+    // Of musl libc, in the static program.
+    needed.extend(["BSD-2-Clause", "MIT"].map(str::to_owned));
+    assert_eq!(said, needed, "{tag}");
+}
+
+#[test]
+fn the_lists_of_crates_are_those_of_what_is_linked() {
+    let pages = Pages::make();
+    let listed = pages.text("THIRD-PARTY-LICENSES");
+    let listed: BTreeSet<String> = listed.split("\n\n").nth(1).unwrap().lines().map(str::to_owned).collect();
+    let (breakdown, manifest) = (pages.text("LICENSE.dependencies"), pages.text("cargo-vendor.txt"));
+    let of_manifest: BTreeSet<String> = manifest.lines().map(|line| line.replace(" v", " ")).collect();
+    assert_eq!(of_manifest, listed.iter().map(|line| line.split(": ").next().unwrap().to_owned()).collect());
+    // The same, and the program itself.
+    let (own, others): (Vec<&str>, Vec<&str>) = breakdown.lines().partition(|line| line.contains(": heat-salt-bootstrap v"));
+    assert_eq!(own, [format!("Apache-2.0: heat-salt-bootstrap v{}", Cli::command().get_version().unwrap())]);
+    let of_breakdown = others.iter().map(|line| line.rsplit_once(": ").unwrap().1.replace(" v", " "));
+    assert_eq!(of_breakdown.collect::<BTreeSet<String>>(), of_manifest);
+    assert!(!breakdown.contains('/'), "{breakdown}");
 }
