@@ -62,7 +62,14 @@ impl Origins for Merged {
 }
 
 /// Keys that hold secrets, with those that name files of them.
-const SECRETS: [(&str, &str); 4] = [("api", "password"), ("api", "password_file"), ("enroll", "token"), ("enroll", "token_file")];
+const SECRETS: [(&[&str], &str); 6] = [
+    (&["api"], "password"),
+    (&["api"], "password_file"),
+    (&["enroll"], "token"),
+    (&["enroll"], "token_file"),
+    (&["install", "repository"], "password"),
+    (&["install", "repository"], "password_file"),
+];
 
 /// A fragment without its secrets, and the files in which it says that others lie; `None` if it has none. What Heat is told with
 /// is a secret as a whole.
@@ -70,8 +77,12 @@ pub fn without_secrets(keys: &Map<String, Value>) -> Option<(Map<String, Value>,
     let mut left = keys.clone();
     let mut found = left.shift_remove("signal").is_some_and(|signal| !signal.is_null());
     let mut files = Vec::new();
-    for (section, key) in SECRETS {
-        let taken = left.get_mut(section).and_then(Value::as_object_mut).and_then(|section| section.shift_remove(key));
+    for (sections, key) in SECRETS {
+        let mut section = Some(&mut left);
+        for name in sections {
+            section = section.and_then(|section| section.get_mut(*name)?.as_object_mut());
+        }
+        let taken = section.and_then(|section| section.shift_remove(key));
         found |= taken.is_some();
         if let Some(Value::String(path)) = taken.filter(|_| key.ends_with("_file")) {
             files.push(path);
@@ -131,12 +142,13 @@ mod tests {
     fn secrets_are_taken_out_and_nothing_else() {
         let Value::Object(keys) = json!({
             "api": {"url": "https://salt:8000", "password_file": "/pw", "username": "boot"},
-            "enroll": {"token": "hsb1.a.b"}, "apply": {"states": ["x"]}, "signal": {"endpoint": "http://h/", "token": "t"},
+            "install": {"repository": {"username": "u", "password": "p"}}, "enroll": {"token": "hsb1.a.b"}, "apply": {"states": ["x"]}, "signal": {"endpoint": "http://h/", "token": "t"},
         }) else {
             unreachable!()
         };
         let (left, files) = without_secrets(&keys).unwrap();
-        let expected = json!({"api": {"url": "https://salt:8000", "username": "boot"}, "enroll": {}, "apply": {"states": ["x"]}});
+        let expected = json!({"api": {"url": "https://salt:8000", "username": "boot"},
+            "install": {"repository": {"username": "u"}}, "enroll": {}, "apply": {"states": ["x"]}});
         assert_eq!(Value::Object(left.clone()), expected);
         assert_eq!(files, ["/pw"]);
         assert!(without_secrets(&left).is_none());

@@ -32,7 +32,7 @@ impl Settings {
             let api = api(&top, refs, forget_secrets);
             let enroll = enroll(&top, refs, accept, forget_secrets);
             let minion = minion(&top, refs, accept);
-            let install = install(&top, refs);
+            let install = install(&top, refs, forget_secrets);
             let signal = signal(&top, refs);
             let deadline = deadline(&top);
             let splay = splay(&top, deadline);

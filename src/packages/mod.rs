@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use self::commands::Existing;
 use self::os::{Format, Manager, OsRelease, System};
+use self::repository::Repository;
 use self::transaction::Transaction;
 use crate::packages::settings::{Install, Source};
 use crate::system::command;
@@ -92,7 +93,10 @@ pub fn ensure(
     };
     let transaction = Transaction::by(system.manager, wait);
     match &install.source {
-        Source::Repository { url, key } => source::from_repository(&transaction, &system, url.as_deref(), key, install, existing, prepare)?,
+        Source::Repository { url, key, login } => {
+            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), &system);
+            source::from_repository(&transaction, repository, &system, key, existing, prepare)?;
+        }
         Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, existing, prepare)?,
         Source::Preinstalled => {}
     }

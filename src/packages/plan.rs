@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::commands::{self, Existing};
 use super::os::{Format, OsRelease, System};
-use super::repository::Repository;
+use super::repository::{Login, Repository};
 use super::system;
 use crate::packages::settings::{Install, SigningKey, Source};
 use crate::system::command;
 use crate::system::files::Root;
 use crate::types::failure::Failure;
+use crate::types::secret::Secret;
 
 /// The plan as JSON: the system, the files, the commands; and what the installation would fail of, if that is known already.
 /// `os_release` is the text of another machine's.
@@ -47,14 +48,18 @@ fn steps(install: &Install, system: &System) -> Value {
             }
             (files, vec![commands::install_file(manager, name)])
         }
-        Source::Repository { url, key } => {
-            let repository = Repository::at(url.as_deref(), install.version.as_ref(), system);
+        Source::Repository { url, key, login } => {
+            let login = login.as_ref().map(|login| Login { password: Secret::new("***"), ..login.clone() });
+            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), system);
             let armoured = match key {
                 SigningKey::Given(armoured) => armoured.clone(),
                 SigningKey::At(url) => format!("(the key that {url} gives)"),
             };
             let files = repository.files(manager, &armoured);
-            let files = files.into_iter().map(|file| json!({"path": file.path, "mode": "0644", "content": file.text})).collect();
+            let files = files
+                .into_iter()
+                .map(|file| json!({"path": file.path, "mode": format!("{:04o}", file.mode), "content": file.text.expose()}))
+                .collect();
             let whole = commands::wants_whole_version(manager);
             let version = whole.then(|| {
                 repository

@@ -50,19 +50,22 @@ pub fn source(install: &Install, system: &System) -> State {
     State::of(match &install.source {
         Source::Preinstalled => Ok("none is needed".to_owned()),
         Source::Package { url, format, .. } if *format == system.manager.format() => {
-            source::answers(url, TIMEOUT, None).map(|()| format!("{url} is there; its checksum is looked at when it is fetched"))
+            source::answers(url, None, TIMEOUT, None).map(|()| format!("{url} is there; its checksum is looked at when it is fetched"))
         }
         Source::Package { url, .. } => Err(source::wrong_format(url, system)),
         Source::Repository { .. } if matches!(system.manager, Manager::Rpm | Manager::Dpkg) => Err(source::no_repositories(system)),
-        Source::Repository { url, key } => {
-            let repository = Repository::at(url.as_deref(), install.version.as_ref(), system);
+        Source::Repository { url, key, login } => {
+            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), system);
             if repository.url.contains('$') {
                 return State::Unknown(format!("{} holds variables, which only {} knows", repository.url, system.manager.program()));
             }
-            let answers = source::answers(&repository.probe_url(system.manager), TIMEOUT, None);
+            let probe = repository.probe_url(system.manager);
+            let answers = source::answers(&probe, repository.authorization(&probe), TIMEOUT, None);
             let key = match key {
                 SigningKey::Given(_) => Ok(()),
-                SigningKey::At(url) => source::answers(url, TIMEOUT, Some("-----BEGIN PGP PUBLIC KEY BLOCK-----")),
+                SigningKey::At(url) => {
+                    source::answers(url, repository.authorization(url), TIMEOUT, Some("-----BEGIN PGP PUBLIC KEY BLOCK-----"))
+                }
             };
             answers.and(key).map(|()| format!("{} answers, and its key is there", repository.url))
         }

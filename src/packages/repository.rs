@@ -3,8 +3,12 @@
 
 use std::fmt::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::os::{Format, Manager, System};
 use super::version::VersionReq;
+use crate::types::secret::Secret;
 use crate::types::version::PROGRAM;
 
 /// The Salt project's repositories (doc.saltproject.io, install guide: salt.repo and salt.sources).
@@ -15,6 +19,15 @@ pub const PROJECT_KEY: &str = "https://packages.broadcom.com/artifactory/api/sec
 /// The line that is installed from the project's own repository if nobody asks for another: its newest with long support.
 const PROJECT_LINE: &str = "3008";
 
+/// Who reads a mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
 /// A repository as it is going to be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
@@ -24,20 +37,34 @@ pub struct Repository {
     pub wanted_version: Option<VersionReq>,
     /// Are its metadata signed too, and not only its packages? For apt they always are.
     pub signed_metadata: bool,
+    /// Who reads it, where it wants to know.
+    pub login: Option<Login>,
 }
 
-/// A file to be written; everybody may read all of these.
+/// A file to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Where.
     pub path: String,
-    /// What.
-    pub text: String,
+    /// What: with a password in it, where it is root's alone.
+    pub text: Secret,
+    /// 0644, or 0600.
+    pub mode: u32,
 }
+
+impl Written {
+    fn public(path: impl Into<String>, text: String) -> Written {
+        Written { path: path.into(), text: Secret::new(text), mode: 0o644 }
+    }
+}
+
+/// Where apt and zypper look for who reads a repository.
+const APT_AUTH: &str = "/etc/apt/auth.conf.d/heat-salt-bootstrap.conf";
+const ZYPPER_AUTH: &str = "/etc/zypp/credentials.d/heat-salt-bootstrap";
 
 impl Repository {
     /// The repository at this URL, or the Salt project's own, for this system.
-    pub fn at(url: Option<&str>, wanted_version: Option<&VersionReq>, system: &System) -> Repository {
+    pub fn at(url: Option<&str>, login: Option<&Login>, wanted_version: Option<&VersionReq>, system: &System) -> Repository {
         let own = match system.manager.format() {
             Format::Rpm => PROJECT_RPM,
             Format::Deb => PROJECT_DEB,
@@ -48,6 +75,7 @@ impl Repository {
             url: url.unwrap_or(own).trim_end_matches('/').to_owned(),
             wanted_version: wanted_version.cloned().or_else(line),
             signed_metadata: true,
+            login: login.cloned(),
         }
     }
 
@@ -67,20 +95,48 @@ impl Repository {
     /// Everything that has to be written for it. `key` is the armoured public key.
     pub fn files(&self, manager: Manager, key: &str) -> Vec<Written> {
         let key_file = key_file(manager);
-        let mut files = vec![Written { path: key_file.to_owned(), text: format!("{}\n", key.trim()) }];
+        let mut files = vec![Written::public(key_file, format!("{}\n", key.trim()))];
         match manager {
             Manager::AptGet | Manager::Dpkg => {
-                files.push(Written { path: format!("/etc/apt/sources.list.d/{PROGRAM}.sources"), text: self.sources(key_file) });
+                files.push(Written::public(format!("/etc/apt/sources.list.d/{PROGRAM}.sources"), self.sources(key_file)));
                 if let Some(pins) = self.pins() {
-                    files.push(Written { path: format!("/etc/apt/preferences.d/{PROGRAM}"), text: pins });
+                    files.push(Written::public(format!("/etc/apt/preferences.d/{PROGRAM}"), pins));
                 }
+                // apt_auth.conf(5): the longest URL that fits counts.
+                files.extend(self.secret(APT_AUTH, |Login { username, password }| {
+                    format!("{}machine {} login {username} password {}\n", written_by(), self.url, password.expose())
+                }));
             }
-            Manager::Zypper => files.push(Written { path: format!("/etc/zypp/repos.d/{PROGRAM}.repo"), text: self.repo(key_file, true) }),
+            Manager::Zypper => {
+                files.push(Written::public(format!("/etc/zypp/repos.d/{PROGRAM}.repo"), self.repo(key_file, true)));
+                files.extend(
+                    self.secret(ZYPPER_AUTH, |Login { username, password }| {
+                        format!("username={username}\npassword={}\n", password.expose())
+                    }),
+                );
+            }
             Manager::Dnf5 | Manager::Dnf | Manager::Yum | Manager::Rpm => {
-                files.push(Written { path: format!("/etc/yum.repos.d/{PROGRAM}.repo"), text: self.repo(key_file, false) });
+                let path = format!("/etc/yum.repos.d/{PROGRAM}.repo");
+                let with_login = self.secret(&path, |Login { username, password }| {
+                    format!("{}username={username}\npassword={}\n", self.repo(key_file, false), password.expose())
+                });
+                files.push(with_login.unwrap_or_else(|| Written::public(path, self.repo(key_file, false))));
             }
         }
         files
+    }
+
+    /// A file that says who reads the repository; none where nobody has to be named.
+    fn secret(&self, path: &str, text: impl FnOnce(&Login) -> String) -> Option<Written> {
+        self.login.as_ref().map(|login| Written { path: path.to_owned(), text: Secret::new(text(login)), mode: 0o600 })
+    }
+
+    /// What a request to this URL has to show: nothing, if it leads to another server.
+    pub fn authorization(&self, url: &str) -> Option<Secret> {
+        let server = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/").to_lowercase();
+        let Login { username, password } = self.login.as_ref().filter(|_| server(url) == server(&self.url))?;
+        let both = Secret::new(format!("{username}:{}", password.expose()));
+        Some(Secret::new(format!("Basic {}", STANDARD.encode(both.expose()))))
     }
 
     /// dnf.conf(5), zypper's repos.d. The priority makes it win over EPEL, which has an old salt of its own.
@@ -88,7 +144,7 @@ impl Repository {
         let mut text = format!(
             "{}[{PROGRAM}]\nname=Salt, for {PROGRAM}\nbaseurl={}\nenabled=1\ngpgcheck=1\nrepo_gpgcheck={}\ngpgkey=file://{key_file}\npriority=10\n",
             written_by(),
-            self.url,
+            if zypper && self.login.is_some() { format!("{}?credentials={PROGRAM}", self.url) } else { self.url.clone() },
             u8::from(self.signed_metadata)
         );
         if zypper {
@@ -122,6 +178,15 @@ impl Repository {
     }
 }
 
+/// The file of [`Repository::files`] that says who reads the repository, where it is one of its own.
+pub fn login_file(manager: Manager) -> Option<&'static str> {
+    match manager {
+        Manager::AptGet | Manager::Dpkg => Some(APT_AUTH),
+        Manager::Zypper => Some(ZYPPER_AUTH),
+        Manager::Dnf5 | Manager::Dnf | Manager::Yum | Manager::Rpm => None,
+    }
+}
+
 /// Where the key lies for this manager.
 pub fn key_file(manager: Manager) -> &'static str {
     match manager.format() {
@@ -145,36 +210,37 @@ mod tests {
 
     fn files(manager: Manager, url: Option<&str>, wanted_version: Option<&str>) -> Vec<Written> {
         let wanted_version = wanted_version.map(|wanted_version| VersionReq::parse(wanted_version).unwrap());
-        Repository::at(url, wanted_version.as_ref(), &system(manager)).files(manager, "KEY\n\n")
+        Repository::at(url, None, wanted_version.as_ref(), &system(manager)).files(manager, "KEY\n\n")
     }
 
     #[test]
     fn an_rpm_repository_of_one_line() {
         let files = files(Manager::Dnf, Some("http://mirror.example/salt/"), Some("3006"));
-        assert_eq!(files[0], Written { path: "/etc/pki/rpm-gpg/RPM-GPG-KEY-heat-salt-bootstrap".into(), text: "KEY\n".into() });
+        assert_eq!(files[0], Written::public("/etc/pki/rpm-gpg/RPM-GPG-KEY-heat-salt-bootstrap", "KEY\n".into()));
         assert_eq!(files[1].path, "/etc/yum.repos.d/heat-salt-bootstrap.repo");
         for line in ["baseurl=http://mirror.example/salt\n", "gpgcheck=1\n", "repo_gpgcheck=1\n", "skip_if_unavailable=0\n"] {
-            assert!(files[1].text.contains(line), "{line} in {}", files[1].text);
+            assert!(files[1].text.expose().contains(line), "{line} in {}", files[1].text.expose());
         }
-        assert!(files[1].text.contains("includepkgs=salt-3006.* salt-*-3006.*\n"));
+        assert!(files[1].text.expose().contains("includepkgs=salt-3006.* salt-*-3006.*\n"));
         assert_eq!(files.len(), 2);
     }
 
     #[test]
     fn a_whole_version_is_no_prefix() {
-        let repo = &files(Manager::Dnf, None, Some("3006.2"))[1].text;
+        let files_of = |manager| files(manager, None, Some("3006.2"));
+        let (repo, pins) = (&files_of(Manager::Dnf)[1], &files_of(Manager::AptGet)[2]);
+        let (repo, pins) = (repo.text.expose(), pins.text.expose());
         assert!(repo.contains("includepkgs=salt-3006.2-* salt-*-3006.2-*\n"), "{repo}");
-        let pins = &files(Manager::AptGet, None, Some("3006.2"))[2].text;
         assert!(pins.contains("Pin: version 3006.2\n") && pins.contains("Pin: version 3006.2-*\n"), "{pins}");
     }
 
     #[test]
     fn the_projects_own_gives_its_line_and_a_mirror_all_it_has() {
-        assert!(files(Manager::Dnf, None, None)[1].text.contains("includepkgs=salt-3008.*"));
-        assert!(!files(Manager::Dnf, Some("http://mirror.example"), None)[1].text.contains("includepkgs"));
+        assert!(files(Manager::Dnf, None, None)[1].text.expose().contains("includepkgs=salt-3008.*"));
+        assert!(!files(Manager::Dnf, Some("http://mirror.example"), None)[1].text.expose().contains("includepkgs"));
         let sources = &files(Manager::AptGet, None, None)[1];
         assert_eq!(sources.path, "/etc/apt/sources.list.d/heat-salt-bootstrap.sources");
-        assert!(sources.text.contains("URIs: https://packages.broadcom.com/artifactory/saltproject-deb\nSuites: stable\n"));
+        assert!(sources.text.expose().contains("URIs: https://packages.broadcom.com/artifactory/saltproject-deb\nSuites: stable\n"));
         assert_eq!(files(Manager::AptGet, Some("http://mirror.example"), None).len(), 2);
     }
 
@@ -182,6 +248,20 @@ mod tests {
     fn zypper_has_its_own_directory() {
         let repo = &files(Manager::Zypper, None, Some("3006"))[1];
         assert_eq!(repo.path, "/etc/zypp/repos.d/heat-salt-bootstrap.repo");
-        assert!(repo.text.contains("autorefresh=1\n") && !repo.text.contains("includepkgs"));
+        assert!(repo.text.expose().contains("autorefresh=1\n") && !repo.text.expose().contains("includepkgs"));
+    }
+
+    #[test]
+    fn a_login_stands_where_only_root_reads() {
+        let login = Login { username: "boot".into(), password: Secret::new("s3cret") };
+        for manager in [Manager::Dnf, Manager::Zypper, Manager::AptGet] {
+            let repository = Repository::at(Some("https://mirror.example/salt"), Some(&login), None, &system(manager));
+            let files = repository.files(manager, "KEY");
+            let holding: Vec<u32> = files.iter().filter(|file| file.text.expose().contains("s3cret")).map(|file| file.mode).collect();
+            assert_eq!(holding, [0o600], "{files:?}");
+            let shown = |url| repository.authorization(url).map(|secret| secret.expose().to_owned());
+            assert_eq!(shown("https://mirror.example/key.asc").as_deref(), Some("Basic Ym9vdDpzM2NyZXQ="));
+            assert_eq!(shown("https://mirror.example.net/key.asc").or(shown("http://mirror.example/x")), None);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The `install` section of the configuration.
 
 use super::os::Format;
-use super::repository::PROJECT_KEY;
+use super::repository::{Login, PROJECT_KEY};
 use super::version::VersionReq;
 use crate::types::address::without_secrets;
-use crate::types::references::References;
+use crate::types::references::{References, secret};
 use crate::types::section::Section;
 
 /// The `install` section.
@@ -25,6 +25,8 @@ pub enum Source {
         url: Option<String>,
         /// The key that signs it.
         key: SigningKey,
+        /// Who reads it, where it wants to know.
+        login: Option<Login>,
     },
     /// From one package file.
     Package {
@@ -48,8 +50,8 @@ pub enum SigningKey {
     At(String),
 }
 
-/// Reads the section; every problem is listed.
-pub fn install(top: &Section, refs: &dyn References) -> Option<Install> {
+/// Reads the section; every problem is listed. `wiped`: its secret may be gone after use.
+pub fn install(top: &Section, refs: &dyn References, wiped: bool) -> Option<Install> {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
         Repository,
@@ -60,7 +62,7 @@ pub fn install(top: &Section, refs: &dyn References) -> Option<Install> {
     let choices = [("repository", Kind::Repository), ("package", Kind::Package), ("preinstalled", Kind::Preinstalled)];
     let kind = section.choice("source", &choices).unwrap_or(Kind::Repository);
     let version = section.parsed("version", VersionReq::parse);
-    let repository = repository(section.section("repository"), refs);
+    let repository = repository(section.section("repository"), refs, wiped);
     let package = package(&section, kind == Kind::Package);
     section.finish();
     let source = match kind {
@@ -71,7 +73,7 @@ pub fn install(top: &Section, refs: &dyn References) -> Option<Install> {
     Some(Install { source, version })
 }
 
-fn repository(section: Section, refs: &dyn References) -> Option<Source> {
+fn repository(section: Section, refs: &dyn References, wiped: bool) -> Option<Source> {
     let url = section.parsed("url", |url| check_source(url, &["https://", "http://"]));
     let inline = section.text("gpg_key").map(str::to_owned);
     let from_file = section.parsed("gpg_key_file", |path| {
@@ -90,8 +92,39 @@ fn repository(section: Section, refs: &dyn References) -> Option<Source> {
         (Some(armoured), _) => SigningKey::Given(armoured),
         (None, url) => SigningKey::At(url.unwrap_or_else(|| PROJECT_KEY.to_owned())),
     };
+    let login = login(&section, refs, url.as_deref(), wiped);
     section.finish();
-    Some(Source::Repository { url, key })
+    Some(Source::Repository { url, key, login })
+}
+
+fn login(section: &Section, refs: &dyn References, url: Option<&str>, wiped: bool) -> Option<Login> {
+    // They go into files in which a blank or the end of a line ends a word.
+    let word = |text: &str| !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let username = section.text("username");
+    let password = secret(section, "password", "password_file", refs);
+    if username.is_some_and(|name| !word(name) || name.contains(':')) {
+        section.complain("username", "may hold no white space and no colon");
+    }
+    if password.as_ref().is_some_and(|password| !word(password.expose())) {
+        section.complain("password", "may hold no white space");
+    }
+    match (username, password) {
+        (Some(username), Some(password)) => {
+            if !url.is_some_and(|url| url.starts_with("https://")) {
+                section.complain("password", "is for a mirror of yours: give its https:// url too");
+            }
+            Some(Login { username: username.to_owned(), password })
+        }
+        (Some(_), None) if !wiped => {
+            section.complain("password", "is missing: username needs it");
+            None
+        }
+        (None, Some(_)) => {
+            section.complain("username", "is missing: password needs it");
+            None
+        }
+        _ => None,
+    }
 }
 
 fn package(section: &Section, wanted: bool) -> Option<Source> {

@@ -14,12 +14,13 @@ use super::output::{self, Reason};
 use super::repository::{self, Repository};
 use super::transaction::Transaction;
 use super::version::VersionReq;
-use crate::packages::settings::{Install, SigningKey};
+use crate::packages::settings::SigningKey;
 use crate::system::files::{self, Root};
 use crate::system::http::{Client, HttpError, TlsError};
 use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::hexadecimal::hexadecimal;
+use crate::types::secret::Secret;
 
 /// A key is some kilobytes; Salt's packages are 50 MB.
 const MOST_KEY: u64 = 256 * 1024;
@@ -34,10 +35,9 @@ const CACHE: &str = "/var/cache/heat-salt-bootstrap";
 /// Installs from a repository, after writing its file.
 pub fn from_repository(
     transaction: &Transaction,
+    mut repository: Repository,
     system: &System,
-    url: Option<&str>,
     key: &SigningKey,
-    install: &Install,
     existing: Existing,
     prepare: impl FnOnce(Existing) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -45,17 +45,19 @@ pub fn from_repository(
     if matches!(manager, Manager::Rpm | Manager::Dpkg) {
         return Err(no_repositories(system));
     }
-    let mut repository = Repository::at(url, install.version.as_ref(), system);
     let key = match key {
         SigningKey::Given(armoured) => armoured.clone(),
-        SigningKey::At(url) => fetched_key(url, wait)?,
+        SigningKey::At(url) => fetched_key(url, repository.authorization(url), wait)?,
     };
     repository.signed_metadata = has_signed_metadata(&repository, manager);
     prepare(existing)?;
     for file in repository.files(manager, &key) {
         let path = Path::new(&file.path);
         files::ensure_dir(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        files::ensure(path, file.text.as_bytes(), 0o644)?;
+        files::ensure(path, file.text.expose().as_bytes(), file.mode)?;
+    }
+    if let (None, Some(path)) = (&repository.login, repository::login_file(manager)) {
+        files::remove(Path::new(path))?;
     }
     if manager == Manager::Zypper {
         // Without this it asks whether the key is to be trusted, and answers no by itself.
@@ -92,10 +94,10 @@ pub fn wrong_format(url: &str, system: &System) -> Failure {
 
 /// Looks whether a source gives what is at this URL, and takes no more of it than is needed to know. `holds` is a text that has to be
 /// in what comes.
-pub fn answers(url: &str, timeout: Duration, holds: Option<&str>) -> Result<(), Failure> {
+pub fn answers(url: &str, authorization: Option<Secret>, timeout: Duration, holds: Option<&str>) -> Result<(), Failure> {
     let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
     let (mut begun, mut taken) = (false, Vec::new());
-    let answer = Client::for_downloads().download(url, timeout, MOST_KEY, &mut |piece| {
+    let answer = Client::for_downloads().download(url, authorization.as_ref(), timeout, MOST_KEY, &mut |piece| {
         begun = true;
         taken.extend_from_slice(piece);
         if holds.is_some() { Ok(()) } else { Err(std::io::Error::other("that is enough")) }
@@ -137,9 +139,9 @@ fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &
     })
 }
 
-fn fetched_key(url: &str, wait: &Wait) -> Result<String, Failure> {
+fn fetched_key(url: &str, authorization: Option<Secret>, wait: &Wait) -> Result<String, Failure> {
     let mut key = Vec::new();
-    fetch(url, KEY_TIMEOUT, MOST_KEY, wait, |piece| {
+    fetch(url, authorization, KEY_TIMEOUT, MOST_KEY, wait, |piece| {
         // A try that broke off has left its beginning here.
         match piece {
             Some(piece) => key.extend_from_slice(piece),
@@ -158,7 +160,7 @@ fn fetched_key(url: &str, wait: &Wait) -> Result<String, Failure> {
 /// demanded: the package manager, which may know a way of its own, will see.
 fn has_signed_metadata(repository: &Repository, manager: Manager) -> bool {
     let Some(url) = repository.signature_url(manager) else { return true };
-    let asked = Client::for_downloads().download(&url, PROBE_TIMEOUT, MOST_KEY, &mut |_| Ok(()));
+    let asked = Client::for_downloads().download(&url, repository.authorization(&url).as_ref(), PROBE_TIMEOUT, MOST_KEY, &mut |_| Ok(()));
     let missing = matches!(asked, Ok((404 | 410, _)));
     if missing {
         info!("{} signs its packages only, not its metadata", repository.url);
@@ -248,7 +250,7 @@ impl Downloaded {
         let mut file = File::create(&self.0).map_err(|error| failed(&error))?;
         let mut digest = digest::Context::new(&digest::SHA256);
         let mut disk = None;
-        let fetched = fetch(url, PACKAGE_TIMEOUT, MOST_PACKAGE, wait, |piece| {
+        let fetched = fetch(url, None, PACKAGE_TIMEOUT, MOST_PACKAGE, wait, |piece| {
             let written = match piece {
                 Some(piece) => {
                     digest.update(piece);
@@ -284,6 +286,7 @@ impl Drop for Downloaded {
 /// Fetches, and tries again as the answer deserves. `take` gets `None` before each try, then what comes.
 fn fetch(
     url: &str,
+    authorization: Option<Secret>,
     timeout: Duration,
     most: u64,
     wait: &Wait,
@@ -296,7 +299,8 @@ fn fetch(
         take(None).map_err(disk)?;
         let timeout = timeout.min(wait.remaining()).max(Duration::from_millis(100));
         let mut refused = false;
-        let answer = client.download(url, timeout, most, &mut |piece| take(Some(piece)).inspect_err(|_| refused = true));
+        let answer =
+            client.download(url, authorization.as_ref(), timeout, most, &mut |piece| take(Some(piece)).inspect_err(|_| refused = true));
         match answer {
             Ok((200, _)) => Ok(()),
             Ok((status @ (408 | 429 | 500..=599), retry_after)) => {

@@ -19,6 +19,7 @@ use super::lookup::Lookup;
 use super::pinned::PinnedTls;
 use super::tls::provider;
 use crate::types::pin::Pin;
+use crate::types::secret::Secret;
 use crate::types::time::http_date;
 use crate::types::version::{PROGRAM, VERSION};
 
@@ -136,7 +137,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>;
 
 impl Client {
     /// A client for public things: it trusts the system's CAs and goes through the proxy that the environment names
-    /// (`https_proxy`, `no_proxy`), and follows redirects, as mirrors send them. It carries no credentials.
+    /// (`https_proxy`, `no_proxy`), and follows redirects, as mirrors send them; what a request shows of us goes to no redirect.
     pub fn for_downloads() -> Client {
         // Without a store of CAs http:// still works, and https:// says why not.
         let roots = system_certificates().unwrap_or_default();
@@ -146,15 +147,27 @@ impl Client {
 
     /// Fetches what is there and hands it on piece by piece; returns the status and how long the server asks to be left alone. Only
     /// what comes with status 200 is handed on. `most` bytes at most.
-    pub fn download(&self, url: &str, timeout: Duration, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), HttpError> {
-        let request = Request { method: "GET", url, headers: &[], body: b"", timeout };
+    pub fn download(
+        &self,
+        url: &str,
+        authorization: Option<&Secret>,
+        timeout: Duration,
+        most: u64,
+        sink: Sink,
+    ) -> Result<(u16, Option<Duration>), HttpError> {
+        let shown = authorization.map(|secret| ("Authorization", secret.expose()));
+        let request = Request { method: "GET", url, headers: shown.as_slice(), body: b"", timeout };
         let fetched = self.try_download(&request, most, sink);
         debug!("GET {}: {fetched:?}", url.split('?').next().unwrap_or_default());
         fetched.map_err(|error| classify(&error, &request))
     }
 
     fn try_download(&self, request: &Request, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), ureq::Error> {
-        let mut response = self.agent.get(request.url).config().timeout_global(Some(request.timeout)).build().call()?;
+        let mut get = self.agent.get(request.url);
+        for (name, value) in request.headers {
+            get = get.header(*name, *value);
+        }
+        let mut response = get.config().timeout_global(Some(request.timeout)).build().call()?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
         if status == 200 {
             let mut body = response.body_mut().with_config().limit(most).reader();

@@ -62,6 +62,7 @@ pub fn all() -> Vec<Case> {
     add("locked_for_ever", &WITH_REPOSITORIES, locked_for_ever);
     add("disk_full", &[DNF, APT], disk_full);
     add("by_way_of_a_proxy", &[DNF, APT], by_way_of_a_proxy);
+    add("mirror_with_a_password", &WITH_REPOSITORIES, mirror_with_a_password);
     add("dpkg_was_cut_off", &[APT], dpkg_was_cut_off);
     add("killed_in_mid_run", &[DNF, APT], killed_in_mid_run);
     add("stale_lists", &[APT], stale_lists);
@@ -305,6 +306,35 @@ fn by_way_of_a_proxy(flavour: Flavour) {
     let ended = vm.install_after(&format!("export http_proxy={}", proxy.trim_end_matches('/')));
     ended.done(true);
     assert!(mirror.asked().iter().any(|asked| asked.starts_with("http://salt.test/")), "{:?}", mirror.asked());
+}
+
+/// Who reads it stands in the configuration and in one file of root's alone; `plan` shows that file without the password.
+fn mirror_with_a_password(flavour: Flavour) {
+    let authority = Authority::new().unwrap();
+    let mirror = Mirror::start(Some(&authority));
+    mirror.be(Mood::Private("Basic Ym9vdDpTM2NyZXQtb2YtdGhlLW1pcnJvcg=="));
+    let url = mirror.url(&format!("{}/good", flavour.format));
+    let repository = json!({"url": url, "gpg_key_url": mirror.url("key.asc"), "username": "boot", "password": "another"});
+    let vm = machine(flavour, &json!({"version": "3006", "repository": repository}));
+    vm.trust(&authority);
+    vm.install().failed(21, "repository-unreachable", &["HTTP 401"]);
+    vm.set("/install/repository/password", json!("S3cret-of-the-mirror"));
+    let planned = vm.sh("heat-salt-bootstrap plan && heat-salt-bootstrap check; true");
+    assert!(planned.stdout.contains("0600") && planned.stdout.contains("***"), "{}", planned.stdout);
+    assert!(planned.stdout.contains("answers, and its key is there"), "{}", planned.stdout);
+    let ended = vm.install();
+    ended.done(true);
+    assert_eq!(vm.version(), "3006.27");
+    let holding = vm.sh("grep -rl S3cret-of-the-mirror /etc /var /usr/lib | xargs stat -c '%a %n'").stdout;
+    assert!(holding.lines().count() == 2 && holding.lines().all(|file| file.starts_with("600 /etc/")), "{holding}");
+    for said in [&planned.stdout, &planned.stderr, &ended.stderr, &ended.report.to_string()] {
+        assert!(!said.contains("S3cret"), "{said}");
+    }
+    // Without a name there is no file that gives one away.
+    vm.set("/install/repository", json!({"url": url, "gpg_key": key("key.asc")}));
+    vm.set("/install/version", json!("3006.26"));
+    vm.install().failed(21, "repository-unreachable", &[]);
+    assert_eq!(vm.sh("grep -rl S3cret-of-the-mirror /etc /var /usr/lib").stdout, "");
 }
 
 fn dpkg_was_cut_off(flavour: Flavour) {

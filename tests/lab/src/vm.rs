@@ -66,6 +66,8 @@ pub enum Mood {
     Slow(Duration),
     /// It serves only who comes by way of a proxy: with a whole URL in the request, as proxies are asked.
     ProxyOnly,
+    /// It serves only who shows this as the request's `Authorization`.
+    Private(&'static str),
 }
 
 /// A server of the repositories.
@@ -84,6 +86,12 @@ impl Mirror {
             let (mood, asked) = (Arc::clone(&mood), Arc::clone(&asked));
             move |request: &Request| {
                 asked.lock().unwrap().push(request.path.clone());
+                if let Mood::Private(wanted) = *mood.lock().unwrap()
+                    && request.header("authorization") != Some(wanted)
+                {
+                    let headers = vec![("WWW-Authenticate".to_owned(), "Basic realm=\"mirror\"".to_owned())];
+                    return Answer::Reply { status: 401, headers, body: Vec::new() };
+                }
                 serve(&request.path, &mut mood.lock().unwrap())
             }
         };
