@@ -167,6 +167,8 @@ fn one(line: Line, step: Step, fault: Fault, end: &str, cell: fn(&mut Vm, Step, 
     let name = format!("{line}::faults::{}::{fault}::{end}", step.name());
     let run = move || {
         let mut vm = lane(line, step);
+        // An accept of the cell before, which its run did not wait for, must not come after the key is moved.
+        vm.gate.await_quiet();
         vm.next_stack().forget_runs();
         if step == Step::Enroll {
             // It is accepted, and asks all the same. After a cell in which it never learned that, there is none.

@@ -1,5 +1,6 @@
 //! A gate in front of salt-api and the enrolment service: passes everything on, keeps what passed, and knows the secrets that did.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,17 +8,38 @@ use lab::api::one_hook;
 use lab::faults::Faulty;
 use lab::http::{Answer, Request};
 use lab::master::Master;
+use lab::process::until;
 use rustls::crypto::ring;
 use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
+
+use crate::fixture::LONG;
 
 /// The gate. It shows a certificate of the master's own CA.
 pub struct Gate {
     /// Where things go wrong on the way to the gate, when a case wants that.
     pub faults: Faulty,
     passed: Arc<Mutex<Passed>>,
+    /// Requests that were passed on and are not answered yet, whoever still waits for that.
+    under_way: Arc<AtomicUsize>,
     upstream: Upstream,
+}
+
+/// Counts one as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn by(counter: &Arc<AtomicUsize>) -> Counted {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Counted(Arc::clone(counter))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -46,9 +68,11 @@ impl Gate {
     pub fn open(master: &Master) -> Gate {
         let upstream = Upstream::of(master);
         let passed = Arc::new(Mutex::new(Passed::default()));
+        let under_way = Arc::new(AtomicUsize::new(0));
         let answer = {
-            let (upstream, passed) = (upstream.clone(), Arc::clone(&passed));
+            let (upstream, passed, counter) = (upstream.clone(), Arc::clone(&passed), Arc::clone(&under_way));
             move |request: &Request| {
+                let _counted = Counted::by(&counter);
                 let mut seen = passed.lock().unwrap();
                 let what = described(request);
                 seen.requests.push(what.clone());
@@ -91,7 +115,7 @@ impl Gate {
             }
         };
         let faults = Faulty::start(master.authority(), answer).unwrap();
-        Gate { faults, passed, upstream }
+        Gate { faults, passed, under_way, upstream }
     }
 
     /// The URL that leads through the gate.
@@ -102,6 +126,12 @@ impl Gate {
     /// Lets nothing of this kind pass from now on, as [`Gate::requests`] names it; its sender waits for an answer.
     pub fn hold(&self, request: Option<&str>) {
         self.passed.lock().unwrap().held = request.map(str::to_owned);
+    }
+
+    /// Waits until everything that was passed on is answered: what somebody gave up on may still change something.
+    #[track_caller]
+    pub fn await_quiet(&self) {
+        until(LONG, || (self.under_way.load(Ordering::SeqCst) == 0).then_some(())).expect("what was passed on is answered");
     }
 
     /// From now on hooks meet a salt-api whose event socket is broken.
@@ -143,7 +173,9 @@ impl Gate {
             body: br#"[{"client":"wheel","fun":"key.finger_master"}]"#.to_vec(),
         };
         let said = self.upstream.ask(&probe).expect("salt-api answers");
-        !said.body.contains("No permission -- see authorization schemes")
+        // "No permission -- see authorization schemes" where nothing is known of the session; of a user who may not do this, "for user NAME".
+        // A question that comes while the logout is under way keeps the session, and what that remembers is a token that is revoked.
+        said.status != 401 || said.body.contains("for user")
     }
 }
 
