@@ -33,7 +33,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -77,10 +77,10 @@ demo-failing: ## the same with a state that fails
 build-quick:
 	cargo build --locked --bin heat-salt-bootstrap --package heat-salt-bootstrap --package lab
 
-# The first of them mostly waits, and so does the third; the second mostly compiles, and so does the fourth, at first.
-TOGETHER := test-faults test-fuzz test-extension test-aarch64
+# The first two of them mostly wait; the others mostly compute.
+TOGETHER := test-programs test-faults test-fuzz test-extension test-aarch64
 # Goes on with the other parts after one is red, and so says all that is wrong at once.
-PARTS := check-static test-quick together test-salt test-services test-install test-packages test-heat
+PARTS := check-static format lint scripts together test-salt test-services test-install test-packages test-heat
 test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
 	@$(PREFLIGHT) quick fuzz aarch64 salt extension services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
@@ -88,7 +88,7 @@ test: ## everything (root; some 20 minutes, and once five more for Salts, Heat a
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
 
 together:
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target $(TOGETHER)
+	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target $(TOGETHER)
 
 test-all: export HSB_ALL := 1
 test-all: test ## the same with every case of test-salt on both lines, with Salt 3007, and an RPM by Fedora's macros (some seven minutes more)
@@ -100,9 +100,11 @@ test-noisy: ## the same, while one core is busy with something else all the time
 build-tests: # one set of features, so that nothing is built twice
 	cargo test --workspace --locked --no-run
 
+test-quick: format lint scripts test-programs ## what needs no Salt
+
 # Those that need neither a master nor a machine.
 QUICK_TESTS := panic tidy docs release plan transports notify check power guardian clock deny size stand_ins
-test-quick: format lint scripts ## what needs no Salt
+test-programs:
 	@$(PREFLIGHT) quick
 	@$(TIMED) quick tests/again.sh --lib --bins $(QUICK_TESTS:%=--test %)
 
