@@ -52,9 +52,25 @@ fn slot<T>(slots: &'static [Mutex<T>; 2], line: Line) -> MutexGuard<'static, T> 
 /// The master that most cases share.
 pub fn shared(line: Line) -> Arc<Master> {
     let mut slot = slot(&SHARED, line);
-    let master = Arc::clone(slot.get_or_insert_with(|| Arc::new(Master::start(line).unwrap())));
+    let started = || {
+        let master = Arc::new(Master::start(line).unwrap());
+        wake(&master);
+        master
+    };
+    let master = Arc::clone(slot.get_or_insert_with(started));
     master.end_broken_workers();
     master
+}
+
+/// What salt-api loads with the first request of each kind takes seconds on a busy machine: no case's clock is to run meanwhile. And to one
+/// whose master was away the next hook may be lost.
+fn wake(master: &Master) {
+    let session = until(LONG, || master.session("admin").ok()).unwrap();
+    for (fun, arguments) in [("key.finger_master", json!({})), ("key.print", json!({"match": "nobody"}))] {
+        session.wheel(fun, arguments).unwrap();
+    }
+    until(LONG, || session.hook("lab/awake", &json!({})).ok()).unwrap();
+    session.log_out().unwrap();
 }
 
 /// Does something with the master that no other case uses meanwhile: it may be stopped, its API too.
@@ -76,10 +92,7 @@ pub fn alone(line: Line, case: impl FnOnce(&Private)) {
     if private.master.api_pid().is_none() {
         private.master.restart_api().unwrap();
     }
-    // To a salt-api whose master was away the next hook may be lost.
-    let session = private.master.session("admin").unwrap();
-    until(LONG, || session.hook("lab/awake", &json!({})).ok()).unwrap();
-    drop(session);
+    wake(&private.master);
     case(private);
 }
 

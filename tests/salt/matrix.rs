@@ -47,8 +47,17 @@ const OF_THE_AGENT_ALONE: &[&str] = &[
 ];
 
 /// These take long, and what they show is of the agent, of Heat and of this machine; real Salt does what it does in all cases.
-const LONG_AND_ALIKE: &[&str] =
-    &["good::two_at_once", "ends::deadline_passed", "ends::heat_down", "surroundings::disk_full", "surroundings::read_only"];
+const LONG_AND_ALIKE: &[&str] = &[
+    "good::two_at_once",
+    "ends::deadline_passed",
+    "ends::heat_down",
+    "surroundings::disk_full",
+    "surroundings::read_only",
+    "enroll::openssl_hangs",
+    "enroll::without_openssl",
+    "enroll::worthless_tokens",
+    "enroll::wrong_master_finger",
+];
 
 /// They have the master for themselves (`fixture::alone`), one after the other.
 const MASTER_FOR_ITSELF: &[&str] = &[

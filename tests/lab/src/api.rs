@@ -111,6 +111,11 @@ impl Session {
         self.api.post(&format!("/hook/{path}"), Some(&self.token), body)
     }
 
+    /// Ends it.
+    pub fn log_out(self) -> Result<()> {
+        self.api.post("/logout", Some(&self.token), &json!({})).map(drop)
+    }
+
     fn low(&self, client: &str, fun: &str, arguments: Value) -> Result<Value> {
         let mut call = Map::from_iter([("client".to_owned(), client.into()), ("fun".to_owned(), fun.into())]);
         if let Value::Object(arguments) = arguments {
