@@ -1,10 +1,9 @@
 //! A handle's curl command, which is read and never run.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, texts, within_memory};
+use fuzz::{fuzz_target, sentence, texts, within_memory};
 use heat_salt_bootstrap::parts::heat::curl_cli::parse;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let command = String::from_utf8_lossy(data);

@@ -1,11 +1,10 @@
 //! The enrolment service's answers, whoever gives them.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, within_memory};
+use fuzz::{fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::salt::claim::{
     Refusal, Token, apply_answer, check_answer, deregister_answer, enroll_answer, report_answer,
 };
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let status =

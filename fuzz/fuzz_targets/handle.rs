@@ -1,10 +1,9 @@
 //! What a template passes on of a wait condition handle: JSON, or a text.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{SECRET, sentence, within_memory};
+use fuzz::{SECRET, fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::heat::handle::parse;
-use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 /// Puts our secret where one would be.

@@ -1,11 +1,10 @@
 //! Job files of the minion's cache, MessagePack.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::within_memory;
+use fuzz::{fuzz_target, within_memory};
 use heat_salt_bootstrap::parts::minion::job::{Outcome, read_job, read_outcome};
 use heat_salt_bootstrap::parts::minion::msgpack;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     within_memory(|| {

@@ -1,12 +1,11 @@
 //! Keys: what wheel says of them, public halves, fingerprints.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, within_memory};
+use fuzz::{fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::salt::key_state::KeyState;
 use heat_salt_bootstrap::parts::salt::public_key::{Fingerprint, PublicKey};
 use heat_salt_bootstrap::parts::types::names::MinionId;
-use libfuzzer_sys::fuzz_target;
 
 const OURS: &str = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END PUBLIC KEY-----\n";
 

@@ -1,10 +1,9 @@
 //! Keystone's answer to a login.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::within_memory;
+use fuzz::{fuzz_target, within_memory};
 use heat_salt_bootstrap::parts::heat::keystone::endpoint;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     within_memory(|| {

@@ -1,10 +1,9 @@
 //! os-release(5), and which system that is.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, within_memory};
+use fuzz::{fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::packages::os::{OsRelease, System};
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);

@@ -1,10 +1,9 @@
 //! What a login says of the user.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, within_memory};
+use fuzz::{fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::salt::permissions::{may_wheel, summary};
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(permissions) = serde_json::from_slice(data) else { return };

@@ -1,11 +1,10 @@
 //! salt-api's answers: the first byte picks the status, the rest is the body.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{SECRET, sentence, within_memory};
+use fuzz::{SECRET, fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::salt::api::{Refusal, hook_answer, login_answer, wheel_answer};
 use heat_salt_bootstrap::parts::types::secret::Secret;
-use libfuzzer_sys::fuzz_target;
 
 const STATUSES: [u16; 9] = [200, 201, 302, 400, 401, 403, 404, 500, 503];
 

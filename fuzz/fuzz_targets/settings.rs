@@ -1,13 +1,12 @@
 //! The configuration: fragments (between zeros) laid over each other.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{SECRET, sentence, texts, within_memory};
+use fuzz::{SECRET, fuzz_target, sentence, texts, within_memory};
 use heat_salt_bootstrap::parts::config::Settings;
 use heat_salt_bootstrap::parts::config::fragments::{Fragment, Merged, without_secrets};
 use heat_salt_bootstrap::parts::types::references::References;
 use heat_salt_bootstrap::parts::types::secret::Secret;
-use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 /// Every file that is named is there, and holds a secret.

@@ -1,14 +1,13 @@
 //! What Heat is told fits, whatever went wrong; and what it answers is understood. The texts of a report are what stands between
 //! zeros, each as often as the first byte says.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, texts, within_memory};
+use fuzz::{fuzz_target, sentence, texts, within_memory};
 use heat_salt_bootstrap::parts::heat::handle::{Form, Transport, parse};
 use heat_salt_bootstrap::parts::heat::signal::{Answer, Message, Status, answer, probe_answer};
 use heat_salt_bootstrap::parts::types::report::{Circumstances, FailedState, Report, States, Step};
 use heat_salt_bootstrap::parts::{Fact, Failure, Kind};
-use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
 /// Heat keeps no more of a request, heat/common/wsgi.py (max_json_body_size).

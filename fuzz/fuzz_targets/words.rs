@@ -1,8 +1,8 @@
 //! Small words: names, spans, dates, addresses, tokens, and what package managers print.
 
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use fuzz::{sentence, within_memory};
+use fuzz::{fuzz_target, sentence, within_memory};
 use heat_salt_bootstrap::parts::packages::output::{Reason, refresh_fault, trouble_with_source, versions};
 use heat_salt_bootstrap::parts::packages::version::VersionReq;
 use heat_salt_bootstrap::parts::salt::claim::Token;
@@ -11,7 +11,6 @@ use heat_salt_bootstrap::parts::types::excerpt::{CUT, cut, one_line};
 use heat_salt_bootstrap::parts::types::names::{HookPath, Jid, MinionId, StateName};
 use heat_salt_bootstrap::parts::types::pin::Pin;
 use heat_salt_bootstrap::parts::types::{duration, time};
-use libfuzzer_sys::fuzz_target;
 
 fn refused<T>(result: Result<T, String>) {
     if let Err(why) = result {

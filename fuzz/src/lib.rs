@@ -1,7 +1,15 @@
 //! What all targets share.
 
-use cap::Cap;
+#[cfg(not(feature = "libfuzzer"))]
+mod replay;
+
 use std::alloc::System;
+
+use cap::Cap;
+#[cfg(feature = "libfuzzer")]
+pub use libfuzzer_sys::fuzz_target;
+#[cfg(not(feature = "libfuzzer"))]
+pub use replay::replay;
 
 /// Counts what is allocated, and refuses more than a limit: then the input is a finding.
 #[global_allocator]
