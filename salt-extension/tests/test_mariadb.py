@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from conftest import World, pem
 from test_together import together
 
+pytestmark = pytest.mark.without_salt
+
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 INSTALL = shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
 

@@ -21,6 +21,8 @@ from conftest import World
 from saltext.heat_bootstrap import cli, page, store, views
 from test_cli import run
 
+pytestmark = pytest.mark.without_salt
+
 NOW = 1_800_000_000
 CHROMIUM = next((found for found in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if found), None)
 HOSTILE = [
