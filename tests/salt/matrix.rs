@@ -1,7 +1,7 @@
 //! What runs on which line, and in which order.
 //!
-//! A case runs on both lines if anything that Salt does has a part in what it shows. What shows the agent alone runs on one, and on
-//! the other in the whole matrix (`HSB_ALL=1`, `make test-all`).
+//! A case runs on both lines if Salt does something in it that it does in no other case. What shows the agent alone, and what needs of Salt
+//! only what another case shows on both lines, runs on one, and on the other in the whole matrix (`HSB_ALL=1`, `make test-all`).
 
 use lab::harness::Case;
 use lab::venv::Line;
@@ -59,6 +59,61 @@ const LONG_AND_ALIKE: &[&str] = &[
     "enroll::wrong_master_finger",
 ];
 
+/// What Salt does in these, on either line: a minion joins, states hold or do not, a key has one of its states, salt-api answers or does not.
+/// `good::one_state`, `enroll::joined`, `keys::rejected`, `states::failing`, `api::api_restarted` and others show it on both. The enrolment
+/// service has tests of its own in each Salt.
+const SHOWN_ON_BOTH_BY_OTHERS: &[&str] = &[
+    "good::two_states",
+    "good::link_by_link",
+    "good::password_in_a_file",
+    "good::grains",
+    "good::odd_values_and_foreign_files",
+    "api::next_url",
+    "api::dies_in_between",
+    "api::master_given",
+    "api::master_away_while_accepting",
+    "keys::another_pending",
+    "keys::nothing_starts",
+    "keys::wrong_master_finger",
+    "enroll::pinned",
+    "enroll::pinned_other_key",
+    "enroll::link_by_link",
+    "enroll::second_run",
+    "enroll::moved_from_wheel",
+    "enroll::killed_after_the_claim",
+    "enroll::killed_after_the_job",
+    "enroll::answers_lost",
+    "enroll::taken",
+    "enroll::rebuilt",
+    "enroll::other_master_met",
+    "enroll::one_token_two_machines",
+    "enroll::state_fails",
+    "enroll::job_never_comes",
+    "enroll::deregistered_by_wheel",
+    "enroll::forgotten_secrets",
+    "enroll::two_masters",
+    "enroll::service_away",
+    "states::somebody_else_applies",
+    "states::too_slow",
+    "states::nobody_listens",
+    "states::killed_while_states_run_shipped",
+    "states::killed_before_the_trigger",
+    "states::terminated_while_states_run",
+    "instances::api_away_on_the_second_run",
+    "instances::copy_of_a_disk",
+    "instances::copy_of_the_same_name",
+    "instances::copy_that_keeps_its_key",
+    "instances::halves_of_two_pairs",
+    "check::master_away",
+    "check::taken",
+    "check::wrong_master_finger",
+    "surroundings::network_late",
+    "surroundings::names_late",
+    "surroundings::ipv6_only",
+    "surroundings::aaaa_refused",
+    "surroundings::tmp_noexec",
+];
+
 /// They have the master for themselves (`fixture::alone`), one after the other.
 const MASTER_FOR_ITSELF: &[&str] = &[
     "api::master_away_while_states_run",
@@ -95,7 +150,7 @@ pub fn case(line: Line, theme: &str, name: &str, run: fn(Line)) -> Case {
     if OF_THE_AGENT_ALONE.contains(&full.as_str()) {
         case = case.light();
     }
-    if line != ONE && is_in(&[OF_THE_AGENT_ALONE, LONG_AND_ALIKE], &full) {
+    if line != ONE && is_in(&[OF_THE_AGENT_ALONE, LONG_AND_ALIKE, SHOWN_ON_BOTH_BY_OTHERS], &full) {
         case = case.repeats();
     }
     if has_the_master_for_itself(&full) {
@@ -111,7 +166,7 @@ pub fn has_the_master_for_itself(full: &str) -> bool {
 
 /// Those that wait for each other first, then those that take longest.
 pub fn in_order(cases: &mut [Case]) {
-    for listed in [OF_THE_AGENT_ALONE, LONG_AND_ALIKE, MASTER_FOR_ITSELF, LONGEST].concat() {
+    for listed in [OF_THE_AGENT_ALONE, LONG_AND_ALIKE, SHOWN_ON_BOTH_BY_OTHERS, MASTER_FOR_ITSELF, LONGEST].concat() {
         assert!(cases.iter().any(|case| without_line(case.name()) == listed), "{listed} is listed, and there is no such case");
     }
     let place = |case: &Case| {
