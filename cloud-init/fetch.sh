@@ -15,6 +15,7 @@ url=$(given '@AGENT_URL@')          # where the program is; https as a rule
 sha256=$(given '@AGENT_SHA256@')    # its checksum: nothing else is ever run
 verb=$(given '@VERB@')              # run (the default), install, accept, apply; or none: only put it in place
 id=$(given '@MINION_ID@')           # whom a failure to fetch is reported for; by default the short host name
+closed=$(given '@CLOSE_METADATA@')  # true: only root may ask the metadata service, which tells whoever asks what stands in here
 seconds=$(given '@FETCH_SECONDS@')  # how long to go on trying to fetch; by default 300, and never longer than the deadline allows
 
 # The configuration, as JSON. Only root can read what becomes of it.
@@ -62,6 +63,7 @@ main() {
     [ -d "$work" ] || fail 24 local-system "a temporary directory cannot be made: $why"
     gather_cas
     choose_tools
+    [ "$closed" != true ] || close_metadata
 
     case ${verb:=run} in run | install | accept | apply | none) ;; *) fail 11 usage "there is no verb $verb" ;; esac
     keep_configuration
@@ -149,6 +151,81 @@ keep_configuration() {
     if [ -n "$handle" ]; then
         printf '{"signal": %s}\n' "$handle" | keep config.d/90-signal.json || fail 24 local-system "$etc/config.d cannot be written to"
     fi
+}
+
+# From here on, and from the beginning of each boot where there is systemd, no other user and no container gets an answer from the metadata
+# service. Root still does: cloud-init asks it at every boot.
+close_metadata() {
+    closer=$etc/close-metadata why='neither nft nor iptables is here'
+    mkdir -p "$etc" || fail 24 local-system "$etc cannot be made"
+    for way in nft iptables; do
+        has $way || continue
+        { rules $way | keep close-metadata && chmod 700 "$closer"; } || fail 24 local-system "$closer cannot be written"
+        why="$way: $("$closer" 2>&1)" && why= && break
+    done
+    [ -z "$why" ] || fail 24 local-system "the metadata service cannot be closed to others: $(first_line "$why")"
+    unit=/etc/systemd/system/heat-salt-bootstrap-metadata.service
+    why=$({ closing_unit >$unit && chmod 644 $unit && systemctl --quiet enable ${unit##*/}; } 2>&1) ||
+        echo "fetch.sh: the metadata service is closed until the next boot only: $why" >&2
+}
+
+# Not before what empties all tables.
+closing_unit() {
+    cat <<END-OF-UNIT
+[Unit]
+Description=Only root may ask the metadata service
+DefaultDependencies=no
+After=local-fs.target nftables.service iptables.service firewalld.service
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$closer
+
+[Install]
+WantedBy=sysinit.target
+END-OF-UNIT
+}
+
+# rules TOOL: a script that makes them, and changes nothing where they are.
+rules() {
+    printf '%s\n' '#!/bin/sh' 'PATH=/usr/sbin:/usr/bin:/sbin:/bin'
+    case $1 in
+    nft)
+        cat <<'END-OF-RULES'
+nft -f - <<'END'
+table inet heat-salt-bootstrap
+delete table inet heat-salt-bootstrap
+table inet heat-salt-bootstrap {
+    chain output {
+        type filter hook output priority 0;
+        ip daddr 169.254.169.254 meta skuid != 0 reject
+        ip6 daddr fe80::a9fe:a9fe meta skuid != 0 reject
+    }
+    chain forward {
+        type filter hook forward priority 0;
+        ip daddr 169.254.169.254 reject
+        ip6 daddr fe80::a9fe:a9fe reject
+    }
+}
+END
+END-OF-RULES
+        ;;
+    iptables)
+        cat <<'END-OF-RULES'
+close() {
+    for chain in 'OUTPUT -m owner ! --uid-owner 0' FORWARD; do
+        $1 -w -C $chain -d $2 -j REJECT 2>/dev/null || $1 -w -I $chain -d $2 -j REJECT || exit
+    done
+}
+close iptables 169.254.169.254
+if command -v ip6tables >/dev/null && [ -e /proc/net/if_inet6 ]; then close ip6tables fe80::a9fe:a9fe; fi
+END-OF-RULES
+        ;;
+    esac
 }
 
 # A file is whole or not there: it gets its name last.

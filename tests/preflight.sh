@@ -72,6 +72,9 @@ install() {
     need createrepo_c "which makes repositories of them [createrepo-c]"
     need apt-ftparchive "which makes repositories of Debian's packages [apt-utils]"
     need gpg "which signs them [gnupg]"
+    need nft "which makes a firewall [nftables]"
+    need iptables "which makes one, too [iptables]"
+    need ip "which makes networks [iproute2]"
 }
 
 rpm() {

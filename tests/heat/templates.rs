@@ -154,7 +154,11 @@ fn server(template: &str, name: &str, success: bool) {
     let heat = heat.as_ref().unwrap();
     let text = shipped(template);
     let name = named(name);
-    let stack = heat.stack_of(&name, &text, &beside(), parameters(&text).into()).unwrap();
+    let mut given = parameters(&text);
+    if text.contains("close_metadata:") {
+        given.insert("close_metadata".to_owned(), success.into());
+    }
+    let stack = heat.stack_of(&name, &text, &beside(), given.into()).unwrap();
     let dir = booted(heat, &name, 1).remove(0);
     let asked: Value = serde_json::from_slice(&fs::read(dir.join("server.json")).unwrap()).unwrap();
     assert_eq!((&asked["name"], &asked["request"]["config_drive"]), (&json!(name), &json!(true)));
@@ -164,6 +168,7 @@ fn server(template: &str, name: &str, success: bool) {
     for left in ["@AGENT_URL@", "@CONFIG@", "@SIGNAL@"] {
         assert!(!user_data.contains(left), "{left} in {user_data}");
     }
+    assert!(!text.contains("close_metadata:") || user_data.contains(&format!("\nclosed=$(given '{success}')")), "{user_data}");
     let config = configuration(&user_data);
     assert_eq!((&config["minion"]["id"], &config["minion"]["master"]), (&json!(name), &json!("salt.example.net")));
     let enroll = json!({"url": "https://salt.example.net:8010", "token": TOKEN});
@@ -263,12 +268,14 @@ fn autoscaling() {
     let heat = heat.as_ref().unwrap();
     let text = shipped("autoscaling.yaml");
     let mut given = parameters(&text);
-    given.insert("least".to_owned(), json!(2));
+    given.extend([("least".to_owned(), json!(2)), ("close_metadata".to_owned(), json!(true))]);
     let name = named("tpl-group");
     let stack = heat.stack_of(&name, &text, &beside(), given.into()).unwrap();
     let tell = |count: usize| {
         for dir in booted(heat, &name, count) {
-            let config = configuration(&user_data(&dir));
+            let user_data = user_data(&dir);
+            assert!(user_data.contains("\nclosed=$(given 'true')"), "{user_data}");
+            let config = configuration(&user_data);
             assert_eq!(config["deregister"], if config["enroll"].is_null() { "at-shutdown" } else { "when-gone" });
             assert_eq!(config["minion"]["id"], *dir.file_name().unwrap().to_string_lossy());
             Vm::with(&config).succeed("a node");
@@ -317,6 +324,9 @@ fn is_updated(template: &str, name: &str) {
         ("key_name".to_owned(), json!("another")),
     ]);
     anew.remove("network");
+    if text.contains("close_metadata:") {
+        anew.insert("close_metadata".to_owned(), json!(true));
+    }
     for (key, value) in anew {
         assert_ne!(given.get(&key), Some(&value), "{key} is given anew");
         let mut parameters = given.clone();

@@ -5,6 +5,7 @@ mod boot;
 mod cases;
 mod faults;
 mod fetch;
+mod metadata;
 mod names;
 
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ use lab::vm;
 const SLOTS: Slots = Slots { heavy: 3, light: 6 };
 
 fn main() -> ExitCode {
-    let all = boot::all().into_iter().chain(cases::all()).chain(faults::all()).chain(fetch::all()).chain(names::all());
+    let all =
+        boot::all().into_iter().chain(cases::all()).chain(faults::all()).chain(fetch::all()).chain(metadata::all()).chain(names::all());
     harness::run("install", SLOTS, all.collect(), vm::prepare, || ())
 }
 
