@@ -111,7 +111,7 @@ fn start_hangs() {
 const UNITS: [&str; 2] = ["heat-salt-bootstrap.service", "heat-salt-bootstrap-signal.service"];
 
 /// A machine of an image that carries a package that was built of this tree; `make test-install` says where that lies.
-fn carrying(root: &str, format: &str) -> Vm {
+pub fn carrying(root: &str, format: &str) -> Vm {
     let dir = std::env::var_os("HSB_PACKAGES").expect("HSB_PACKAGES names the directory of the packages: run `make test-install`");
     let version = env!("CARGO_PKG_VERSION");
     let name = match format {
@@ -142,7 +142,7 @@ fn told(master: &Master, heat: &StandIn, install: &Value) -> Value {
 }
 
 /// What cloud-init leaves of an instance.
-fn become_instance(vm: &Vm, id: &str) {
+pub fn become_instance(vm: &Vm, id: &str) {
     let cloud = vm.path("var/lib/cloud");
     fs::create_dir_all(cloud.join("instances").join(id)).unwrap();
     fs::create_dir_all(cloud.join("data")).unwrap();

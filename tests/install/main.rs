@@ -5,6 +5,7 @@ mod boot;
 mod cases;
 mod faults;
 mod fetch;
+mod life;
 mod metadata;
 mod names;
 
@@ -17,8 +18,14 @@ use lab::vm;
 const SLOTS: Slots = Slots { heavy: 3, light: 6 };
 
 fn main() -> ExitCode {
-    let all =
-        boot::all().into_iter().chain(cases::all()).chain(faults::all()).chain(fetch::all()).chain(metadata::all()).chain(names::all());
+    let all = boot::all()
+        .into_iter()
+        .chain(cases::all())
+        .chain(faults::all())
+        .chain(fetch::all())
+        .chain(life::all())
+        .chain(metadata::all())
+        .chain(names::all());
     harness::run("install", SLOTS, all.collect(), vm::prepare, || ())
 }
 
