@@ -56,7 +56,8 @@ const ABSENT: Duration = Duration::from_secs(20);
 const STOPPING: Duration = Duration::from_secs(15);
 /// One that has only begun to start has nothing to wait for.
 const ASKED_KINDLY: Duration = Duration::from_secs(5);
-/// What is killed is gone at once, unless the kernel waits for a disk.
+/// What is killed is gone at once, unless the kernel waits for a disk, which no test can make it do. What comes then is the same whether it
+/// is gone or not.
 const DYING: Duration = Duration::from_secs(5);
 
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
@@ -165,7 +166,7 @@ pub fn ensure(
                 info!("restarting salt-minion (pid {pid}): its configuration changed");
                 end(pid, wait)?;
             }
-            None => end_starting(&paths, wait)?,
+            None => end_starting(&paths, ASKED_KINDLY, wait)?,
         }
         forget_dead(&paths)?;
     }
@@ -178,7 +179,7 @@ pub fn ensure(
     let commands = commands(method, program, &paths, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {
-        let finished = command::run(&command::borrowed(argv), &wait.slice(command::PROMPT))?;
+        let finished = command::prompt(&command::borrowed(argv), wait)?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }
@@ -208,10 +209,10 @@ fn start_words(paths: &MinionPaths) -> String {
 
 /// Ends a minion that a killed run has started and that has no pid file yet: nobody else keeps it from running beside the next one,
 /// and then each job would be done by both.
-fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
+fn end_starting(paths: &MinionPaths, kindly: Duration, wait: &Wait) -> Result<(), Failure> {
     let words = start_words(paths);
-    let until = Deadline::after(ASKED_KINDLY);
-    let none = wait.slice(ASKED_KINDLY + DYING).poll(Duration::from_millis(20), || {
+    let until = Deadline::after(kindly);
+    let none = wait.slice(kindly + DYING).poll(Duration::from_millis(20), || {
         let starting = process::with_words(&words);
         for &pid in &starting {
             let signal = if until.passed() { Signal::SIGKILL } else { Signal::SIGTERM };
@@ -227,7 +228,7 @@ fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
 fn restore_contexts(root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
     let Some(restorecon) = command::find("restorecon").filter(|_| root.is_machine()) else { return Ok(()) };
     let (restorecon, config_dir) = (restorecon.to_string_lossy(), paths.config_dir.to_string_lossy());
-    let finished = command::run(&[&restorecon, "-R", &config_dir], &wait.slice(command::PROMPT))?;
+    let finished = command::prompt(&[&restorecon, "-R", &config_dir], wait)?;
     if !finished.success() {
         warn!("{}", finished.failure(Kind::LocalSystem).message);
     }
@@ -328,7 +329,7 @@ pub fn stop(start: Start, root: &Root, paths: &MinionPaths, wait: &Wait) -> Resu
         StartMethod::Direct => &[],
     };
     if !words.is_empty() {
-        let finished = command::run(words, &wait.slice(command::PROMPT))?;
+        let finished = command::prompt(words, wait)?;
         if !finished.success() {
             warn!("{}", finished.failure(Kind::LocalSystem).message);
         }
@@ -341,7 +342,7 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     let cannot = |errno: nix::errno::Errno| Failure::new(Kind::LocalSystem, format!("cannot stop salt-minion (pid {pid}): {errno}"));
     process::send(pid, Signal::SIGTERM).map_err(cannot)?;
     let gone = |wait: Wait| wait.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));
-    if gone(wait.slice(STOPPING))?.is_none() {
+    if gone(stopping(wait))?.is_none() {
         warn!("salt-minion (pid {pid}) does not end by SIGTERM: killing it");
         for pid in process::tree(pid) {
             process::send(pid, Signal::SIGKILL).map_err(cannot)?;
@@ -351,10 +352,82 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     Ok(())
 }
 
+fn stopping(wait: &Wait) -> Wait {
+    wait.slice(STOPPING)
+}
+
 fn did_not_start(finished: &Finished, paths: &MinionPaths) -> Failure {
     finished.failure(Kind::LocalSystem).hint(where_to_read(paths))
 }
 
 fn where_to_read(paths: &MinionPaths) -> String {
     format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::super::paths::tests::paths_below;
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+
+    fn hour() -> Wait {
+        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
+    }
+
+    /// A process with these words at its end, which does not listen to SIGTERM by the time it is here.
+    fn deaf(words: &str) -> Child {
+        let script = "trap '' TERM; echo; while :; do sleep 0.05; done";
+        let mut child = Command::new("sh").args(["-c", script]).args(words.split(' ')).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
+    fn was_killed(mut child: Child) -> bool {
+        child.wait().unwrap().signal() == Some(9)
+    }
+
+    #[test]
+    fn who_is_not_there_for_long_is_not_on_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let mut minion = Minion::found(paths_below(root.path()));
+        let absent = |span| Instant::now().checked_sub(span);
+        minion.absent_since = absent(ABSENT / 2);
+        assert_eq!(minion.check(), Ok(()));
+        minion.absent_since = absent(ABSENT + Duration::from_secs(1));
+        assert_eq!(minion.check().unwrap_err().kind, Kind::MinionNotConnected);
+        // Its start is under way, and takes as long as it takes.
+        let mut starting = deaf(&start_words(&minion.paths));
+        assert_eq!(minion.check(), Ok(()));
+        assert_eq!(minion.absent_since, None);
+        starting.kill().unwrap();
+        starting.wait().unwrap();
+    }
+
+    #[test]
+    fn who_does_not_end_is_killed_whatever_time_there_is() {
+        assert!(stopping(&hour()).remaining() <= STOPPING);
+        let child = deaf("x");
+        // Nothing is left for seeing that it is gone, and nothing comes of that.
+        assert_eq!(end(child.id() as i32, &hour().slice(Duration::from_millis(100))), Ok(()));
+        assert!(was_killed(child));
+    }
+
+    #[test]
+    fn a_start_that_does_not_end_is_killed_whatever_time_there_is() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths_below(root.path());
+        let child = deaf(&start_words(&paths));
+        assert_eq!(end_starting(&paths, Duration::from_millis(100), &hour()), Ok(()));
+        assert!(was_killed(child));
+        let short = hour().slice(Duration::ZERO);
+        let mut child = deaf(&start_words(&paths));
+        let failure = end_starting(&paths, ASKED_KINDLY, &short).unwrap_err();
+        assert!(failure.message.ends_with("does not end"), "{}", failure.message);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

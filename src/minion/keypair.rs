@@ -199,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn openssl_gets_no_more_of_a_long_time_and_half_of_a_short_one() {
+        let of = |span| in_time(&Wait::until(Deadline::after(span), Interrupt::default())).remaining();
+        assert!(of(MAKING * 60) <= MAKING);
+        assert!(of(MAKING) <= MAKING / 2);
+    }
+
+    #[test]
     fn halves_that_belong_together() {
         let ((public, private), (other, _)) = (pair("2048"), pair("2048"));
         assert!(may_be_half_of(&public, &private) && !may_be_half_of(&other, &private) && !may_be_half_of("", &private));

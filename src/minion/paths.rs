@@ -170,3 +170,22 @@ impl MinionPaths {
         }
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::path::Path;
+
+    use serde_json::Map;
+
+    use super::super::settings::{Start, Trust};
+    use super::*;
+    use crate::types::names::MinionId;
+
+    pub fn paths_below(root: &Path) -> MinionPaths {
+        let (id, masters) = (MinionId::parse("web-1").unwrap(), vec!["salt.example.net".to_owned()]);
+        let (program, config, grains) = ("salt-minion".to_owned(), Map::new(), Map::new());
+        let settings =
+            MinionSettings { id, masters, trust: Trust::FirstUse, start: Start::Direct, program, keep_key: false, config, grains };
+        MinionPaths::of(&Root::new(root).unwrap(), &settings)
+    }
+}

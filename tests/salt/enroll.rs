@@ -169,6 +169,13 @@ fn second_run(line: Line) {
     let ended = vm.run();
     ended.done();
     ended.expect(ended.changed().is_empty() && ended.requests == ["POST /v1/check"], "nothing to do");
+    // A service that does not answer is asked for a part of the time; then a new connection shows it.
+    vm.gate.hold(Some("POST /v1/check"));
+    let ended = vm.run();
+    vm.gate.hold(None);
+    ended.done();
+    ended.expect(ended.changed().is_empty(), "the minion is let in as before");
+    ended.expect(ended.stderr.contains("does not say whether the key is accepted"), "it says what it could not find out");
     // A minion that was stopped is started, and its states held before.
     vm.root.stop_minion();
     let ended = vm.run();
