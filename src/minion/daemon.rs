@@ -290,6 +290,13 @@ impl Minion {
         } else {
             Kind::MinionNotConnected
         };
+        if kind == Kind::KeyRejected {
+            // The master says no more than no to either (`salt/channel/server.py`, `_auth`).
+            let why = "the master refuses this minion's key: it was rejected there, or another key holds its id";
+            return self.explain(Failure::new(kind, why).hint(
+                "On the master look at `salt-key -l all`: the id stands there as rejected, or as denied beside another machine's key. If this machine is the right one, `salt-key -d ID` and run again.",
+            ));
+        }
         self.explain(Failure::new(kind, "salt-minion does not run: it ended by itself, or was never started"))
     }
 
