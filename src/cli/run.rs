@@ -239,7 +239,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         journal.jobs_to_clean().iter().for_each(|jid| jobs::forget(&paths, jid));
         jobs::forget_old(&paths);
     }
-    // Heat knows, or is not to be told: what comes next is no part of it.
+    // This was the last part of the chain, or it failed. After `install` or `accept` the next part follows, after a reboot this one once more.
     if matches!(task.action, Action::Steps(_))
         && says
         && let Err(failure) = chain::ended(root)
