@@ -278,6 +278,15 @@ impl Minion {
         Err(self.ended())
     }
 
+    /// Does it not run, and nobody is about to start it? Of one that somebody else starts, at boot perhaps, systemd knows.
+    pub fn stays_away(&mut self, start: Start, root: &Root, wait: &Wait) -> Result<bool, Failure> {
+        if self.pid().is_some() || manner(start, root) != StartMethod::Systemd {
+            return Ok(self.check().is_err());
+        }
+        let shown = command::prompt(&["systemctl", "show", "--property=ActiveState,Job", "salt-minion.service"], wait)?;
+        Ok(is_left_alone(&shown.stdout))
+    }
+
     /// The minion is not there. Salt's own words tell why: it ends when the master refuses its key, and when the master's key is
     /// not the one it knows (`salt/crypt.py`, `sign_in` and `verify_master`).
     pub fn ended(&self) -> Failure {
@@ -359,6 +368,13 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Does a service not run, and nobody is about to start it? Whatever a boot starts has its job from the beginning (systemctl(1), "show").
+fn is_left_alone(shown: &str) -> bool {
+    let idle = ["ActiveState=inactive", "ActiveState=failed"];
+    let has_job = shown.lines().any(|line| line.strip_prefix("Job=").is_some_and(|job| job != "0"));
+    !has_job && shown.lines().any(|line| idle.contains(&line))
+}
+
 fn stopping(wait: &Wait) -> Wait {
     wait.slice(STOPPING)
 }
@@ -412,6 +428,14 @@ mod tests {
         assert_eq!(minion.absent_since, None);
         starting.kill().unwrap();
         starting.wait().unwrap();
+    }
+
+    #[test]
+    fn a_service_is_left_alone_when_it_has_no_job() {
+        // systemctl show --property=ActiveState,Job, systemd 252
+        assert!(is_left_alone("ActiveState=inactive\n") && is_left_alone("ActiveState=failed\nJob=0\n"));
+        assert!(!is_left_alone("Job=183\nActiveState=inactive\n") && !is_left_alone("ActiveState=activating\n"));
+        assert!(!is_left_alone("ActiveState=active\n") && !is_left_alone(""));
     }
 
     #[test]

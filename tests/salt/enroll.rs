@@ -549,9 +549,14 @@ fn back_by_wheel(line: Line) {
     vm.run().done();
     let lives = vm.agent(&["renew"]);
     lives.expect(lives.code == 0 && !lives.stdout.contains("again"), "it lives");
-    vm.master.remove_key("wheel-back").unwrap();
-    // At its next start the minion shows its key again.
     vm.root.stop_minion();
+    let lives = vm.agent(&["renew"]);
+    lives.expect(lives.code == 0 && !lives.stdout.contains("again"), "its key is accepted, and the minion has no part in that");
+    vm.master.remove_key("wheel-back").unwrap();
+    // Only the minion shows its key, and nobody is about to start it.
+    let gone = vm.agent(&["renew"]);
+    gone.expect(gone.code == 40 && gone.stderr.contains("which shows it, does not run"), "it is not waited for to the end");
+    // At its next start the minion shows its key again.
     vm.root.start_minion(&json!({})).unwrap();
     let back = vm.agent(&["renew"]);
     back.expect(back.code == 0 && back.stdout.contains("accepted again"), "it is back");
