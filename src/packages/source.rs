@@ -50,7 +50,7 @@ pub fn from_repository(
         SigningKey::Given(armoured) => armoured.clone(),
         SigningKey::At(url) => fetched_key(url, repository.authorization(url), wait)?,
     };
-    repository.signed_metadata = has_signed_metadata(&repository, manager);
+    repository.signed_metadata = has_signed_metadata(&repository, manager)?;
     prepare(existing)?;
     for file in repository.files(manager, &key) {
         let path = Path::new(&file.path);
@@ -158,14 +158,21 @@ fn fetched_key(url: &str, authorization: Option<Secret>, wait: &Wait) -> Result<
 }
 
 /// Are the metadata signed as well as the packages? It is not known before, and dnf wants it said. If nobody answers, it is
-/// demanded: the package manager, which may know a way of its own, will see.
-fn has_signed_metadata(repository: &Repository, manager: Manager) -> bool {
-    let Some(url) = repository.signature_url(manager) else { return true };
-    let missing = is_missing(&url, repository.authorization(&url), PROBE_TIMEOUT);
-    if missing {
-        info!("{} signs its packages only, not its metadata", repository.url);
+/// demanded: the package manager, which may know a way of its own, will see. Over `http://` anybody on the way could change what is not signed.
+fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool, Failure> {
+    let Some(url) = repository.signature_url(manager) else { return Ok(true) };
+    let (of, plain) = (&repository.url, repository.url.starts_with("http://"));
+    // What its variables stand for only the package manager knows.
+    if (plain && of.contains('$')) || !is_missing(&url, repository.authorization(&url), PROBE_TIMEOUT) {
+        return Ok(true);
     }
-    !missing
+    if plain {
+        let why = format!("{of} signs its packages only, not its metadata, and over http:// nothing else protects these");
+        return Err(Failure::new(Kind::PackageUntrusted, why)
+            .hint("Give an https:// URL, or sign the metadata: `gpg --detach-sign --armor repodata/repomd.xml`."));
+    }
+    info!("{of} signs its packages only, not its metadata");
+    Ok(false)
 }
 
 /// Does the source say within this time that there is no such file?
