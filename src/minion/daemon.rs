@@ -173,8 +173,7 @@ pub fn ensure(
     if running.is_none() {
         keypair::mend(&paths, wait)?;
     }
-    // A service that is just being started has no pid file yet, and may have read the older configuration.
-    let restart = running.is_some() || (method == StartMethod::Systemd && pending.is_due());
+    let restart = has_to_restart(method, running.is_some(), pending.is_due());
     let not_before = pending.since();
     let commands = commands(method, program, &paths, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
@@ -188,6 +187,11 @@ pub fn ensure(
     let log_began = files::length(&paths.log_file);
     let starting = command::start(&command::borrowed(last))?;
     Ok((Minion { paths, starting: Some(starting), not_before, absent_since: None, log_began }, true))
+}
+
+/// A service that is just being started has no pid file yet, and may have read the older configuration.
+fn has_to_restart(method: StartMethod, runs: bool, is_due: bool) -> bool {
+    runs || (method == StartMethod::Systemd && is_due)
 }
 
 /// Removes what a dead minion has left. Salt takes whatever has its number by now, or what is left of it until somebody has asked how it
@@ -436,6 +440,13 @@ mod tests {
         assert!(is_left_alone("ActiveState=inactive\n") && is_left_alone("ActiveState=failed\nJob=0\n"));
         assert!(!is_left_alone("Job=183\nActiveState=inactive\n") && !is_left_alone("ActiveState=activating\n"));
         assert!(!is_left_alone("ActiveState=active\n") && !is_left_alone(""));
+    }
+
+    #[test]
+    fn a_service_that_is_just_starting_is_restarted_too() {
+        assert!(has_to_restart(StartMethod::Systemd, false, true) && !has_to_restart(StartMethod::Systemd, false, false));
+        // What was started directly was ended before.
+        assert!(!has_to_restart(StartMethod::Direct, false, true) && has_to_restart(StartMethod::Direct, true, true));
     }
 
     #[test]
