@@ -405,16 +405,32 @@ mod tests {
         Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
     }
 
-    /// A process with these words at its end, which does not listen to SIGTERM by the time it is here.
-    fn deaf(words: &str) -> Child {
+    /// A process that goes with the test, whether that passes or not.
+    struct Deaf(Child);
+
+    impl Deaf {
+        fn pid(&self) -> i32 {
+            self.0.id() as i32
+        }
+
+        fn was_killed(mut self) -> bool {
+            self.0.wait().unwrap().signal() == Some(9)
+        }
+    }
+
+    impl Drop for Deaf {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    /// One with these words at its end, which does not listen to SIGTERM by the time it is here.
+    fn deaf(words: &str) -> Deaf {
         let script = "trap '' TERM; echo; while :; do sleep 0.05; done";
         let mut child = Command::new("sh").args(["-c", script]).args(words.split(' ')).stdout(Stdio::piped()).spawn().unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        child
-    }
-
-    fn was_killed(mut child: Child) -> bool {
-        child.wait().unwrap().signal() == Some(9)
+        Deaf(child)
     }
 
     #[test]
@@ -427,11 +443,9 @@ mod tests {
         minion.absent_since = absent(ABSENT + Duration::from_secs(1));
         assert_eq!(minion.check().unwrap_err().kind, Kind::MinionNotConnected);
         // Its start is under way, and takes as long as it takes.
-        let mut starting = deaf(&start_words(&minion.paths));
+        let _starting = deaf(&start_words(&minion.paths));
         assert_eq!(minion.check(), Ok(()));
         assert_eq!(minion.absent_since, None);
-        starting.kill().unwrap();
-        starting.wait().unwrap();
     }
 
     #[test]
@@ -454,8 +468,8 @@ mod tests {
         assert!(stopping(&hour()).remaining() <= STOPPING);
         let child = deaf("x");
         // Nothing is left for seeing that it is gone, and nothing comes of that.
-        assert_eq!(end(child.id() as i32, &hour().slice(Duration::from_millis(100))), Ok(()));
-        assert!(was_killed(child));
+        assert_eq!(end(child.pid(), &hour().slice(Duration::from_millis(100))), Ok(()));
+        assert!(child.was_killed());
     }
 
     #[test]
@@ -464,12 +478,10 @@ mod tests {
         let paths = paths_below(root.path());
         let child = deaf(&start_words(&paths));
         assert_eq!(end_starting(&paths, Duration::from_millis(100), &hour()), Ok(()));
-        assert!(was_killed(child));
+        assert!(child.was_killed());
         let short = hour().slice(Duration::ZERO);
-        let mut child = deaf(&start_words(&paths));
+        let _child = deaf(&start_words(&paths));
         let failure = end_starting(&paths, ASKED_KINDLY, &short).unwrap_err();
         assert!(failure.message.ends_with("does not end"), "{}", failure.message);
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }

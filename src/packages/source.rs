@@ -391,7 +391,7 @@ mod tests {
             };
             fetch(&url, None, Duration::from_millis(100), MOST_KEY, wait, take).map(|()| came)
         };
-        assert_eq!(fetched(&patience(Duration::from_secs(3600))), Ok(b"key".to_vec()));
+        assert_eq!(fetched(&patience(Duration::from_secs(60))), Ok(b"key".to_vec()));
         assert_eq!(fetched(&patience(Duration::from_millis(100))).unwrap_err().kind, Kind::RepositoryUnreachable);
     }
 }
