@@ -4,7 +4,7 @@
 //! The run hangs at a login that nobody answers: a scripted salt-api, since a real one would.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
@@ -228,6 +228,31 @@ fn a_run_that_waits_for_another_is_no_reason_to_fail_that_ones_stack() {
     first.strike(Signal::SIGTERM);
     assert_eq!(first.end().code, 61);
     assert_eq!(vm.told().len(), 1);
+}
+
+/// Everybody inherits JOURNAL_STREAM, cloud-init's children too, whose standard error goes to a file: only who writes to that very stream
+/// writes for the journal (systemd.exec(5)).
+#[test]
+fn levels_are_marked_for_the_journal_alone() {
+    let vm = Vm::new();
+    let stream = fs::File::create(vm.path("stream")).unwrap();
+    let meta = stream.metadata().unwrap();
+    let said = |journal: String| {
+        let mut command = vm.command(&["run", "--minion-id", "a b"]);
+        command.env("JOURNAL_STREAM", journal).stderr(stream.try_clone().unwrap());
+        stream.set_len(0).unwrap();
+        assert_eq!(command.status().unwrap().code(), Some(10));
+        let text = fs::read_to_string(vm.path("stream")).unwrap();
+        let lines: Vec<String> = text.trim_start_matches('\0').lines().map(str::to_owned).collect();
+        assert!(lines.len() > 1, "{text}");
+        lines
+    };
+    let marked = |lines: Vec<String>| lines.iter().filter(|line| line.starts_with('<') && &line[2..3] == ">").count();
+    let to_the_journal = said(format!("{}:{}", meta.dev(), meta.ino()));
+    assert!(marked(to_the_journal.clone()) > 0, "{to_the_journal:?}");
+    for other in [format!("{}:{}", meta.dev(), meta.ino() + 1), format!("{}:{}", meta.dev() + 1, meta.ino()), String::new()] {
+        assert_eq!(marked(said(other.clone())), 0, "{other}");
+    }
 }
 
 #[test]

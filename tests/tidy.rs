@@ -139,6 +139,31 @@ fn every_fixed_time_has_a_name_and_a_reason() {
     assert!(named > 20, "only {named} were found: does this test still read them?");
 }
 
+/// docs/verdicts.md says of each of them what a longer deadline changes, and names a case; `tests/docs.rs` looks whether that exists.
+#[test]
+fn every_fixed_time_has_a_case() {
+    let src = top().join("src");
+    let mut defined = BTreeSet::new();
+    for path in files_below(&src, ".rs") {
+        let module = path.strip_prefix(&src).unwrap().to_string_lossy().trim_end_matches(".rs").replace('/', "::");
+        let module = module.trim_end_matches("::mod");
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        let constants = code.filter_map(|line| line.trim_start().trim_start_matches("pub ").strip_prefix("const ")?.split_once(": "));
+        defined.extend(constants.filter(|(_, rest)| rest.contains("Duration")).map(|(name, _)| format!("{module}::{name}")));
+    }
+    assert!(defined.len() > 50, "only {} were found: does this test still read them?", defined.len());
+    let page = fs::read_to_string(top().join("docs/verdicts.md")).unwrap();
+    let (_, table) = page.split_once("\n## Fixed times\n").unwrap();
+    let mut told = BTreeSet::new();
+    for cell in table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next()) {
+        for name in cell.split('`').step_by(2) {
+            assert!(told.insert(name.to_owned()), "docs/verdicts.md has {name} twice");
+        }
+    }
+    assert_eq!(defined, told, "on the left the times of the source, on the right those of docs/verdicts.md");
+}
+
 #[test]
 fn what_decides_has_no_effects() {
     let mut acting = Vec::new();

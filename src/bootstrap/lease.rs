@@ -6,6 +6,7 @@ use super::context::Context;
 use super::enroll;
 use super::journal::Changed;
 use super::pipeline::{at_each_api, log_in, session_with};
+use crate::minion::daemon::Minion;
 use crate::minion::keypair;
 use crate::minion::paths::MinionPaths;
 use crate::salt::keys;
@@ -33,14 +34,24 @@ pub fn renew(context: &Context) -> Result<String, Failure> {
 }
 
 fn by_wheel(context: &Context, api: &Api, own: &KeyPair) -> Result<bool, Failure> {
-    let Context { settings, journal, wait, .. } = *context;
+    let Context { settings, root, journal, wait, .. } = *context;
+    // Only a minion that runs shows its key.
+    let mut minion = Minion::found(MinionPaths::of(root, &settings.minion));
     let id = &settings.minion.id;
     let mut session = session_with(settings, api)?;
     log_in(context, &mut session)?;
     journal.step(StepName::Accept, wait, |wait| {
         let mut returned = false;
         at_each_api(settings, api, &mut session, wait, |session| {
-            returned |= keys::accept(session, id, own.public.clone(), || Ok(()), wait)?;
+            let lives = || match minion.stays_away(settings.minion.start, root, wait)? {
+                false => Ok(()),
+                true => Err(Failure::new(
+                    Kind::KeyNotSeen,
+                    format!("the master has no key of {id}, and salt-minion, which shows it, does not run"),
+                )
+                .hint("Start salt-minion, and see in its log why it does not run; then `heat-salt-bootstrap renew`.")),
+            };
+            returned |= keys::accept(session, id, own.public.clone(), lives, wait)?;
             Ok(())
         })?;
         Ok(Changed::when(returned, returned))

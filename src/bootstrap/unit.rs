@@ -107,7 +107,7 @@ pub fn ensure(leaving: Leaving, root: &Root, config: Option<&Path>, wait: &Wait)
 }
 
 fn manage(words: &[&str], wait: &Wait) -> Result<(), Failure> {
-    let finished = command::run(words, &wait.slice(command::PROMPT))?;
+    let finished = command::prompt(words, wait)?;
     if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
 }
 

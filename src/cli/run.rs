@@ -135,7 +135,7 @@ fn renewed(root: &Root, common: &Common) -> Result<String, Failure> {
     let lock = lock?;
     let (journal, root) = (Journal::begin("renew", &found.minion_id()), root.clone());
     let entries = journal.clone();
-    supervisor::watch_over(&journal, Deadline::after(settings.deadline.min(MOST_RENEWING)), move |wait| {
+    supervisor::watch_over(&journal, Deadline::after(renewing(settings.deadline)), move |wait| {
         let _held = lock;
         let context = Context { settings: &settings, root: &root, store: &store, journal: &entries, wait, config: None, again: false };
         lease::renew(&context)
@@ -182,7 +182,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             let whole = settings.deadline.saturating_sub(begun.elapsed());
             let chained = || Some(settings.deadline.saturating_sub(chain::spent(root)?));
             let left = if task.at_boot { Progress::left_of_unfinished(&store, clock::seconds()) } else { chained() };
-            let reserve = (settings.deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE);
+            let reserve = reserve(settings.deadline);
             let over = left.filter(|left| *left <= reserve).map(|_| if task.at_boot { OVER_AT_BOOT } else { OVER_IN_CHAIN });
             let deadline = Deadline::after(if over.is_some() { reserve } else { left.map_or(whole, |left| left.min(whole)) });
             logging::until(deadline);
@@ -225,7 +225,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
     let resumes = interrupted && can_continue && (task.at_boot || resume::is_arranged(root)) && root.is_machine() && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
     let says = task.action.tells(&result) && !resumes;
-    let deadline = if interrupted { deadline.slice(AFTER_INTERRUPT) } else { deadline };
+    let deadline = if interrupted { after_interrupt(deadline) } else { deadline };
     let of = || journal.circumstances();
     let note = |report: &Report| {
         if let (Action::Steps(_), Some(settings)) = (task.action, &wanted) {
@@ -239,7 +239,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         journal.jobs_to_clean().iter().for_each(|jid| jobs::forget(&paths, jid));
         jobs::forget_old(&paths);
     }
-    // Heat knows, or is not to be told: what comes next is no part of it.
+    // This was the last part of the chain, or it failed. After `install` or `accept` the next part follows, after a reboot this one once more.
     if matches!(task.action, Action::Steps(_))
         && says
         && let Err(failure) = chain::ended(root)
@@ -304,8 +304,7 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
     let has_enrolled = came_to(StepName::Enroll) && report.step.as_deref() != Some(StepName::Enroll.as_str());
     let concerns = has_enrolled || came_to(StepName::States);
     let (Some(bootstrap_id), true) = (&report.bootstrap_id, concerns) else { return };
-    let span = MOST_NOTING.min(deadline.remaining() / 3);
-    let wait = Wait::until(Deadline::after(span), Interrupt::default());
+    let wait = Wait::until(Deadline::after(noting(deadline.remaining())), Interrupt::default());
     let noted = enroll::service(settings, store).and_then(|service| {
         let (Some(mut service), Some(keys)) = (service, keypair::load(&MinionPaths::of(root, &settings.minion))?) else { return Ok(()) };
         let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id };
@@ -317,9 +316,52 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
     }
 }
 
+/// How much of the deadline is kept for the report.
+fn reserve(deadline: Duration) -> Duration {
+    (deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE)
+}
+
+fn after_interrupt(deadline: Deadline) -> Deadline {
+    deadline.slice(AFTER_INTERRUPT)
+}
+
+fn noting(left: Duration) -> Duration {
+    MOST_NOTING.min(left / 3)
+}
+
+fn renewing(deadline: Duration) -> Duration {
+    MOST_RENEWING.min(deadline)
+}
+
 fn allowed(root: &Root) -> Result<(), Failure> {
     if root.is_machine() && !nix::unistd::geteuid().is_root() {
         return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may do"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_tenth_is_kept_for_the_report_within_bounds() {
+        assert_eq!(reserve(Duration::from_secs(5)), LEAST_RESERVE);
+        assert_eq!(reserve(Duration::from_secs(100)), Duration::from_secs(10));
+        assert_eq!(reserve(HOUR), MOST_RESERVE);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_takes_no_more_of_a_long_time() {
+        // Heat has the rest.
+        assert_eq!([HOUR, MOST_NOTING].map(noting), [MOST_NOTING, MOST_NOTING / 3]);
+        // The timer comes again.
+        assert_eq!([HOUR, MOST_RENEWING / 2].map(renewing), [MOST_RENEWING, MOST_RENEWING / 2]);
+        // Whoever has sent the signal kills what takes long.
+        assert!(after_interrupt(Deadline::after(HOUR)).remaining() <= AFTER_INTERRUPT);
+        let soon = Deadline::after(AFTER_INTERRUPT / 2);
+        assert_eq!(after_interrupt(soon), soon);
+    }
 }

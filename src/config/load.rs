@@ -146,7 +146,7 @@ pub fn forget_secrets(root: &Root, file: Option<&Path>) -> Result<(), Failure> {
         files::write(&path, text.as_bytes(), mode)?;
         for secret in secret_files.iter().filter(|path| *path != "-") {
             let file = root.named(Path::new(secret));
-            if file.starts_with(root.dir()) {
+            if is_below(root, &file) {
                 files::remove(&file)?;
             } else {
                 warn!("{} is not below {} and stays", file.display(), root.dir().display());
@@ -155,6 +155,11 @@ pub fn forget_secrets(root: &Root, file: Option<&Path>) -> Result<(), Failure> {
         info!("wiped the secrets off {}", path.display());
     }
     Ok(())
+}
+
+/// Does it really lie there? A link on the way, or `..`, may lead elsewhere.
+fn is_below(root: &Root, file: &Path) -> bool {
+    file.parent().and_then(|dir| dir.canonicalize().ok()).is_some_and(|dir| dir.starts_with(root.dir()))
 }
 
 fn fragments_beside(main: &Path) -> Vec<PathBuf> {
@@ -282,6 +287,27 @@ mod tests {
             assert!(message.contains(count) && !message.contains("missing"), "{message}");
             assert_eq!(message.contains("10.json: apply.states: "), wrong.contains("apply"), "{message}");
         }
+    }
+
+    #[test]
+    fn secrets_are_wiped_below_the_root_alone() {
+        let (outside, _) = tree(&[("given/password", "p"), ("linked/password", "p"), ("up/password", "p")]);
+        let (dir, root) = tree(&[("var/secrets/password", "p")]);
+        std::os::unix::fs::symlink(outside.path().join("linked"), dir.path().join("link")).unwrap();
+        let up = format!("/../{}/up/password", outside.path().file_name().unwrap().to_str().unwrap());
+        let given = outside.path().join("given/password");
+        for named in [given.to_str().unwrap(), "/link/password", &up, "/var/secrets/password"] {
+            let text = json!({"minion": {"master": "a"}, "api": {"url": "https://a:8000", "password_file": named}}).to_string();
+            std::fs::create_dir_all(dir.path().join(MAIN).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(MAIN), text).unwrap();
+            assert!(root.named(Path::new(named)).exists(), "{named} is read from there");
+            forget_secrets(&root, None).unwrap();
+            assert!(!std::fs::read_to_string(dir.path().join(MAIN)).unwrap().contains("password_file"), "{named}");
+        }
+        for file in ["given/password", "linked/password", "up/password"] {
+            assert!(outside.path().join(file).exists(), "{file} is not below the root");
+        }
+        assert!(!dir.path().join("var/secrets/password").exists());
     }
 
     #[test]

@@ -172,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_lies_between_two_bounds() {
+        let parsed = |span: Duration| {
+            let mut config = smallest();
+            config["deadline"] = json!(format!("{}s", span.as_secs()));
+            parse(config).map(|settings| settings.deadline)
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!([SHORTEST, LONGEST].map(|span| parsed(span).unwrap()), [SHORTEST, LONGEST]);
+        assert!([SHORTEST - second, LONGEST + second].into_iter().all(|span| parsed(span).is_err()));
+    }
+
+    #[test]
     fn complaints_are_bounded_and_hold_no_password() {
         let mut config = smallest();
         config["api"]["url"] = json!(["https://boot:geheim@salt:8000/", "https://salt:8000/?token=geheim"]);

@@ -326,6 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_is_a_resource_and_not_an_address() {
+        let deployment = |password: &str, transport: &str, stack: &str, resource: &str| {
+            let inputs = json!({"deploy_signal_transport": transport, "deploy_auth_url": "https://k/v3", "deploy_user_id": "u",
+                "deploy_password": password, "deploy_project_id": "q", "deploy_stack_id": stack, "deploy_resource_name": resource,
+                "deploy_queue_id": resource});
+            parsed(&json!({"deployment": inputs})).recipient()
+        };
+        let heat = |stack, resource| deployment("p", "HEAT_SIGNAL", stack, resource);
+        let queue = |name| deployment("p", "ZAQAR_SIGNAL", "s/1", name);
+        let all = [heat("s/1", "a"), heat("s/1", "b"), heat("s/2", "a"), queue("1"), queue("2")];
+        let different: std::collections::BTreeSet<&String> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{all:?}");
+        // A password that is new is no other resource.
+        assert_eq!(deployment("new", "HEAT_SIGNAL", "s/1", "a"), all[0]);
+    }
+
+    #[test]
     fn signed_urls_and_how_they_were_given() {
         let aws = "AWS::CloudFormation::WaitConditionHandle";
         let wait = "http://h:8000/v1/waitcondition/arn%3Aopenstack%3A1?Timestamp=x&Signature=y";

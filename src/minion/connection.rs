@@ -49,7 +49,7 @@ pub fn prove(program: &str, paths: &MinionPaths, wait: &Wait) -> Result<bool, Fa
     };
     let (salt_call, config_dir) = (salt_call.to_string_lossy(), paths.config_dir.to_string_lossy());
     let words = [&*salt_call, "--config-dir", &*config_dir, "--out=quiet", "test.ping"];
-    match command::run(&words, &wait.slice(PROOF)) {
+    match command::run(&words, &for_proof(wait)) {
         Ok(finished) if finished.success() => Ok(true),
         Ok(finished) => {
             warn!("{}: starting over", finished.failure(Kind::MinionNotConnected).message);
@@ -63,6 +63,10 @@ pub fn prove(program: &str, paths: &MinionPaths, wait: &Wait) -> Result<bool, Fa
     }
 }
 
+fn for_proof(wait: &Wait) -> Wait {
+    wait.slice(PROOF)
+}
+
 /// Waits until the minion holds a connection to the publish port, for as long as there is time: its key may be waiting for a person.
 pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, wait: &Wait) -> Result<Connected, Failure> {
     let port = minion.paths.publish_port;
@@ -74,4 +78,34 @@ pub fn wait(minion: &mut Minion, master: Option<&Fingerprint>, wait: &Wait) -> R
         Kind::MinionNotConnected,
         format!("salt-minion runs, but holds no connection to the master's publish port {port}"),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::paths::tests::paths_below;
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+    use crate::types::deadline::Deadline;
+
+    fn hour() -> Wait {
+        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
+    }
+
+    #[test]
+    fn who_is_not_let_in_within_a_part_of_the_time_starts_over() {
+        assert!(for_proof(&hour()).remaining() <= PROOF);
+        let root = tempfile::tempdir().unwrap();
+        for name in ["salt-minion", "salt-call"] {
+            fs::write(root.path().join(name), "#!/bin/sh\nexec sleep 4713\n").unwrap();
+            fs::set_permissions(root.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let program = root.path().join("salt-minion").to_string_lossy().into_owned();
+        let proved = |wait: &Wait| prove(&program, &paths_below(root.path()), wait);
+        assert_eq!(proved(&hour().slice(Duration::from_millis(100))), Ok(false));
+        let short = Wait::until(Deadline::after(Duration::from_millis(100)), Interrupt::default());
+        assert_eq!(proved(&short).unwrap_err().kind, Kind::OutOfTime);
+    }
 }

@@ -56,7 +56,8 @@ const ABSENT: Duration = Duration::from_secs(20);
 const STOPPING: Duration = Duration::from_secs(15);
 /// One that has only begun to start has nothing to wait for.
 const ASKED_KINDLY: Duration = Duration::from_secs(5);
-/// What is killed is gone at once, unless the kernel waits for a disk.
+/// What is killed is gone at once, unless the kernel waits for a disk, which no test can make it do. What comes then is the same whether it
+/// is gone or not.
 const DYING: Duration = Duration::from_secs(5);
 
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
@@ -165,20 +166,19 @@ pub fn ensure(
                 info!("restarting salt-minion (pid {pid}): its configuration changed");
                 end(pid, wait)?;
             }
-            None => end_starting(&paths, wait)?,
+            None => end_starting(&paths, ASKED_KINDLY, wait)?,
         }
         forget_dead(&paths)?;
     }
     if running.is_none() {
         keypair::mend(&paths, wait)?;
     }
-    // A service that is just being started has no pid file yet, and may have read the older configuration.
-    let restart = running.is_some() || (method == StartMethod::Systemd && pending.is_due());
+    let restart = has_to_restart(method, running.is_some(), pending.is_due());
     let not_before = pending.since();
     let commands = commands(method, program, &paths, restart);
     let (last, first) = commands.split_last().ok_or_else(|| Failure::new(Kind::Bug, "no way to start the minion"))?;
     for argv in first {
-        let finished = command::run(&command::borrowed(argv), &wait.slice(command::PROMPT))?;
+        let finished = command::prompt(&command::borrowed(argv), wait)?;
         if !finished.success() {
             return Err(finished.failure(Kind::LocalSystem));
         }
@@ -187,6 +187,11 @@ pub fn ensure(
     let log_began = files::length(&paths.log_file);
     let starting = command::start(&command::borrowed(last))?;
     Ok((Minion { paths, starting: Some(starting), not_before, absent_since: None, log_began }, true))
+}
+
+/// A service that is just being started has no pid file yet, and may have read the older configuration.
+fn has_to_restart(method: StartMethod, runs: bool, is_due: bool) -> bool {
+    runs || (method == StartMethod::Systemd && is_due)
 }
 
 /// Removes what a dead minion has left. Salt takes whatever has its number by now, or what is left of it until somebody has asked how it
@@ -208,10 +213,10 @@ fn start_words(paths: &MinionPaths) -> String {
 
 /// Ends a minion that a killed run has started and that has no pid file yet: nobody else keeps it from running beside the next one,
 /// and then each job would be done by both.
-fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
+fn end_starting(paths: &MinionPaths, kindly: Duration, wait: &Wait) -> Result<(), Failure> {
     let words = start_words(paths);
-    let until = Deadline::after(ASKED_KINDLY);
-    let none = wait.slice(ASKED_KINDLY + DYING).poll(Duration::from_millis(20), || {
+    let until = Deadline::after(kindly);
+    let none = wait.slice(kindly + DYING).poll(Duration::from_millis(20), || {
         let starting = process::with_words(&words);
         for &pid in &starting {
             let signal = if until.passed() { Signal::SIGKILL } else { Signal::SIGTERM };
@@ -227,7 +232,7 @@ fn end_starting(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
 fn restore_contexts(root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
     let Some(restorecon) = command::find("restorecon").filter(|_| root.is_machine()) else { return Ok(()) };
     let (restorecon, config_dir) = (restorecon.to_string_lossy(), paths.config_dir.to_string_lossy());
-    let finished = command::run(&[&restorecon, "-R", &config_dir], &wait.slice(command::PROMPT))?;
+    let finished = command::prompt(&[&restorecon, "-R", &config_dir], wait)?;
     if !finished.success() {
         warn!("{}", finished.failure(Kind::LocalSystem).message);
     }
@@ -277,6 +282,15 @@ impl Minion {
         Err(self.ended())
     }
 
+    /// Does it not run, and nobody is about to start it? Of one that somebody else starts, at boot perhaps, systemd knows.
+    pub fn stays_away(&mut self, start: Start, root: &Root, wait: &Wait) -> Result<bool, Failure> {
+        if self.pid().is_some() || manner(start, root) != StartMethod::Systemd {
+            return Ok(self.check().is_err());
+        }
+        let shown = command::prompt(&["systemctl", "show", "--property=ActiveState,Job", "salt-minion.service"], wait)?;
+        Ok(is_left_alone(&shown.stdout))
+    }
+
     /// The minion is not there. Salt's own words tell why: it ends when the master refuses its key, and when the master's key is
     /// not the one it knows (`salt/crypt.py`, `sign_in` and `verify_master`).
     pub fn ended(&self) -> Failure {
@@ -289,6 +303,13 @@ impl Minion {
         } else {
             Kind::MinionNotConnected
         };
+        if kind == Kind::KeyRejected {
+            // The master says no more than no to either (`salt/channel/server.py`, `_auth`).
+            let why = "the master refuses this minion's key: it was rejected there, or another key holds its id";
+            return self.explain(Failure::new(kind, why).hint(
+                "On the master look at `salt-key -l all`: the id stands there as rejected, or as denied beside another machine's key. If this machine is the right one, `salt-key -d ID` and run again.",
+            ));
+        }
         self.explain(Failure::new(kind, "salt-minion does not run: it ended by itself, or was never started"))
     }
 
@@ -328,7 +349,7 @@ pub fn stop(start: Start, root: &Root, paths: &MinionPaths, wait: &Wait) -> Resu
         StartMethod::Direct => &[],
     };
     if !words.is_empty() {
-        let finished = command::run(words, &wait.slice(command::PROMPT))?;
+        let finished = command::prompt(words, wait)?;
         if !finished.success() {
             warn!("{}", finished.failure(Kind::LocalSystem).message);
         }
@@ -341,7 +362,7 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     let cannot = |errno: nix::errno::Errno| Failure::new(Kind::LocalSystem, format!("cannot stop salt-minion (pid {pid}): {errno}"));
     process::send(pid, Signal::SIGTERM).map_err(cannot)?;
     let gone = |wait: Wait| wait.poll(Duration::from_millis(20), || Ok((!process::runs(pid)).then_some(())));
-    if gone(wait.slice(STOPPING))?.is_none() {
+    if gone(stopping(wait))?.is_none() {
         warn!("salt-minion (pid {pid}) does not end by SIGTERM: killing it");
         for pid in process::tree(pid) {
             process::send(pid, Signal::SIGKILL).map_err(cannot)?;
@@ -351,10 +372,116 @@ fn end(pid: i32, wait: &Wait) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Does a service not run, and nobody is about to start it? Whatever a boot starts has its job from the beginning (systemctl(1), "show").
+fn is_left_alone(shown: &str) -> bool {
+    let idle = ["ActiveState=inactive", "ActiveState=failed"];
+    let has_job = shown.lines().any(|line| line.strip_prefix("Job=").is_some_and(|job| job != "0"));
+    !has_job && shown.lines().any(|line| idle.contains(&line))
+}
+
+fn stopping(wait: &Wait) -> Wait {
+    wait.slice(STOPPING)
+}
+
 fn did_not_start(finished: &Finished, paths: &MinionPaths) -> Failure {
     finished.failure(Kind::LocalSystem).hint(where_to_read(paths))
 }
 
 fn where_to_read(paths: &MinionPaths) -> String {
     format!("Read {} and, under systemd, `journalctl -u salt-minion`.", paths.log_file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::super::paths::tests::paths_below;
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+
+    fn hour() -> Wait {
+        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
+    }
+
+    /// A process that goes with the test, whether that passes or not.
+    struct Deaf(Child);
+
+    impl Deaf {
+        fn pid(&self) -> i32 {
+            self.0.id() as i32
+        }
+
+        fn was_killed(mut self) -> bool {
+            self.0.wait().unwrap().signal() == Some(9)
+        }
+    }
+
+    impl Drop for Deaf {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    /// One with these words at its end, which does not listen to SIGTERM by the time it is here.
+    fn deaf(words: &str) -> Deaf {
+        let script = "trap '' TERM; echo; while :; do sleep 0.05; done";
+        let mut child = Command::new("sh").args(["-c", script]).args(words.split(' ')).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        Deaf(child)
+    }
+
+    #[test]
+    fn who_is_not_there_for_long_is_not_on_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let mut minion = Minion::found(paths_below(root.path()));
+        let absent = |span| Instant::now().checked_sub(span);
+        minion.absent_since = absent(ABSENT / 2);
+        assert_eq!(minion.check(), Ok(()));
+        minion.absent_since = absent(ABSENT + Duration::from_secs(1));
+        assert_eq!(minion.check().unwrap_err().kind, Kind::MinionNotConnected);
+        // Its start is under way, and takes as long as it takes.
+        let _starting = deaf(&start_words(&minion.paths));
+        assert_eq!(minion.check(), Ok(()));
+        assert_eq!(minion.absent_since, None);
+    }
+
+    #[test]
+    fn a_service_is_left_alone_when_it_has_no_job() {
+        // systemctl show --property=ActiveState,Job, systemd 252
+        assert!(is_left_alone("ActiveState=inactive\n") && is_left_alone("ActiveState=failed\nJob=0\n"));
+        assert!(!is_left_alone("Job=183\nActiveState=inactive\n") && !is_left_alone("ActiveState=activating\n"));
+        assert!(!is_left_alone("ActiveState=active\n") && !is_left_alone(""));
+    }
+
+    #[test]
+    fn a_service_that_is_just_starting_is_restarted_too() {
+        assert!(has_to_restart(StartMethod::Systemd, false, true) && !has_to_restart(StartMethod::Systemd, false, false));
+        // What was started directly was ended before.
+        assert!(!has_to_restart(StartMethod::Direct, false, true) && has_to_restart(StartMethod::Direct, true, true));
+    }
+
+    #[test]
+    fn who_does_not_end_is_killed_whatever_time_there_is() {
+        assert!(stopping(&hour()).remaining() <= STOPPING);
+        let child = deaf("x");
+        // Nothing is left for seeing that it is gone, and nothing comes of that.
+        assert_eq!(end(child.pid(), &hour().slice(Duration::from_millis(100))), Ok(()));
+        assert!(child.was_killed());
+    }
+
+    #[test]
+    fn a_start_that_does_not_end_is_killed_whatever_time_there_is() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths_below(root.path());
+        let child = deaf(&start_words(&paths));
+        assert_eq!(end_starting(&paths, Duration::from_millis(100), &hour()), Ok(()));
+        assert!(child.was_killed());
+        let short = hour().slice(Duration::ZERO);
+        let _child = deaf(&start_words(&paths));
+        let failure = end_starting(&paths, ASKED_KINDLY, &short).unwrap_err();
+        assert!(failure.message.ends_with("does not end"), "{}", failure.message);
+    }
 }

@@ -18,6 +18,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// For seeing the minion talk to the master. What is not seen by then is no failure: the master is asked, to the deadline.
 const CONTACT: Duration = Duration::from_secs(10);
 
+fn soon(wait: &Wait) -> Wait {
+    wait.slice(CONTACT)
+}
+
 /// Waits for the pair that the minion makes itself at its first start.
 pub fn key_pair(minion: &mut Minion, wait: &Wait) -> Result<KeyPair, Failure> {
     let missing = format!("salt-minion has made no key pair in {} yet", minion.paths.pki_dir.display());
@@ -45,7 +49,7 @@ pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure
 /// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
 pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
-    let seen = wait.slice(CONTACT).poll(POLL_INTERVAL, || {
+    let seen = soon(wait).poll(POLL_INTERVAL, || {
         minion.check()?;
         let pids = minion.pids();
         let ports = [minion.paths.master_port, minion.paths.publish_port];
@@ -53,4 +57,24 @@ pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
     })?;
     debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::paths::tests::paths_below;
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+    use crate::types::deadline::Deadline;
+
+    fn hour() -> Wait {
+        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
+    }
+
+    #[test]
+    fn a_minion_that_is_not_seen_talking_is_no_failure() {
+        assert!(soon(&hour()).remaining() <= CONTACT);
+        let root = tempfile::tempdir().unwrap();
+        let mut minion = Minion::found(paths_below(root.path()));
+        assert_eq!(contact(&mut minion, &hour().slice(Duration::from_millis(50))), Ok(()));
+    }
 }

@@ -229,3 +229,22 @@ fn queues(paths: &MinionPaths, jid: &Jid) -> bool {
         .flat_map(|master| fs::read_dir(master.path().join("state_queue")).into_iter().flatten().flatten())
         .any(|entry| entry.file_name().to_string_lossy().ends_with(&end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::paths::tests::paths_below;
+    use super::*;
+
+    #[test]
+    fn cached_jobs_of_more_than_a_week_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths_below(root.path());
+        let dir = paths.cachedir.join("minion_jobs");
+        for (jid, age) in [("20261129101112131415", OLD * 2), ("20261129101112131416", OLD / 2)] {
+            fs::create_dir_all(dir.join(jid)).unwrap();
+            fs::File::open(dir.join(jid)).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        }
+        forget_old(&paths);
+        assert_eq!(listed(&dir).iter().map(Jid::as_str).collect::<Vec<_>>(), ["20261129101112131416"]);
+    }
+}

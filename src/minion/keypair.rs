@@ -184,6 +184,9 @@ pub fn own(paths: &MinionPaths) -> Result<KeyPair, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::paths::tests::paths_below;
     use super::*;
     use crate::system::interrupt::Interrupt;
     use crate::types::deadline::Deadline;
@@ -196,6 +199,38 @@ mod tests {
         let made = command::run(&["openssl", "genrsa", bits], &wait).unwrap();
         std::fs::write(&private, &made.stdout).unwrap();
         (public_half("openssl", &private, &wait).unwrap().unwrap(), Secret::new(made.stdout))
+    }
+
+    #[test]
+    fn openssl_gets_no_more_of_a_long_time_and_half_of_a_short_one() {
+        let of = |span| in_time(&Wait::until(Deadline::after(span), Interrupt::default())).remaining();
+        assert!(of(MAKING * 60) <= MAKING);
+        assert!(of(MAKING) <= MAKING / 2);
+    }
+
+    #[test]
+    fn what_openssl_made_is_looked_at_before_it_is_in_place() {
+        let ((public, private), (other, _)) = (pair("2048"), pair("2048"));
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths_below(root.path());
+        std::fs::write(root.path().join("private"), private.expose()).unwrap();
+        let openssl = root.path().join("openssl");
+        let script = "#!/bin/sh\nif [ $1 = genrsa ]; then cat ${0%/*}/private; else cat ${0%/*}/public; fi\n";
+        std::fs::write(&openssl, script).unwrap();
+        std::fs::set_permissions(&openssl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let openssl = openssl.to_str().unwrap().to_owned();
+        let wait = Wait::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
+        let made = |half: &str| {
+            std::fs::write(root.path().join("public"), half).unwrap();
+            let running = command::start(&[&openssl, "genrsa", "2048"]).unwrap();
+            Making { openssl: openssl.clone(), running }.finish(&paths, &wait).unwrap()
+        };
+        assert_eq!(made(&other).as_deref(), Some("openssl gave no public key that fits"));
+        assert_eq!(std::fs::read_dir(&paths.pki_dir).unwrap().count(), 0, "nothing is left behind");
+        assert_eq!(made(&public), None);
+        // The minion has a pair by the time that this one is ready: that one counts.
+        assert!(made(&public).unwrap().contains("meanwhile"));
+        assert_eq!(std::fs::read_to_string(paths.pki_dir.join("minion.pub")).unwrap(), public);
     }
 
     #[test]

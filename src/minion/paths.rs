@@ -170,3 +170,40 @@ impl MinionPaths {
         }
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::Map;
+
+    use super::super::settings::{Start, Trust};
+    use super::*;
+    use crate::types::names::MinionId;
+
+    pub fn paths_below(root: &Path) -> MinionPaths {
+        let (id, masters) = (MinionId::parse("web-1").unwrap(), vec!["salt.example.net".to_owned()]);
+        let (program, config, grains) = ("salt-minion".to_owned(), Map::new(), Map::new());
+        let settings =
+            MinionSettings { id, masters, trust: Trust::FirstUse, start: Start::Direct, program, keep_key: false, config, grains };
+        MinionPaths::of(&Root::new(root).unwrap(), &settings)
+    }
+
+    #[test]
+    fn only_files_that_salt_reads_are_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("etc/salt/minion.d");
+        fs::create_dir_all(&dir).unwrap();
+        let options = "publish_port: 14505\ntest: True\nuser: nobody\n";
+        for name in ["other.conf.rpmsave", "other.conf~", "other.yaml", "conf"] {
+            fs::write(dir.join(name), options).unwrap();
+        }
+        let read = |paths: MinionPaths| (paths.publish_port, paths.tests_by, paths.as_root);
+        assert_eq!(read(paths_below(root.path())), (4505, None, true));
+        let believed = dir.join("other.conf");
+        fs::write(&believed, options).unwrap();
+        let believed = believed.canonicalize().unwrap();
+        assert_eq!(read(paths_below(root.path())), (14505, Some(believed), false));
+    }
+}

@@ -136,7 +136,7 @@ fn version(path: &Path, wait: &Wait) -> Result<String, Failure> {
     {
         return Ok(version);
     }
-    let finished = command::run(&[&path.to_string_lossy(), "--version"], &wait.slice(command::PROMPT))?;
+    let finished = command::prompt(&[&path.to_string_lossy(), "--version"], wait)?;
     if !finished.success() {
         return Err(finished.failure(Kind::PackageFailed));
     }
@@ -151,7 +151,7 @@ fn package_version(wait: &Wait) -> Result<Option<String>, Failure> {
             continue;
         }
         let asked = commands::installed(format);
-        let finished = command::run(&command::borrowed(&asked), &wait.slice(command::PROMPT))?;
+        let finished = command::prompt(&command::borrowed(&asked), wait)?;
         let known = finished.success().then(|| output::installed_version(format, &finished.stdout)).flatten();
         if known.is_some() {
             return Ok(known.map(str::to_owned));

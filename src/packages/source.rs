@@ -25,6 +25,7 @@ use crate::types::secret::Secret;
 /// A key is some kilobytes; Salt's packages are 50 MB.
 const MOST_KEY: u64 = 256 * 1024;
 const MOST_PACKAGE: u64 = 1024 * 1024 * 1024;
+/// What the first try may take; a mirror that is slower than that gets twice as much with each further one.
 const KEY_TIMEOUT: Duration = Duration::from_secs(30);
 const PACKAGE_TIMEOUT: Duration = Duration::from_secs(600);
 /// For a question whose answer is not needed.
@@ -49,7 +50,7 @@ pub fn from_repository(
         SigningKey::Given(armoured) => armoured.clone(),
         SigningKey::At(url) => fetched_key(url, repository.authorization(url), wait)?,
     };
-    repository.signed_metadata = has_signed_metadata(&repository, manager);
+    repository.signed_metadata = has_signed_metadata(&repository, manager)?;
     prepare(existing)?;
     for file in repository.files(manager, &key) {
         let path = Path::new(&file.path);
@@ -157,15 +158,27 @@ fn fetched_key(url: &str, authorization: Option<Secret>, wait: &Wait) -> Result<
 }
 
 /// Are the metadata signed as well as the packages? It is not known before, and dnf wants it said. If nobody answers, it is
-/// demanded: the package manager, which may know a way of its own, will see.
-fn has_signed_metadata(repository: &Repository, manager: Manager) -> bool {
-    let Some(url) = repository.signature_url(manager) else { return true };
-    let asked = Client::for_downloads().download(&url, repository.authorization(&url).as_ref(), PROBE_TIMEOUT, MOST_KEY, &mut |_| Ok(()));
-    let missing = matches!(asked, Ok((404 | 410, _)));
-    if missing {
-        info!("{} signs its packages only, not its metadata", repository.url);
+/// demanded: the package manager, which may know a way of its own, will see. Over `http://` anybody on the way could change what is not signed.
+fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool, Failure> {
+    let Some(url) = repository.signature_url(manager) else { return Ok(true) };
+    let (of, plain) = (&repository.url, repository.url.starts_with("http://"));
+    // What its variables stand for only the package manager knows.
+    if (plain && of.contains('$')) || !is_missing(&url, repository.authorization(&url), PROBE_TIMEOUT) {
+        return Ok(true);
     }
-    !missing
+    if plain {
+        let why = format!("{of} signs its packages only, not its metadata, and over http:// nothing else protects these");
+        return Err(Failure::new(Kind::PackageUntrusted, why)
+            .hint("Give an https:// URL, or sign the metadata: `gpg --detach-sign --armor repodata/repomd.xml`."));
+    }
+    info!("{of} signs its packages only, not its metadata");
+    Ok(false)
+}
+
+/// Does the source say within this time that there is no such file?
+fn is_missing(url: &str, authorization: Option<Secret>, within: Duration) -> bool {
+    let asked = Client::for_downloads().download(url, authorization.as_ref(), within, MOST_KEY, &mut |_| Ok(()));
+    matches!(asked, Ok((404 | 410, _)))
 }
 
 /// Installs one package file, after looking at its checksum.
@@ -287,17 +300,17 @@ impl Drop for Downloaded {
 fn fetch(
     url: &str,
     authorization: Option<Secret>,
-    timeout: Duration,
+    first: Duration,
     most: u64,
     wait: &Wait,
     mut take: impl FnMut(Option<&[u8]>) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     let client = Client::for_downloads();
     let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
-    wait.retry(url, |_| {
+    wait.retry(url, |tries| {
         let disk = |error: std::io::Error| RetryError::Permanent(failed(error.to_string()));
         take(None).map_err(disk)?;
-        let timeout = timeout.min(wait.remaining()).max(Duration::from_millis(100));
+        let timeout = time_for(tries, first, wait);
         let mut refused = false;
         let answer =
             client.download(url, authorization.as_ref(), timeout, most, &mut |piece| take(Some(piece)).inspect_err(|_| refused = true));
@@ -314,4 +327,71 @@ fn fetch(
             Err(trouble) => Err(RetryError::Transient(failed(trouble.to_string()), None)),
         }
     })
+}
+
+/// How long a try may take, after so many others.
+fn time_for(tries: u32, first: Duration, wait: &Wait) -> Duration {
+    first.saturating_mul(1 << tries.min(8)).min(wait.remaining()).max(Duration::from_millis(100))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+    use crate::types::deadline::Deadline;
+
+    fn patience(span: Duration) -> Wait {
+        Wait::until(Deadline::after(span), Interrupt::default())
+    }
+
+    #[test]
+    fn only_who_says_so_has_no_such_file() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/repomd.xml.asc", silent.local_addr().unwrap());
+        assert!(!is_missing(&url, None, PROBE_TIMEOUT / 100));
+        thread::spawn(move || {
+            for taken in silent.incoming() {
+                let mut taken = taken.unwrap();
+                let _ = taken.read(&mut [0; 4096]);
+                let _ = taken.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        assert!(is_missing(&url, None, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_longer_deadline_gives_a_slow_mirror_longer() {
+        let day = patience(Duration::from_secs(24 * 3600));
+        assert_eq!([0, 1, 4].map(|tries| time_for(tries, KEY_TIMEOUT, &day)), [KEY_TIMEOUT, KEY_TIMEOUT * 2, KEY_TIMEOUT * 16]);
+        assert_eq!([0, 1].map(|tries| time_for(tries, PACKAGE_TIMEOUT, &day)), [PACKAGE_TIMEOUT, PACKAGE_TIMEOUT * 2]);
+        assert!(time_for(1, PACKAGE_TIMEOUT, &patience(PACKAGE_TIMEOUT)) <= PACKAGE_TIMEOUT);
+    }
+
+    #[test]
+    fn what_takes_longer_than_the_first_try_comes_in_a_later_one() {
+        let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/key", slow.local_addr().unwrap());
+        thread::spawn(move || {
+            for taken in slow.incoming() {
+                let mut taken = taken.unwrap();
+                let _ = taken.read(&mut [0; 4096]);
+                thread::sleep(Duration::from_millis(300));
+                let _ = taken.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nkey");
+            }
+        });
+        let fetched = |wait: &Wait| {
+            let mut came = Vec::new();
+            let take = |piece: Option<&[u8]>| {
+                came = piece.map_or_else(Vec::new, |piece| [came.as_slice(), piece].concat());
+                Ok(())
+            };
+            fetch(&url, None, Duration::from_millis(100), MOST_KEY, wait, take).map(|()| came)
+        };
+        assert_eq!(fetched(&patience(Duration::from_secs(60))), Ok(b"key".to_vec()));
+        assert_eq!(fetched(&patience(Duration::from_millis(100))).unwrap_err().kind, Kind::RepositoryUnreachable);
+    }
 }

@@ -8,6 +8,7 @@ use tracing::debug;
 
 use super::claim::{self, Asked, Claimant, Good, Job, LetIn, Refusal, Token};
 use crate::salt::private_key::KeyPair;
+use crate::salt::session;
 use crate::salt::settings::Enroll;
 use crate::system::clock::{self, Skew};
 use crate::system::http::{Client, HttpError, Reply, Request, TlsError};
@@ -18,11 +19,6 @@ use crate::types::names::{Jid, MinionId};
 use crate::types::pin::Pin;
 use crate::types::report::Report;
 use crate::types::time;
-
-/// The service itself gives up after 20 s on a master that does not publish. Each try gets more than the one before.
-const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
-/// With less time the last try could not even be refused.
-const AT_LEAST: Duration = Duration::from_millis(100);
 
 /// What to do about a clock that nobody has set.
 const SET_THE_CLOCK: &str =
@@ -140,8 +136,7 @@ impl<'a> Service<'a> {
         let body = claim::body(&asked, &document, signature.as_deref());
         let url = format!("{}/v1/{}", self.url(), asked.verb());
         let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
-        let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
-        let timeout = most.min(wait.remaining()).max(AT_LEAST);
+        let timeout = session::timeout(tries, wait);
         let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
         sent.map(|reply| (reply, nonce)).map_err(|trouble| self.unreachable(trouble))
     }

@@ -35,8 +35,8 @@ pub fn lacks_permission(failure: &Failure) -> bool {
     failure.kind == Kind::PermissionRefused && failure.facts.contains_key(&Fact::Permission)
 }
 
-/// Gets the key `ours` accepted, and no other, once it has reached the master. `lives` is asked at each look, and fails if the minion that
-/// has to show the key will not come up any more. Says whether that changed anything.
+/// Gets the key `ours` accepted, and no other, once it has reached the master. As long as it has not, `lives` is asked, and fails if the
+/// minion that has to show the key will not come up any more. Says whether that changed anything.
 pub fn accept(
     session: &mut Session,
     id: &MinionId,
@@ -47,8 +47,11 @@ pub fn accept(
     let mut look = Look::new(id, Some(ours));
     let missing = format!("the key of {id} has not reached the master yet");
     let judgement = wait.poll_aloud(REMOTE, &missing, || {
-        lives()?;
-        Ok(Some(look.at_master(session, wait)?).filter(|judgement| *judgement != Judgement::Absent))
+        let judgement = look.at_master(session, wait)?;
+        if judgement == Judgement::Absent {
+            return lives().map(|()| None);
+        }
+        Ok(Some(judgement))
     })?;
     match judgement {
         None | Some(Judgement::Absent) => return Err(look.not_seen()),

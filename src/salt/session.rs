@@ -15,8 +15,9 @@ use crate::types::failure::{Failure, Kind};
 use crate::types::names::HookPath;
 use crate::types::secret::Secret;
 
-/// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login
-/// after a start has been seen to take 27 s. So each try gets more than the one before.
+/// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login after a start has been seen to take 27 s.
+/// The enrolment service gives up after 20 s on a master that does not publish. So each try gets more than the one before, and of tries
+/// there are as many as there is time for.
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// With less time the last try could not even be refused.
 const AT_LEAST: Duration = Duration::from_millis(100);
@@ -153,7 +154,7 @@ impl<'a> Session<'a> {
             asked_before = true;
             // Of what is left now, and not before the job was looked for.
             let most = wait.remaining().max(AT_LEAST);
-            let sent = session.send(&path, &body, true, timeout.min(HOOK_TIMEOUT).min(most));
+            let sent = session.send(&path, &body, true, of_a_hook(timeout).min(most));
             may_be_fired = match &sent {
                 Ok(reply) => reply.status >= 500,
                 Err(HttpError::TimedOut(_) | HttpError::Broken(_)) => true,
@@ -199,7 +200,7 @@ impl<'a> Session<'a> {
                 info!("{}; logging in at {}", failure.message, self.base());
                 moves += 1;
                 if moves % self.api.urls.len() == 0 {
-                    wait.pause(LONGEST_ROUND.min(Duration::from_millis(500) * moves as u32))?;
+                    wait.pause(between_rounds(moves as u32))?;
                 }
                 continue;
             }
@@ -261,7 +262,43 @@ impl Drop for Session<'_> {
     }
 }
 
-fn timeout(tries: u32, wait: &Wait) -> Duration {
+/// How long a try may take, after so many others.
+pub fn timeout(tries: u32, wait: &Wait) -> Duration {
     let most = TIMEOUTS[(tries as usize).min(TIMEOUTS.len() - 1)];
     most.min(wait.remaining()).max(AT_LEAST)
+}
+
+fn of_a_hook(timeout: Duration) -> Duration {
+    timeout.min(HOOK_TIMEOUT)
+}
+
+fn between_rounds(moves: u32) -> Duration {
+    LONGEST_ROUND.min(Duration::from_millis(500) * moves)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::interrupt::Interrupt;
+    use crate::types::deadline::Deadline;
+
+    fn patience(seconds: u64) -> Wait {
+        Wait::until(Deadline::after(Duration::from_secs(seconds)), Interrupt::default())
+    }
+
+    #[test]
+    fn each_try_gets_more_as_long_as_there_is_time() {
+        let hour = patience(3600);
+        assert_eq!([0, 1, 2, 9].map(|tries| timeout(tries, &hour).as_secs()), [15, 30, 60, 60]);
+        assert!(timeout(2, &patience(20)) <= Duration::from_secs(20));
+        assert_eq!(timeout(0, &patience(0)), AT_LEAST);
+        assert_eq!([0, 2].map(|tries| of_a_hook(timeout(tries, &hour))), [HOOK_TIMEOUT; 2]);
+        assert_eq!(of_a_hook(timeout(0, &patience(0))), AT_LEAST);
+    }
+
+    #[test]
+    fn all_of_them_are_asked_again_after_a_bounded_pause() {
+        assert_eq!([2, 4].map(|moves| between_rounds(moves).as_secs()), [1, 2]);
+        assert_eq!(between_rounds(u32::from(u16::MAX)), LONGEST_ROUND);
+    }
 }

@@ -22,7 +22,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 /// For a command that asks the system something, or orders something and does not wait for it. That takes milliseconds; what takes this
 /// long hangs, and is named with the time it took. A longer deadline would not change that.
-pub const PROMPT: Duration = Duration::from_secs(60);
+const PROMPT: Duration = Duration::from_secs(60);
 
 /// This much of the end of each stream is kept.
 const KEPT: u64 = 8 * 1024;
@@ -133,6 +133,15 @@ pub fn start_with(argv: &[&str], environment: &[(String, OsString)]) -> Result<R
 /// Runs a command to its end.
 pub fn run(argv: &[&str], wait: &Wait) -> Result<Finished, Failure> {
     start(argv)?.finish(wait)
+}
+
+/// Runs a command that is prompt, or hangs.
+pub fn prompt(argv: &[&str], wait: &Wait) -> Result<Finished, Failure> {
+    run(argv, &promptly(wait))
+}
+
+fn promptly(wait: &Wait) -> Wait {
+    wait.slice(PROMPT)
 }
 
 /// A command as [`start`] and [`run`] take it.
@@ -262,6 +271,26 @@ mod tests {
         assert!(failure.message.starts_with("`sleep 4711` had not ended after "), "{}", failure.message);
         let left = Command::new("pgrep").args(["-f", "^sleep 4711$"]).output().unwrap();
         assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
+    }
+
+    #[test]
+    fn what_is_prompt_or_hangs_gets_no_more_of_a_long_time() {
+        assert!(promptly(&patience(3600)).remaining() <= PROMPT);
+        let failure = prompt(&["sleep", "4712"], &patience(3600).slice(Duration::from_millis(100))).unwrap_err();
+        assert_eq!(failure.kind, Kind::LocalSystem);
+        assert!(failure.message.starts_with("`sleep 4712` had not ended after "), "{}", failure.message);
+        let short = Wait::until(Deadline::after(Duration::from_millis(100)), Interrupt::default());
+        assert_eq!(prompt(&["sleep", "4712"], &short).unwrap_err().kind, Kind::OutOfTime);
+    }
+
+    #[test]
+    fn how_long_it_took_is_told_where_it_waited() {
+        let failed = |took| {
+            let (command, stdout, stderr) = ("x".to_owned(), String::new(), "no".to_owned());
+            Finished { command, status: ExitStatus::from_raw(1 << 8), stdout, stderr, took }.failure(Kind::LocalSystem).message
+        };
+        assert_eq!(failed(WORTH_TELLING), "`x` exited with 1 after 2 s: no");
+        assert_eq!(failed(WORTH_TELLING / 2), "`x` exited with 1: no");
     }
 
     #[test]

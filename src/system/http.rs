@@ -351,6 +351,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_idle_connection_is_left_before_cherrypy_drops_it() {
+        let idle = configured(Vec::new()).build().max_idle_age();
+        assert!(idle == MOST_IDLE && idle < Duration::from_secs(10), "{idle:?}");
+    }
+
+    #[test]
     fn a_server_may_ask_for_time_in_two_ways() {
         let asked = |lines: &[(&str, &str)]| {
             let line =

@@ -129,7 +129,7 @@ impl Wait {
             }
             let seen = look()?;
             if seen.is_none() && waited >= next {
-                next = waited + waited.clamp(FIRST_WORD, RAREST_WORD);
+                next = next_word(waited);
                 self.say_missing(missing, waited);
             }
             Ok(seen)
@@ -183,6 +183,11 @@ impl Wait {
         info!("{what}: {}; trying again in {:.1} s (try {})", failure.message, pause.as_secs_f64(), count + 1);
         self.pause(pause)
     }
+}
+
+/// After how long in all it is said once more that something is missing.
+fn next_word(waited: Duration) -> Duration {
+    waited + waited.clamp(FIRST_WORD, RAREST_WORD)
 }
 
 /// What was tried so far.
@@ -300,6 +305,12 @@ mod tests {
             Err(RetryError::Transient(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30))))
         });
         assert_eq!(failed.unwrap_err().kind, Kind::ApiUnreachable);
+    }
+
+    #[test]
+    fn who_waits_says_so_more_and_more_rarely() {
+        assert_eq!([10, 20, 40, 3000].map(|waited| next_word(Duration::from_secs(waited)).as_secs()), [20, 40, 80, 3300]);
+        assert_eq!(next_word(FIRST_WORD / 2), FIRST_WORD / 2 + FIRST_WORD);
     }
 
     #[test]

@@ -13,14 +13,12 @@ const ASKING: Duration = Duration::from_secs(10);
 
 /// Does it go down, in whatever way? systemctl(1), "is-system-running".
 pub fn under_way(wait: &Wait) -> bool {
-    let said = command::run(&["systemctl", "is-system-running"], &wait.slice(ASKING));
-    said.is_ok_and(|finished| finished.stdout.trim() == "stopping")
+    said(&["systemctl", "is-system-running"], wait).is_some_and(|said| said.trim() == "stopping")
 }
 
 /// Is it being switched off, and not only started anew?
 pub fn for_good(wait: &Wait) -> bool {
-    let said = command::run(&["systemctl", "list-jobs", "--no-legend", "--plain"], &wait.slice(ASKING));
-    said.is_ok_and(|finished| names_the_end(&finished.stdout))
+    said(&["systemctl", "list-jobs", "--no-legend", "--plain"], wait).is_some_and(|jobs| names_the_end(&jobs))
 }
 
 /// Is it being started anew, and comes back?
@@ -31,6 +29,15 @@ pub fn is_reboot() -> bool {
     }
     let wait = Wait::until(Deadline::after(ASKING), Interrupt::default());
     under_way(&wait) && !for_good(&wait)
+}
+
+/// What a command says, if it comes to its end.
+fn said(words: &[&str], wait: &Wait) -> Option<String> {
+    command::run(words, &soon(wait)).ok().map(|finished| finished.stdout)
+}
+
+fn soon(wait: &Wait) -> Wait {
+    wait.slice(ASKING)
 }
 
 /// For what systemd-shutdown was started, if this is its command line.
@@ -48,6 +55,15 @@ fn names_the_end(jobs: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_answer_says_nothing_of_an_end() {
+        let hour = Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default());
+        assert!(soon(&hour).remaining() <= ASKING);
+        let silent = ["sh", "-c", "echo stopping; exec sleep 4714"];
+        assert_eq!(said(&silent, &hour.slice(Duration::from_millis(100))), None);
+        assert_eq!(said(&["echo", "running"], &hour).as_deref(), Some("running\n"));
+    }
 
     #[test]
     fn a_reboot_is_not_the_end() {

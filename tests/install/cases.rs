@@ -184,8 +184,14 @@ fn metadata_of_another(flavour: Flavour) {
 
 /// As many RPM repositories are: then the packages' own signatures count, and they are looked at.
 fn metadata_not_signed_at_all(flavour: Flavour) {
-    let mirror = Mirror::start(None);
-    let vm = machine(flavour, &from(&mirror, flavour, "unsigned-metadata", "3006"));
+    let plain = Mirror::start(None);
+    let vm = machine(flavour, &from(&plain, flavour, "unsigned-metadata", "3006"));
+    vm.install().failed(22, "package-untrusted", &["signs its packages only", "over http://"]);
+    assert_eq!(vm.version(), "");
+    let authority = Authority::new().unwrap();
+    let encrypted = Mirror::start(Some(&authority));
+    let vm = machine(flavour, &from(&encrypted, flavour, "unsigned-metadata", "3006"));
+    vm.trust(&authority);
     let ended = vm.install();
     ended.done(true).expect(ended.stderr.contains("signs its packages only"), "it is said");
     assert!(vm.text("etc/yum.repos.d/heat-salt-bootstrap.repo").contains("\ngpgcheck=1\nrepo_gpgcheck=0\n"));

@@ -378,10 +378,12 @@ fn no_space_anywhere() {
 
 fn run_twice() {
     let scene = Scene::good();
-    for _ in 0..2 {
-        let finished = scene.run("true");
+    for before in ["mkdir -p /usr/local/bin && chmod 750 /usr/local/bin", "true"] {
+        let finished = scene.run(before);
         assert_eq!(finished.code, 0, "{}", finished.stderr);
         scene.holds(PLACE);
+        let mode = fs::metadata(scene.vm.path("usr/local/bin")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750, "a directory that is there is somebody else's");
     }
     assert_eq!(scene.downloads(), 1, "what is there and right is not fetched again");
 }

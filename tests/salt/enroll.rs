@@ -169,6 +169,13 @@ fn second_run(line: Line) {
     let ended = vm.run();
     ended.done();
     ended.expect(ended.changed().is_empty() && ended.requests == ["POST /v1/check"], "nothing to do");
+    // A service that does not answer is asked for a part of the time; then a new connection shows it.
+    vm.gate.hold(Some("POST /v1/check"));
+    let ended = vm.run();
+    vm.gate.hold(None);
+    ended.done();
+    ended.expect(ended.changed().is_empty(), "the minion is let in as before");
+    ended.expect(ended.stderr.contains("does not say whether the key is accepted"), "it says what it could not find out");
     // A minion that was stopped is started, and its states held before.
     vm.root.stop_minion();
     let ended = vm.run();
@@ -542,9 +549,14 @@ fn back_by_wheel(line: Line) {
     vm.run().done();
     let lives = vm.agent(&["renew"]);
     lives.expect(lives.code == 0 && !lives.stdout.contains("again"), "it lives");
-    vm.master.remove_key("wheel-back").unwrap();
-    // At its next start the minion shows its key again.
     vm.root.stop_minion();
+    let lives = vm.agent(&["renew"]);
+    lives.expect(lives.code == 0 && !lives.stdout.contains("again"), "its key is accepted, and the minion has no part in that");
+    vm.master.remove_key("wheel-back").unwrap();
+    // Only the minion shows its key, and nobody is about to start it.
+    let gone = vm.agent(&["renew"]);
+    gone.expect(gone.code == 40 && gone.stderr.contains("which shows it, does not run"), "it is not waited for to the end");
+    // At its next start the minion shows its key again.
     vm.root.start_minion(&json!({})).unwrap();
     let back = vm.agent(&["renew"]);
     back.expect(back.code == 0 && back.stdout.contains("accepted again"), "it is back");

@@ -19,6 +19,7 @@ pub const CASES: &[OnEachLine] = &[
     ("two_at_once", two_at_once),
     ("password_in_a_file", password_in_a_file),
     ("grains", grains),
+    ("first_use", first_use),
     ("odd_values_and_foreign_files", odd_values_and_foreign_files),
 ];
 
@@ -37,6 +38,17 @@ fn one_state(line: Line) {
     let status = vm.agent(&["status", "--json"]);
     let shown: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(shown, vm.report());
+}
+
+/// What was believed without a proof is told in so many words, with the fingerprint, so that somebody can compare it.
+fn first_use(line: Line) {
+    let mut vm = Vm::new(line, "first-use");
+    let ended = vm.set("minion/trust_on_first_use", true).run();
+    ended.done().states(2, 0);
+    ended.expect(ended.asked("key.finger_master") == 0, "nobody asked for the master");
+    let finger = vm.master.public_key_finger().unwrap();
+    ended.expect(ended.report["facts"]["trusted_on_first_use"] == finger, "the report says who was believed");
+    ended.expect(ended.stderr.contains("the first master that answered is trusted") && ended.stderr.contains(&finger), "so does the log");
 }
 
 fn two_states(line: Line) {

@@ -10,6 +10,7 @@ use crate::fixture::{LONG, Vm};
 
 pub const CASES: &[OnEachLine] = &[
     ("rejected", rejected),
+    ("refused_and_nobody_to_ask", refused_and_nobody_to_ask),
     ("taken", |line| taken(line, KeyState::Accepted)),
     ("another_pending", |line| taken(line, KeyState::Pending)),
     ("pending_once_more", pending_once_more),
@@ -60,6 +61,17 @@ fn taken(line: Line, state: KeyState) {
     let mut keys = vm.master.key_states(vm.root.id());
     keys.retain(|(state, _)| *state != KeyState::Denied);
     assert_eq!(keys, [(state, other.public_pem)]);
+    nothing_ran(&vm);
+}
+
+/// To the minion the master says the same of a key that was rejected and of one that was denied (`salt/channel/server.py`, `_auth`), and with
+/// `accept: none` there is nobody else to ask.
+fn refused_and_nobody_to_ask(line: Line) {
+    let mut vm = Vm::new(line, "refused-alone");
+    key_placed(&vm, KeyState::Accepted);
+    let ended = vm.set("accept", "none").run();
+    ended.failed(41, "key-rejected", "connect").says("rejected there, or another key holds its id").hints("salt-key -l all");
+    until(LONG, || (vm.own_key().0 == Some(KeyState::Denied)).then_some(())).unwrap();
     nothing_ran(&vm);
 }
 

@@ -49,6 +49,7 @@ const OF_THE_AGENT_ALONE: &[&str] = &[
 /// These take long, and what they show is of the agent, of Heat and of this machine; real Salt does what it does in all cases.
 const LONG_AND_ALIKE: &[&str] = &[
     "good::two_at_once",
+    "good::first_use",
     "ends::deadline_passed",
     "ends::heat_down",
     "surroundings::disk_full",
@@ -133,6 +134,7 @@ const LONGEST: &[&str] = &[
     "api::dies_in_between",
     "enroll::deregistered",
     "good::two_at_once",
+    "good::first_use",
     "enroll::one_token_two_machines",
     "api::master_given",
     "good::second_run",

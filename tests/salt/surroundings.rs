@@ -20,7 +20,7 @@ pub const CASES: &[OnEachLine] = &[
     ("network_late", network_late),
     ("names_late", names_late),
     ("ipv6_only", ipv6_only),
-    ("aaaa_refused", aaaa_refused),
+    ("ipv6_closed", ipv6_closed),
     ("clock_behind", clock_behind),
     ("disk_full", disk_full),
     ("read_only", read_only),
@@ -111,9 +111,9 @@ fn ipv6_only(line: Line) {
     vm.run().done().states(2, 0);
 }
 
-/// The name has an IPv6 address, at which nobody listens.
-fn aaaa_refused(line: Line) {
-    let mut vm = Vm::new(line, "aaaa-refused");
+/// The name has an IPv6 address too, and it is the first, but nobody listens there.
+fn ipv6_closed(line: Line) {
+    let mut vm = Vm::new(line, "ipv6-closed");
     by_name(&mut vm, "localhost");
     let island = island(&vm, &["127.0.0.1"]);
     names(&vm, &island, "::1 localhost\n127.0.0.1 localhost\n");

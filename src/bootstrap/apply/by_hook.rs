@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::limits::{FIRINGS, ON_ITS_WAY, REFUSED_AGAIN};
+use super::limits::{self, FIRINGS, REFUSED_AGAIN};
 use super::memory::remembered;
 use super::verdict::{judged, killed_twice, still_running};
 use crate::bootstrap::context::Context;
@@ -122,7 +122,7 @@ pub fn by_hook(
 fn on_its_way(memory: &Memory, rebooted: bool, watch: &mut Watch, wait: &Wait) -> Result<Option<Jid>, Failure> {
     let span = match memory.phase {
         Phase::Held | Phase::Failed => return Ok(None),
-        Phase::Firing => ON_ITS_WAY.min(wait.remaining() / 4),
+        Phase::Firing => limits::on_its_way(wait.remaining()),
         Phase::Fired => reaction_time(memory.firings, wait),
     };
     if let Some(jid) = watch.probe() {

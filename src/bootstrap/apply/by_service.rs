@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::limits::{FIRINGS, ON_ITS_WAY, REFUSED_AGAIN};
+use super::limits::{FIRINGS, REFUSED_AGAIN, on_its_way};
 use super::memory::remembered;
 use super::verdict::{judged, killed_twice, still_running};
 use crate::bootstrap::context::Context;
@@ -73,9 +73,9 @@ pub fn by_service(
         // One that an earlier run had published is here, or its minion has forgotten it. What is published to a minion that is just
         // ending, or coming up, is lost.
         let span = match (resumed, lives) {
-            (true, _) => ON_ITS_WAY.min(wait.remaining() / 4),
+            (true, _) => on_its_way(wait.remaining()),
             (false, 2) => published_again_after(publications, third).min(arrival.remaining()),
-            (false, _) => AFTER_A_RESTART.min(wait.remaining() / 4).max(AT_LEAST),
+            (false, _) => after_a_restart(wait.remaining()),
         };
         resumed = false;
         if !jobs::arrives(&paths, &jid, &wait.slice(span))? {
@@ -128,9 +128,20 @@ fn published_again_after(publications: u32, third: Duration) -> Duration {
     third.min(AT_FIRST).saturating_mul(1 << publications.saturating_sub(1).min(8))
 }
 
+fn after_a_restart(left: Duration) -> Duration {
+    AFTER_A_RESTART.min(left / 4).max(AT_LEAST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_restart_may_have_lost_is_published_again_soon() {
+        assert_eq!(after_a_restart(Duration::from_secs(3600)), AFTER_A_RESTART);
+        assert_eq!(after_a_restart(AFTER_A_RESTART), AFTER_A_RESTART / 4);
+        assert_eq!(after_a_restart(Duration::ZERO), AT_LEAST);
+    }
 
     #[test]
     fn a_published_job_is_asked_for_again_soon_and_then_less_often() {
