@@ -239,9 +239,9 @@ sbom: ## the bill of materials of what ships, CycloneDX
 	@mkdir -p $(BUILT)
 	python3 packaging/sbom.py $(TARGETS) >$(BUILT)/heat-salt-bootstrap.cdx.json
 
-release: ## everything that is published, into target/release-VERSION/, or why not (DRY=1: of a tree that is not ready too)
-	@$(PREFLIGHT) release
-	@BUILT=$(abspath $(BUILT)) packaging/release.sh $(if $(DRY),--dry)
+release: ## all that is published, into target/release-VERSION/, or why not (VERSION=1.2.3 SIGN_WITH=KEY URL=https://...; DRY=1: of any tree)
+	@$(PREFLIGHT) release $(if $(SIGN_WITH),signing)
+	@BUILT=$(abspath $(BUILT)) VERSION='$(VERSION)' SIGN_WITH='$(SIGN_WITH)' URL='$(URL)' packaging/release.sh $(if $(DRY),--dry)
 
 venvs: venv-3006 venv-3008 venv-heat venv-tools ## the real Salts and the real Heat that tests and demo run, below CACHE
 	@tests/lab/sweep.sh $(CACHE)

@@ -391,6 +391,7 @@ check 'wheel and source distribution of the extension' wheel_and_source
 check 'the same source gives the same source package' build_twice srpm "$name-$version-1.src.rpm"
 check 'the source package can be unpacked' unpack_source
 check 'signatures' signatures
+check 'a release is signed, and its readers can tell' "$top/tests/packages/release.sh" "$work/one"
 check 'rpmlint finds nothing' rpm_is_clean
 check 'lintian finds nothing' deb_is_clean
 check 'the bill of materials is valid' bill_of_materials
