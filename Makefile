@@ -91,7 +91,7 @@ together:
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target $(TOGETHER)
 
 test-all: export HSB_ALL := 1
-test-all: test ## the same with every case of test-salt on both lines, with Salt 3007, and an RPM by Fedora's macros (some seven minutes more)
+test-all: test ## the same with every case of test-salt on both lines, with Salt 3007, and RPMs built by Fedora's macros, and twice (some eleven minutes more)
 
 test-noisy: ## the same, while one core is busy with something else all the time
 	@while kill -0 $$$$ 2>/dev/null; do :; done & eater=$$!; trap 'kill "$$eater"; wait "$$eater"' EXIT; trap 'exit 130' INT TERM; \
