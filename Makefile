@@ -230,7 +230,7 @@ advisories: ## known holes in what is linked; wants cargo-deny and the advisory 
 	cargo deny check
 
 rebuild: srpm ## the RPMs as a distribution would build it, from the source package, without a network (by hand; some minutes)
-	unshare --net rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
+	unshare --net sh -c 'ip link set lo up; exec "$$@"' - rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
 		--define "python $$(tests/lab/venv.sh tools)/bin/python" \
 		$(BUILT)/packages/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
 	@ls -l $(BUILT)/rebuild/RPMS/*
