@@ -33,7 +33,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ static-all: ## the same for each machine that it ships for
 
 check-static: static ## that it is static, starts, and is no larger than allowed
 	@tests/static.sh $(STATIC) $(MOST)
+
+static-twice: static ## that the same source in another directory gives the same bytes (by hand; some minutes)
+	@tests/static-twice.sh $(TARGET) $(STATIC)
 
 check-static-all: ## the same for each machine that it ships for
 	@for target in $(TARGETS); do $(MAKE) --no-print-directory check-static TARGET="$$target" || exit; done
