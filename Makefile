@@ -221,7 +221,7 @@ wheel: ## the Salt extension as wheel and source distribution, into target/packa
 
 demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
 	@$(PREFLIGHT) install
-	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit
+	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
 
 srpm: ## what an RPM can be built from without a network, into target/packages
 	@$(PREFLIGHT) rpm
