@@ -33,7 +33,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ static-all: ## the same for each machine that it ships for
 
 check-static: static ## that it is static, starts, and is no larger than allowed
 	@tests/static.sh $(STATIC) $(MOST)
+
+static-twice: static ## that the same source in another directory gives the same bytes (by hand; some minutes)
+	@tests/static-twice.sh $(TARGET) $(STATIC)
 
 check-static-all: ## the same for each machine that it ships for
 	@for target in $(TARGETS); do $(MAKE) --no-print-directory check-static TARGET="$$target" || exit; done
@@ -91,7 +94,7 @@ together:
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target $(TOGETHER)
 
 test-all: export HSB_ALL := 1
-test-all: test ## the same with every case of test-salt on both lines, with Salt 3007, and an RPM by Fedora's macros (some seven minutes more)
+test-all: test ## the same with every case of test-salt on both lines, with Salt 3007, and RPMs built by Fedora's macros, and twice (some eleven minutes more)
 
 test-noisy: ## the same, while one core is busy with something else all the time
 	@while kill -0 $$$$ 2>/dev/null; do :; done & eater=$$!; trap 'kill "$$eater"; wait "$$eater"' EXIT; trap 'exit 130' INT TERM; \
@@ -218,7 +221,7 @@ wheel: ## the Salt extension as wheel and source distribution, into target/packa
 
 demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
 	@$(PREFLIGHT) install
-	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit
+	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
 
 srpm: ## what an RPM can be built from without a network, into target/packages
 	@$(PREFLIGHT) rpm
@@ -230,7 +233,7 @@ advisories: ## known holes in what is linked; wants cargo-deny and the advisory 
 	cargo deny check
 
 rebuild: srpm ## the RPMs as a distribution would build it, from the source package, without a network (by hand; some minutes)
-	unshare --net rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
+	unshare --net sh -c 'ip link set lo up; exec "$$@"' - rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
 		--define "python $$(tests/lab/venv.sh tools)/bin/python" \
 		$(BUILT)/packages/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
 	@ls -l $(BUILT)/rebuild/RPMS/*
@@ -239,9 +242,9 @@ sbom: ## the bill of materials of what ships, CycloneDX
 	@mkdir -p $(BUILT)
 	python3 packaging/sbom.py $(TARGETS) >$(BUILT)/heat-salt-bootstrap.cdx.json
 
-release: ## everything that is published, into target/release-VERSION/, or why not (DRY=1: of a tree that is not ready too)
-	@$(PREFLIGHT) release
-	@BUILT=$(abspath $(BUILT)) packaging/release.sh $(if $(DRY),--dry)
+release: ## all that is published, into target/release-VERSION/, or why not (VERSION=1.2.3 SIGN_WITH=KEY URL=https://...; DRY=1: of any tree)
+	@$(PREFLIGHT) release $(if $(SIGN_WITH),signing)
+	@BUILT=$(abspath $(BUILT)) VERSION='$(VERSION)' SIGN_WITH='$(SIGN_WITH)' URL='$(URL)' packaging/release.sh $(if $(DRY),--dry)
 
 venvs: venv-3006 venv-3008 venv-heat venv-tools ## the real Salts and the real Heat that tests and demo run, below CACHE
 	@tests/lab/sweep.sh $(CACHE)

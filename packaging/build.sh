@@ -58,7 +58,7 @@ vendored_crates() {
     mkdir -p "$work/vendored"
     cargo vendor --quiet --locked --versioned-dirs "$work/vendored/vendor" >/dev/null
     for target in x86_64-unknown-linux-{gnu,musl} aarch64-unknown-linux-{gnu,musl}; do
-        cargo tree --locked --package "$name" --package pages --target "$target" --edges normal,build --prefix none --format '{p}'
+        cargo tree --locked --package "$name" --package pages --target "$target" --edges normal,build,dev --prefix none --format '{p}'
     done | awk 'NF > 1 {sub(/^v/, "", $2); print $1 "-" $2}' | sort -u >"$wanted"
     for crate in "$work"/vendored/vendor/*; do
         name_version=${crate##*/}

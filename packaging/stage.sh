@@ -29,7 +29,6 @@ list() {
 0700 - /etc/heat-salt-bootstrap/config.d/
 0600 - /etc/heat-salt-bootstrap/config.json
 0700 - /var/lib/heat-salt-bootstrap/
-0644 $PAGES/heat-salt-bootstrap.1 /usr/share/man/man1/heat-salt-bootstrap.1
 0644 $PAGES/heat-salt-bootstrap-config.5 /usr/share/man/man5/heat-salt-bootstrap-config.5
 0644 $PAGES/heat-salt-bootstrap.bash /usr/share/bash-completion/completions/heat-salt-bootstrap
 0644 $PAGES/_heat-salt-bootstrap $zsh/_heat-salt-bootstrap
@@ -50,6 +49,10 @@ EOT
         echo "0644 packaging/deb/lintian-overrides /usr/share/lintian/overrides/heat-salt-bootstrap"
         echo "0644 CHANGELOG.md $doc/changelog"
     fi
+    # The program's, and one for each verb.
+    for page in "$PAGES"/heat-salt-bootstrap*.1; do
+        echo "0644 $page /usr/share/man/man1/${page##*/}"
+    done
     for page in docs/*.md; do
         echo "0644 $page $doc/$page"
     done

@@ -321,3 +321,67 @@ fn the_cases_of_the_verdicts_exist() {
         assert!(!exists(suite, name), "{nobody}");
     }
 }
+
+/// What the page of figures says of itself, in a tree with the page, its drawing, the files of what was measured, and the script.
+fn figures_are_right(tree: &Path) -> bool {
+    let mut check = Command::new("python3");
+    check.arg(tree.join("salt-extension/tests/scaling.py")).arg("check").env("PYTHONDONTWRITEBYTECODE", "1");
+    check.output().unwrap().status.success()
+}
+
+#[test]
+fn figures_are_those_of_the_files_that_measuring_wrote() {
+    assert!(figures_are_right(&top()), "docs/scaling.md or herd.svg is another: python3 salt-extension/tests/scaling.py write");
+
+    let copy = tempfile::tempdir().unwrap();
+    let files =
+        ["docs", "salt-extension/tests/measured"].map(|dir| fs::read_dir(top().join(dir)).unwrap().map(|entry| entry.unwrap().path()));
+    let sources = ["tests/scaling.py", "tests/chart.py", "tests/simulate.py", "src/saltext/heat_bootstrap/waiting.py"];
+    let sources = sources.map(|name| top().join("salt-extension").join(name));
+    for file in files.into_iter().flatten().chain(sources) {
+        let to = copy.path().join(file.strip_prefix(top()).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&file, &to).unwrap();
+    }
+    assert!(figures_are_right(copy.path()));
+    let page = copy.path().join("docs/scaling.md");
+    let text = fs::read_to_string(&page).unwrap();
+    // One figure of each table, one of the prose, one of the drawing, and one of the files.
+    for (file, figure) in [
+        ("docs/scaling.md", "| 3082 |"),
+        ("docs/scaling.md", "| enroll | 9.1 |"),
+        ("docs/scaling.md", "| 44,690 |"),
+        ("docs/scaling.md", "takes 149 ms of"),
+        ("docs/herd.svg", ">1000<"),
+        ("salt-extension/tests/measured/herd-master.json", "\"count\": 200"),
+        ("salt-extension/tests/simulate.py", "= 1"),
+    ] {
+        let path = copy.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(figure), "{file} has no {figure}");
+        fs::write(&path, text.replacen(figure, &figure.replace(|digit: char| digit.is_ascii_digit(), "7"), 1)).unwrap();
+        assert!(!figures_are_right(copy.path()), "{figure} may be any other in {file}");
+        fs::write(&path, text).unwrap();
+    }
+    fs::write(&page, text).unwrap();
+    assert!(figures_are_right(copy.path()));
+}
+
+#[test]
+fn sizes_are_those_that_are_enforced() {
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
+    let page = fs::read_to_string(top().join("CONTRIBUTING.md")).unwrap().replace('\n', " ");
+    let mut most = Vec::new();
+    for machine in ["x86_64", "aarch64"] {
+        let line = makefile.lines().find_map(|line| line.strip_prefix(&format!("MOST_{machine}_small := "))).unwrap();
+        for bytes in line.split(' ') {
+            let (millions, rest) = bytes.split_at(bytes.len() - 6.min(bytes.len()));
+            let (thousands, units) = rest.split_at(rest.len() - 3);
+            most.push([millions, thousands, units].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(","));
+        }
+    }
+    let [program, packed, other, other_packed] = &most[..] else { panic!("{most:?}") };
+    for said in [format!("({program} bytes at most, {packed} as xz)"), format!("(that for aarch64 {other} and {other_packed})")] {
+        assert!(page.contains(&said), "CONTRIBUTING.md does not say {said}");
+    }
+}

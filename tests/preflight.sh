@@ -2,7 +2,7 @@
 # Says plainly, before anything starts, what this machine lacks; in brackets the Debian package that has it.
 #
 # usage: preflight.sh [--ci] PART...   the parts: build, static, static-debian, quick, fuzz, salt, extension, services, install, rpm, deb, packages, heat, vm,
-#        size, bench, aarch64, advisories, release
+#        size, bench, aarch64, advisories, release, signing
 #        --ci: what is only skipped elsewhere has to be there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -101,8 +101,7 @@ packages() {
     install
     need rpmlint "which knows what is wrong with a package [rpmlint]"
     need lintian "which knows what is wrong with one of Debian's [lintian]"
-    need rpmsign "which signs packages [rpm]"
-    need rpmkeys "which checks their signatures [rpm]"
+    signing
     need cpio "which takes them apart [cpio]"
     need unshare "which takes the network away from a build [util-linux]"
     need systemd-analyze "which looks at units [systemd]"
@@ -196,6 +195,12 @@ release() {
     need python3 "which makes the bill of materials [python3]"
 }
 
+signing() {
+    need gpg "which signs [gnupg]"
+    need rpmsign "which signs packages [rpm]"
+    need rpmkeys "which checks their signatures [rpm]"
+}
+
 # The target's libraries come with rustup; ring has parts in C.
 static() {
     build
@@ -229,9 +234,9 @@ ci=no
 for part; do
     case $part in
     --ci) ci=yes ;;
-    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | size | bench | static | static-debian | aarch64 | advisories | release) "$part" ;;
+    build | quick | fuzz | salt | extension | services | install | rpm | deb | wheel | packages | heat | vm | size | bench | static | static-debian | aarch64 | advisories | release | signing) "$part" ;;
     *)
-        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|size|bench|aarch64|advisories|release..." >&2
+        echo "usage: preflight.sh [--ci] build|static|static-debian|quick|fuzz|salt|extension|services|install|rpm|deb|wheel|packages|heat|vm|size|bench|aarch64|advisories|release|signing..." >&2
         exit 2
         ;;
     esac

@@ -35,6 +35,10 @@ impl Tree {
         let tree = Tree { dir: tempfile::tempdir().unwrap() };
         fs::create_dir(tree.path("packaging")).unwrap();
         fs::copy(top().join("packaging/release.sh"), tree.path("packaging/release.sh")).unwrap();
+        fs::create_dir(tree.path("cloud-init")).unwrap();
+        for name in ["server.yaml", "autoscaling.yaml", "multipart.yaml", "image.yaml", "fetch.sh"] {
+            fs::copy(top().join("cloud-init").join(name), tree.path("cloud-init").join(name)).unwrap();
+        }
         let manifest = "[package]\nname = \"x\"\nversion = \"9.8.7\"\n\n[dependencies.y]\nversion = \"1\"\n";
         for (name, text) in [("Cargo.toml", manifest), ("Makefile", MAKEFILE), ("CHANGELOG.md", CHANGELOG), (".gitignore", "target\n")] {
             fs::write(tree.path(name), text).unwrap();
@@ -62,14 +66,22 @@ impl Tree {
 
     fn release(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(self.path("packaging/release.sh"));
-        command.args(arguments).current_dir("/").env_remove("BUILT").env_remove("MAKEFLAGS");
+        let (dry, settings): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|one| one.starts_with("--"));
+        command.args(dry).current_dir("/").env_remove("BUILT").env_remove("MAKEFLAGS");
+        command.envs(["VERSION", "SIGN_WITH", "URL"].map(|name| (name, "")));
+        command.envs(settings.iter().map(|setting| setting.split_once('=').unwrap()));
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
     }
 
     #[track_caller]
     fn is_refused(&self, why: &[&str]) {
-        let (code, said) = self.release(&[]);
+        self.is_refused_with(&[], why);
+    }
+
+    #[track_caller]
+    fn is_refused_with(&self, settings: &[&str], why: &[&str]) {
+        let (code, said) = self.release(settings);
         assert_eq!(code, Some(1), "{said}");
         assert_eq!(said.lines().count(), why.len(), "{said}");
         assert!(why.iter().all(|word| said.contains(word)), "{said}");
@@ -101,18 +113,27 @@ fn a_tree_that_is_not_ready_is_refused_and_all_reasons_are_told() {
 }
 
 #[test]
+fn what_is_asked_for_and_cannot_be_is_refused() {
+    let tree = Tree::new();
+    tree.is_refused_with(&["VERSION=9.8.8"], &["version 9.8.7, and not 9.8.8"]);
+    // None of this machine's own keys is looked at.
+    let nobody = format!("GNUPGHOME={}", tree.path(".git").display());
+    tree.is_refused_with(&["SIGN_WITH=nobody", "URL=http://mirror.example.net", &nobody], &["nobody does not sign", "no https URL"]);
+}
+
+#[test]
 fn everything_that_is_published_lies_in_one_directory() {
     let tree = Tree::new();
     let (code, said) = tree.release(&[]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("git tag --annotate v9.8.7"), "{said}");
+    assert!(said.contains("git tag --annotate v9.8.7") && said.contains("NOTHING IS SIGNED"), "{said}");
     let out = tree.path("target/release-9.8.7");
     let machines = ["x86_64", "aarch64"];
     let programs = machines.map(|machine| format!("heat-salt-bootstrap-9.8.7-{machine}-linux"));
     let sums = programs.each_ref().map(|program| format!("{program}.sha256"));
-    let mut expected = ["CHANGELOG-9.8.7.md", "SHA256SUMS", "heat-salt-bootstrap-9.8.7.cdx.json", "x-9.8.7.srpm", "x-9.8.7.wheel"]
-        .map(str::to_owned)
-        .to_vec();
+    let of_all = ["CHANGELOG-9.8.7.md", "SHA256SUMS", "heat-salt-bootstrap-9.8.7.cdx.json", "x-9.8.7.srpm", "x-9.8.7.wheel"];
+    let mut expected = of_all.map(str::to_owned).to_vec();
+    expected.push("heat-salt-bootstrap-9.8.7-templates.tar.gz".into());
     expected.extend(programs.iter().chain(&sums).cloned());
     expected.extend(machines.iter().flat_map(|machine| ["deb", "rpm"].map(|format| format!("x-9.8.7.{machine}.{format}"))));
     expected.extend(["deb", "rpm", "srpm", "wheel"].map(|goal| format!("x-master-9.8.7.{goal}")));
@@ -130,6 +151,62 @@ fn everything_that_is_published_lies_in_one_directory() {
         assert!(check().status.success(), "{list}");
     }
     assert_eq!(fs::read_to_string(out.join("SHA256SUMS")).unwrap().lines().count(), expected.len() - 3);
+}
+
+/// The value that a line gives, without the quotes without which a checksum may be a number.
+fn quoted<'text>(text: &'text str, before: &str) -> Option<&'text str> {
+    text.split_once(before)?.1.split_once('\n')?.0.strip_prefix('\'')?.strip_suffix('\'')
+}
+
+#[test]
+fn the_templates_of_a_release_know_its_programs() {
+    let tree = Tree::new();
+    let bundle = "heat-salt-bootstrap-9.8.7-templates";
+    let packed = || fs::read(tree.path("target/release-9.8.7").join(format!("{bundle}.tar.gz"))).unwrap();
+    let at = "https://mirror.example.net/a|b&c";
+    for url in [None, Some(at)] {
+        let setting = format!("URL={}", url.map(|url| format!("{url}/")).unwrap_or_default());
+        let (code, said) = tree.release(&[&setting]);
+        assert_eq!((code, said.contains("whoever uses them gives agent_url")), (Some(0), url.is_none()), "{said}");
+        let first = packed();
+        let file = tree.path("cloud-init/server.yaml");
+        fs::File::options().append(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        tree.release(&[&setting]);
+        assert!(first == packed(), "the same source gives the same bytes");
+
+        let out = tree.path("target/release-9.8.7");
+        assert!(Command::new("tar").arg("-xzf").arg(format!("{bundle}.tar.gz")).current_dir(&out).status().unwrap().success());
+        let unpacked = out.join(bundle);
+        let names = ["aarch64.yaml", "autoscaling.yaml", "fetch.sh", "image.yaml", "multipart.yaml", "server.yaml", "x86_64.yaml"];
+        assert_eq!(files(&unpacked), names);
+        let program = |machine| format!("heat-salt-bootstrap-9.8.7-{machine}-linux");
+        let sum = |machine| {
+            let output = Command::new("sha256sum").arg(out.join(program(machine))).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+        };
+        let place = |machine| url.map(|url| format!("{url}/{}", program(machine)));
+        for name in names {
+            let text = fs::read_to_string(unpacked.join(name)).unwrap();
+            let original = fs::read_to_string(tree.path("cloud-init").join(name));
+            let (machine, of_url, of_sum) = match name.strip_suffix(".yaml") {
+                Some(machine @ ("x86_64" | "aarch64")) => (machine, "  agent_url: ", "  agent_sha256: "),
+                // What stands between two @ is filled in by the templates, and so it is as in the tree; the last has no program to fetch.
+                _ if ["fetch.sh", "image.yaml"].contains(&name) => {
+                    assert_eq!(text, original.unwrap());
+                    continue;
+                }
+                _ => ("x86_64", "  agent_url:\n    type: string\n    default: ", "  agent_sha256:\n    type: string\n    default: "),
+            };
+            assert_eq!(quoted(&text, of_sum), Some(sum(machine).as_str()), "{name}");
+            assert_eq!(quoted(&text, of_url), place(machine).as_deref(), "{name}");
+            if let Ok(original) = original {
+                let added = |line: &&str| line.contains(&sum(machine)) || place(machine).is_some_and(|place| line.contains(&place));
+                let without: String = text.split_inclusive('\n').filter(|line| !added(line)).collect();
+                assert_eq!(without, original, "nothing else is another");
+            }
+        }
+        fs::remove_dir_all(unpacked).unwrap();
+    }
 }
 
 #[test]

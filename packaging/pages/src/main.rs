@@ -29,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         ("heat-salt-bootstrap.1".to_owned(), program_page::page(&command(), &day)),
         ("heat-salt-bootstrap-config.5".to_owned(), config_page::page(&day)?),
     ];
+    files.extend(program_page::of_verbs(&command(), &day));
     files.extend(licences::files()?.map(|(name, text)| (name.to_owned(), text)));
     files.extend(completions::all(&mut command()));
     for (name, text) in files {

@@ -1,4 +1,5 @@
-//! heat-salt-bootstrap(1): the verbs and options as the command line defines them, the exit codes as the failures do.
+//! heat-salt-bootstrap(1): the verbs and options as the command line defines them, the exit codes as the failures do. And a short page for
+//! each verb, which `man heat-salt-bootstrap run` shows.
 
 use clap::{Arg, ArgAction, Command};
 use heat_salt_bootstrap::parts::Kind;
@@ -44,7 +45,7 @@ pub fn page(command: &Command, day: &Day) -> String {
          everything in place, and a run that was cut off goes on where it stopped.",
     );
     page.heading("Verbs");
-    for verb in command.get_subcommands() {
+    for verb in verbs(command) {
         page.subheading(&synopsis(verb));
         page.paragraph(&sentence(verb.get_about()));
         own(verb).for_each(|arg| option(&mut page, arg));
@@ -69,6 +70,34 @@ pub fn page(command: &Command, day: &Day) -> String {
     page.heading("See also");
     page.paragraph("`heat-salt-bootstrap-config`(5), `salt-minion`(1), `systemd.unit`(5)");
     page.done()
+}
+
+/// The page of each verb, with the name of its file.
+pub fn of_verbs(command: &Command, day: &Day) -> Vec<(String, String)> {
+    verbs(command).map(|verb| (format!("{NAME}-{}.1", verb.get_name()), of_verb(verb, day))).collect()
+}
+
+fn of_verb(verb: &Command, day: &Day) -> String {
+    let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut page = Page::new(&format!("{NAME}-{}", verb.get_name()), 1, &decapitalized(&about), day);
+    page.heading("Synopsis");
+    page.paragraph(&format!("`{NAME}` [**OPTION**]... {}", synopsis(verb)));
+    page.heading("Description");
+    page.paragraph(&sentence(verb.get_long_about().or(verb.get_about())));
+    if own(verb).next().is_some() {
+        page.heading("Options");
+        own(verb).for_each(|arg| option(&mut page, arg));
+    }
+    page.heading("See also");
+    page.paragraph(&format!(
+        "`{NAME}`(1) has the options of every verb, the exit codes and the files; `{NAME}-config`(5) has the configuration."
+    ));
+    page.done()
+}
+
+/// Those that are the program's own: clap adds one that shows help.
+fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|verb| verb.get_name() != "help")
 }
 
 fn is_of_the_program(arg: &Arg) -> bool {

@@ -20,6 +20,10 @@ const FILES: [&str; 8] = [
     "heat-salt-bootstrap.fish",
 ];
 
+fn pages_of_verbs() -> Vec<String> {
+    Cli::command().get_subcommands().map(|verb| format!("heat-salt-bootstrap-{}.1", verb.get_name())).collect()
+}
+
 fn made(dir: &Path, epoch: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pages"));
     command.arg(dir).env_remove("SOURCE_DATE_EPOCH").envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)));
@@ -79,8 +83,8 @@ fn the_same_source_gives_the_same_bytes_and_no_time_of_its_own() {
     let (one, other) = (Pages::make(), Pages::make());
     let names: BTreeSet<String> =
         fs::read_dir(one.dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(names, FILES.map(str::to_owned).into());
-    for name in FILES {
+    assert_eq!(names, FILES.map(str::to_owned).into_iter().chain(pages_of_verbs()).collect());
+    for name in &names {
         assert_eq!(one.text(name), other.text(name), "{name}");
     }
     assert!(one.text("heat-salt-bootstrap.1").starts_with(".TH HEAT-SALT-BOOTSTRAP 1 2023-11-14 "));
@@ -92,9 +96,9 @@ fn the_same_source_gives_the_same_bytes_and_no_time_of_its_own() {
 #[test]
 fn formatters_find_nothing_wrong() {
     let pages = Pages::make();
-    for page in ["heat-salt-bootstrap.1", "heat-salt-bootstrap-config.5"] {
-        assert_eq!(pages.said(&["mandoc", "-T", "lint", "-W", "warning", page]), "");
-        assert_eq!(pages.said(&["groff", "-man", "-Tutf8", "-ww", "-z", page]), "");
+    for page in ["heat-salt-bootstrap.1", "heat-salt-bootstrap-config.5"].map(str::to_owned).into_iter().chain(pages_of_verbs()) {
+        assert_eq!(pages.said(&["mandoc", "-T", "lint", "-W", "warning", &page]), "", "{page}");
+        assert_eq!(pages.said(&["groff", "-man", "-Tutf8", "-ww", "-z", &page]), "", "{page}");
     }
     fs::write(pages.dir.path().join("wrong.1"), ".TH X 1 2023-11-14\n.SH NAME\nx \\- y\n.XX\n").unwrap();
     let found = Command::new("mandoc").args(["-T", "lint", "-W", "warning", "wrong.1"]).current_dir(pages.dir.path()).output().unwrap();
@@ -117,6 +121,22 @@ fn the_page_of_the_program_has_every_verb_option_and_code() {
     for kind in Kind::ALL {
         let row = format!("{} {} {}", kind.code(), kind.reason(), kind.meaning());
         assert!(status.contains(&row), "{row}: {status}");
+    }
+}
+
+#[test]
+fn each_verb_has_a_page_with_its_options_and_no_other() {
+    let pages = Pages::make();
+    let command = Cli::command();
+    for verb in command.get_subcommands() {
+        let page = plain(&pages.read(&format!("heat-salt-bootstrap-{}.1", verb.get_name())));
+        assert!(page.contains(&format!("heat-salt-bootstrap [OPTION]... {}", verb.get_name())), "{page}");
+        assert!(page.contains(&verb.get_about().unwrap().to_string()), "{page}");
+        let own: BTreeSet<&str> = verb.get_arguments().filter(|arg| !arg.is_global_set()).filter_map(clap::Arg::get_long).collect();
+        for other in command.get_subcommands().flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long) {
+            let there = page.split([' ', ',', ']', '.']).any(|word| word == format!("--{other}"));
+            assert_eq!(there, own.contains(other), "--{other}: {page}");
+        }
     }
 }
 
