@@ -111,7 +111,7 @@ const SHOWN_ON_BOTH_BY_OTHERS: &[&str] = &[
     "surroundings::network_late",
     "surroundings::names_late",
     "surroundings::ipv6_only",
-    "surroundings::aaaa_refused",
+    "surroundings::ipv6_closed",
     "surroundings::tmp_noexec",
 ];
 
