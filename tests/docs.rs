@@ -293,21 +293,29 @@ fn exists(suite: &str, name: &str) -> bool {
         "salt" => {
             let text = read(tests.join(format!("salt/{before}.rs")));
             // A row of faults is named by its step.
-            [format!("(\"{last}\", "), format!(" => \"{last}\",")].iter().any(|form| text.contains(form))
+            let is_named = [format!("(\"{last}\", "), format!(" => \"{last}\",")].iter().any(|form| text.contains(form));
+            // The lanes of the soak have numbers.
+            is_named || (before == "soak" && read(tests.join("salt/kills.rs")).contains(&format!("soak::{last}_{{number}}")))
         }
-        "install" => fs::read_dir(tests.join(suite)).unwrap().flatten().any(|file| read(file.path()).contains(&format!("(\"{name}\", "))),
+        "extension" => read(top().join(format!("salt-extension/tests/{before}.py"))).contains(&format!("\ndef {last}(")),
+        "install" | "heat" | "services" => {
+            let theme = read(tests.join(format!("{suite}/{before}.rs")));
+            let mut files = fs::read_dir(tests.join(suite)).unwrap().flatten();
+            theme.contains(&format!("(\"{last}\", ")) || files.any(|file| read(file.path()).contains(&format!("(\"{name}\", ")))
+        }
         _ => read(tests.join(format!("{suite}.rs"))).contains(&format!("fn {name}(")),
     }
 }
 
-#[test]
-fn the_cases_of_the_verdicts_exist() {
-    let page = fs::read_to_string(top().join("docs/verdicts.md")).unwrap();
+/// Looks up the cases in the last column of a page's tables, and says how many there are.
+fn cases_exist(page: &str, columns: usize) -> usize {
+    let page = fs::read_to_string(top().join(page)).unwrap();
     let mut seen = 0;
-    for row in page.lines().filter(|line| line.starts_with("| ") && !["| situation", "| bound"].iter().any(|head| line.starts_with(head))) {
+    let is_head = |line: &str| ["| situation", "| bound", "| event"].iter().any(|head| line.starts_with(head));
+    for row in page.lines().filter(|line| line.starts_with("| ") && !is_head(line)) {
         let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
-        assert_eq!(cells.len(), 4, "{row}");
-        let cases: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
+        assert_eq!(cells.len(), columns, "{row}");
+        let cases: Vec<&str> = cells[columns - 1].split('`').skip(1).step_by(2).collect();
         assert!(!cases.is_empty(), "no case: {row}");
         for case in cases {
             let (suite, name) = case.split_once(' ').unwrap_or_else(|| panic!("{case}: a suite, and a name there"));
@@ -315,8 +323,26 @@ fn the_cases_of_the_verdicts_exist() {
             seen += 1;
         }
     }
-    assert!(seen > 30, "only {seen} were found: are they read?");
-    for nobody in ["lib minion::job::nobody", "salt states::nobody", "install nobody", "notify nobody", "nobody nobody"] {
+    seen
+}
+
+#[test]
+fn the_cases_that_pages_name_exist() {
+    for (page, columns, least) in [("docs/verdicts.md", 4, 90), ("docs/life.md", 5, 30)] {
+        let seen = cases_exist(page, columns);
+        assert!(seen >= least, "{page}: only {seen} were found: are they read?");
+    }
+    for nobody in [
+        "lib minion::job::nobody",
+        "salt states::nobody",
+        "salt soak::nobody",
+        "install nobody",
+        "heat nobody",
+        "services nobody",
+        "extension test_gone::nobody",
+        "notify nobody",
+        "nobody nobody",
+    ] {
         let (suite, name) = nobody.split_once(' ').unwrap();
         assert!(!exists(suite, name), "{nobody}");
     }

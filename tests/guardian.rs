@@ -197,6 +197,27 @@ fn if_both_are_killed_somebody_else_can_tell() {
     assert_eq!(vm.told().len(), 1);
 }
 
+/// A run that is started again at once may begin in the second in which the one before began, whose report Heat has.
+#[test]
+fn two_runs_of_one_second_are_both_told() {
+    let vm = Vm::new();
+    for times in 1..=2 {
+        let run = vm.hanging(&["accept"]);
+        let progress: Value = serde_json::from_slice(&fs::read(vm.progress()).unwrap()).unwrap();
+        run.running.signal(Signal::SIGKILL).unwrap();
+        let worker = run.worker;
+        assert_eq!(run.end().code, 128 + 9);
+        until(LONG, || kill(Pid::from_raw(worker), None).is_err().then_some(())).expect("nobody works unwatched");
+        if times == 2 {
+            let mut report = vm.report();
+            report["started"] = progress["known"]["started"].clone();
+            fs::write(vm.path("var/lib/heat-salt-bootstrap/report.json"), report.to_string()).unwrap();
+        }
+        vm.agent(&["signal", "--killed"], 0);
+        assert_eq!(vm.told().len(), times);
+    }
+}
+
 /// The work was done and the report kept: what Heat is told in the worker's place is what that one wanted to tell.
 #[test]
 fn a_worker_that_is_killed_while_it_tells_is_spoken_for() {

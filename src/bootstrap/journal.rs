@@ -29,6 +29,7 @@ struct Entries {
     shown_in: Option<Store>,
     deadline: Option<Deadline>,
     continues: bool,
+    reports: bool,
 }
 
 /// What a step brought, and whether anything had to change for it.
@@ -74,6 +75,7 @@ impl Journal {
             shown_in: None,
             deadline: None,
             continues: false,
+            reports: false,
         })))
     }
 
@@ -125,6 +127,13 @@ impl Journal {
     pub fn show_in(&self, store: &Store) {
         let mut entries = self.entries();
         entries.shown_in = Some(store.clone());
+        entries.show(None);
+    }
+
+    /// The report is about to be kept.
+    pub fn note_report(&self) {
+        let mut entries = self.entries();
+        entries.reports = true;
         entries.show(None);
     }
 
@@ -214,8 +223,8 @@ impl Entries {
             let step = self.current.map(|(name, _)| name.to_string());
             // Anew each time: somebody may have set the clock meanwhile.
             let ends = self.deadline.map(|deadline| clock::seconds() + deadline.remaining().as_secs());
-            let (known, continues) = (self.circumstances(), self.continues);
-            Progress { pid: std::process::id(), known, step, ended, ends, continues }.keep(store);
+            let (known, continues, reports) = (self.circumstances(), self.continues, self.reports);
+            Progress { pid: std::process::id(), known, step, ended, ends, continues, reports }.keep(store);
         }
     }
 

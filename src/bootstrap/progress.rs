@@ -32,6 +32,9 @@ pub struct Progress {
     /// It was cut off by a reboot, and continues at the next boot.
     #[serde(default)]
     pub continues: bool,
+    /// It keeps its report, or has done so: a report of this very second may be another run's otherwise.
+    #[serde(default)]
+    pub reports: bool,
 }
 
 impl Progress {
@@ -93,7 +96,7 @@ mod tests {
         assert_eq!(Progress::of(&store), None);
         let step = Step { name: "install".into(), seconds: 1.5, changed: true, attempts: 1 };
         let known = Circumstances { verb: "run".into(), steps: vec![step], ..Circumstances::default() };
-        let long = Progress { pid: 7, known, step: Some("configure".into()), ended: None, ends: Some(7), continues: false };
+        let long = Progress { pid: 7, known, step: Some("configure".into()), ended: None, ends: Some(7), continues: false, reports: false };
         let short = Progress { step: None, ended: Some(0), ..long.clone() };
         for progress in [long.clone(), short] {
             progress.keep(&store);

@@ -124,12 +124,13 @@ fn after(end: &End, pid: u32, begun: Instant, (verb, json): (&str, bool), root: 
     if progress.is_none() && store.report().is_some_and(|other| other.started as f64 + other.seconds >= started as f64) {
         return complain(&failure);
     }
+    let reports = progress.as_ref().is_some_and(|progress| progress.reports);
     let mut of = progress.as_ref().map(|progress| progress.known.clone()).unwrap_or_else(|| {
         let minion_id = load::find(root, common.config.as_deref(), &common.settings.overrides()).minion_id();
         Circumstances { verb: verb.to_owned(), minion_id, started, instance_id: store.instance(), ..Circumstances::default() }
     });
     of.seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    let report = speak_for(of, progress.and_then(|progress| progress.step), failure, root, common, &store);
+    let report = speak_for(of, reports, progress.and_then(|progress| progress.step), failure, root, common, &store);
     if json {
         print(&(serde_json::json!(report).to_string() + "\n"));
     }
@@ -166,11 +167,20 @@ fn judge(end: &End, progress: Option<&Progress>) -> Result<u8, Failure> {
     })
 }
 
-/// Reports in the place of a run that cannot any more, as it would have: if it had kept its report already, that is what Heat is told.
-fn speak_for(of: Circumstances, step: Option<String>, failure: Failure, root: &Root, common: &Common, store: &Store) -> Report {
+/// Reports in the place of a run that cannot any more, as it would have: if it had kept its report already (`reports`), that is what Heat is
+/// told.
+fn speak_for(
+    of: Circumstances,
+    reports: bool,
+    step: Option<String>,
+    failure: Failure,
+    root: &Root,
+    common: &Common,
+    store: &Store,
+) -> Report {
     let signal = load::find(root, common.config.as_deref(), &common.settings.overrides()).signal();
     let deadline = Deadline::after(WITHOUT_SETTINGS);
-    let report = match store.report().filter(|report| report.is_of(&of)) {
+    let report = match store.report().filter(|report| reports && report.is_of(&of)) {
         Some(mut report) => {
             if let Some(signal) = signal.filter(|_| !report.signal.as_ref().is_some_and(|signal| signal.delivered)) {
                 notify::tell(&signal, &mut report, store, deadline);
@@ -206,7 +216,7 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
     }
     let _only_one = store.lock(&Wait::until(Deadline::after(LETTING_GO), Interrupt::default()), || ())?;
     let failure = Failure::new(Kind::Interrupted, format!("killed {}", progress.during()));
-    let report = speak_for(progress.known, progress.step, failure, root, common, &store);
+    let report = speak_for(progress.known, progress.reports, progress.step, failure, root, common, &store);
     match report.signal.and_then(|signal| signal.error) {
         Some(why) => Err(Failure::new(Kind::SignalUndelivered, why)),
         None => Ok(()),
@@ -224,8 +234,15 @@ mod tests {
 
     #[test]
     fn an_end_is_judged_by_how_it_looks_and_how_far_it_came() {
-        let working =
-            Progress { pid: 7, known: Circumstances::default(), step: Some("install".into()), ended: None, ends: None, continues: false };
+        let working = Progress {
+            pid: 7,
+            known: Circumstances::default(),
+            step: Some("install".into()),
+            ended: None,
+            ends: None,
+            continues: false,
+            reports: false,
+        };
         let ended = Progress { step: None, ended: Some(42), ..working.clone() };
         let err = |kind, text: &str| Err((kind, text.to_owned()));
         // waitpid(2): a signal is in the low bits, an exit code in the next eight.

@@ -232,6 +232,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
             note_with_service(report, settings, root, &store, deadline);
         }
     };
+    journal.note_report();
     let report = conclude(&of, journal.current_step(), result, &note, signal.as_ref().filter(|_| says), &store, deadline);
     if let Some(settings) = &wanted {
         // Looked for now: a package that was installed meanwhile may have brought a configuration.
