@@ -167,6 +167,11 @@ fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool
         return Ok(true);
     }
     if plain {
+        // Where there are none at all, the package manager says so.
+        let metadata = repository.probe_url(manager);
+        if is_missing(&metadata, repository.authorization(&metadata), PROBE_TIMEOUT) {
+            return Ok(true);
+        }
         let why = format!("{of} signs its packages only, not its metadata, and over http:// nothing else protects these");
         return Err(Failure::new(Kind::PackageUntrusted, why)
             .hint("Give an https:// URL, or sign the metadata: `gpg --detach-sign --armor repodata/repomd.xml`."));

@@ -16,12 +16,13 @@ use lab::vm::{Mirror, Vm, file};
 
 pub fn all() -> Vec<Case> {
     vec![
+        // These mostly wait.
+        case_of("boot::unit_of_the_rpm", unit_of_the_rpm).light(),
+        case_of("boot::rebooted_by_a_state", rebooted_by_a_state).light(),
+        case_of("boot::unit_beside_cloud_init", unit_beside_cloud_init).light(),
         case_of("boot::dnf", || bare_to_applied(Line::Lts3008, "el", "rpm", "3008.5")),
         case_of("boot::apt", || bare_to_applied(Line::Lts3006, "bookworm", "deb", "3006.27")),
         case_of("boot::start_hangs", start_hangs),
-        case_of("boot::rebooted_by_a_state", rebooted_by_a_state),
-        case_of("boot::unit_of_the_rpm", unit_of_the_rpm),
-        case_of("boot::unit_beside_cloud_init", unit_beside_cloud_init),
     ]
 }
 

@@ -18,14 +18,8 @@ use lab::vm;
 const SLOTS: Slots = Slots { heavy: 3, light: 6 };
 
 fn main() -> ExitCode {
-    let all = boot::all()
-        .into_iter()
-        .chain(cases::all())
-        .chain(faults::all())
-        .chain(fetch::all())
-        .chain(life::all())
-        .chain(metadata::all())
-        .chain(names::all());
+    // What takes longest begins first.
+    let all = [life::all(), boot::all(), cases::all(), faults::all(), fetch::all(), metadata::all(), names::all()].into_iter().flatten();
     harness::run("install", SLOTS, all.collect(), vm::prepare, || ())
 }
 
