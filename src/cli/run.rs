@@ -219,11 +219,15 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         }
         return complain(failure);
     }
-    let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
     // What standard input gave is gone at the next boot.
     let can_continue = task.continues() && !found.took_stdin();
-    let resumes = interrupted && can_continue && (task.at_boot || resume::is_arranged(root)) && root.is_machine() && shutdown::is_reboot();
-    let result = result.map_err(|failure| if resumes { failure.hint(RESUMES) } else { failure });
+    let resumes = result.as_ref().is_err_and(|failure| may_be_cut_off(failure.kind))
+        && can_continue
+        && (task.at_boot || resume::is_arranged(root))
+        && root.is_machine()
+        && shutdown::is_reboot();
+    let result = result.map_err(|failure| if resumes { cut_off(failure) } else { failure });
+    let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
     let says = task.action.tells(&result) && !resumes;
     let deadline = if interrupted { after_interrupt(deadline) } else { deadline };
     let of = || journal.circumstances();
@@ -317,6 +321,20 @@ fn note_with_service(report: &Report, settings: &Settings, root: &Root, store: &
     }
 }
 
+/// Can a machine that goes down be the cause? It ends the minion, and what systemd or a package manager were asked for, and tells this
+/// process to stop in no order with that. What the master or the states say has another cause.
+fn may_be_cut_off(kind: Kind) -> bool {
+    matches!(kind, Kind::Interrupted | Kind::LocalSystem | Kind::PackageFailed | Kind::KeyNotSeen | Kind::MinionNotConnected)
+}
+
+/// The same, of a run that continues at the next boot.
+fn cut_off(failure: Failure) -> Failure {
+    let of_itself = failure.kind == Kind::Interrupted;
+    let failure =
+        if of_itself { failure } else { Failure::new(Kind::Interrupted, format!("the machine is being rebooted: {}", failure.message)) };
+    failure.hint(RESUMES)
+}
+
 /// How much of the deadline is kept for the report.
 fn reserve(deadline: Duration) -> Duration {
     (deadline / 10).clamp(LEAST_RESERVE, MOST_RESERVE)
@@ -346,6 +364,17 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_a_reboot_ends_is_no_failure() {
+        let canceled = Failure::new(Kind::LocalSystem, "`systemctl start x` exited with 1: Job for x canceled.").hint("Look.");
+        assert!(may_be_cut_off(canceled.kind) && !may_be_cut_off(Kind::StateFailed) && !may_be_cut_off(Kind::KeyConflict));
+        let of_the_reboot = cut_off(canceled);
+        assert_eq!((of_the_reboot.kind, of_the_reboot.hint.as_deref()), (Kind::Interrupted, Some(RESUMES)));
+        assert_eq!(of_the_reboot.message, "the machine is being rebooted: `systemctl start x` exited with 1: Job for x canceled.");
+        let told = Failure::new(Kind::Interrupted, "told to stop by SIGTERM");
+        assert_eq!(cut_off(told.clone()).message, told.message);
+    }
 
     #[test]
     fn a_tenth_is_kept_for_the_report_within_bounds() {
