@@ -38,14 +38,8 @@ quick() {
 # A real Salt on this machine.
 salt() {
     build
-    local python=${PYTHON:-python3}
-    if ! command -v "$python" >/dev/null; then
-        lack "$python, 3.10 to 3.12 [python3 python3-venv]; PYTHON may name another one"
-    else
-        "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' ||
-            lack "a Python from 3.10 to 3.12; $python is $("$python" -V); PYTHON may name another one"
-        "$python" -c 'import venv, ensurepip' 2>/dev/null || lack "venv and ensurepip of $python [python3-venv]"
-    fi
+    local problem
+    problem=$(tests/lab/python.sh 2>&1 >/dev/null) || lack "${problem#python.sh: }"
     need unshare "which gives a test a network and mounts of its own [util-linux]"
     need ip "which makes such a network good or bad [iproute2]"
     need flock "which keeps two builds of Salt apart [util-linux]"

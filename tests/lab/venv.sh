@@ -6,7 +6,7 @@
 #
 # usage: venv.sh 3006|3007|3008|heat|tools    tools: what looks at Python sources
 # env:   HSB_CACHE  where the environments are kept (default: ~/.cache/heat-salt-bootstrap)
-#        PYTHON     the interpreter to build with (default: python3)
+#        PYTHON     the interpreter to build with (see python.sh)
 set -euo pipefail
 
 say() { printf 'venv.sh: %s\n' "$*" >&2; }
@@ -20,21 +20,15 @@ tools) name=tools title="the tools for Python" list=requirements-tools.txt progr
 *) die "usage: venv.sh 3006|3007|3008|heat|tools" ;;
 esac
 
-requirements=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$list
-python=${PYTHON:-python3}
-
+lab=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+requirements=$lab/$list
 command -v flock >/dev/null || die "flock is missing; install util-linux"
-command -v "$python" >/dev/null || die "$python is missing; install Python 3.10, 3.11 or 3.12 (Debian: python3 python3-venv)"
-version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-case $version in
-3.10 | 3.11 | 3.12) ;;
-*) die "$title needs Python 3.10, 3.11 or 3.12, and $python is $version; name another one in PYTHON" ;;
-esac
-"$python" -c 'import venv, ensurepip' 2>/dev/null ||
-    die "$python lacks venv or ensurepip; install them (Debian: python3-venv)"
+python=$("$lab/python.sh")
 
 cache=${HSB_CACHE:-$HOME/.cache/heat-salt-bootstrap}
-hash=$({ cat "$requirements"; echo "$version"; } | sha256sum | cut -c1-12)
+# What was installed for one interpreter is of no use to another.
+interpreter=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.base_prefix)')
+hash=$({ cat "$requirements"; echo "$interpreter"; } | sha256sum | cut -c1-12)
 dir=$cache/$name-$hash
 
 # Test programs run side by side: the second caller waits here and then finds the work done.
