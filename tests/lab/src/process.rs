@@ -141,7 +141,8 @@ pub fn most_memory(pid: i32) -> usize {
     // One that has ended has no memory any more.
     while high_water(pid).is_some() {
         most = most.max(family(pid, &program).into_iter().filter_map(high_water).sum());
-        thread::sleep(Duration::from_millis(10));
+        // The kernel remembers the most that there was of each.
+        thread::sleep(Duration::from_millis(50));
     }
     most
 }
