@@ -36,7 +36,7 @@ ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 .PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "%-16s  %s\n", $$1, $$2 }' Makefile
 
 build: ## the agent, linked as is usual on this machine
 	@$(PREFLIGHT) build

@@ -360,20 +360,26 @@ fn the_table_of_exit_codes_is_the_programs_own() {
 
 #[test]
 fn goals_are_what_pages_say() {
-    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
-    let listed: Vec<&str> =
-        makefile.lines().filter_map(|line| line.split_once(":")).filter(|(_, rest)| rest.contains("## ")).map(|(goal, _)| goal).collect();
-    let page = fs::read_to_string(top().join("CONTRIBUTING.md")).unwrap();
-    for goal in page.split("`make ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next()) {
-        assert!(
-            listed.iter().any(|names| names.split(' ').any(|name| name == goal)),
-            "CONTRIBUTING.md names `make {goal}`, which `make help` does not list"
-        );
+    let output = Command::new("make").args(["--no-print-directory", "help"]).current_dir(top()).env_remove("MAKEFLAGS").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<&str> = help.lines().flat_map(|line| line.split_once("  ").unwrap().0.split(' ')).collect();
+    let mut pages: Vec<PathBuf> = fs::read_dir(top().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "tests/README.md"].map(|page| top().join(page)));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        // In a sentence, or as a line of a block.
+        for goal in text.split("`make ").skip(1).chain(text.split("\nmake ").skip(1)) {
+            let goal = goal.split(['`', ' ', '\n']).next().unwrap();
+            assert!(listed.contains(&goal), "{} names `make {goal}`, which `make help` does not list", page.display());
+        }
     }
     // The table has every goal of tests, but the one that it is about.
+    let page = fs::read_to_string(top().join("CONTRIBUTING.md")).unwrap();
     for goal in listed.iter().filter(|goal| goal.starts_with("test-")) {
         assert!(page.contains(&format!("\n| `make {goal}` |")), "CONTRIBUTING.md has no row for `make {goal}`");
     }
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
     assert!(listed.contains(&"test-all") && makefile.contains("\ntest-all: export HSB_ALL := 1\n"));
 }
 
