@@ -21,6 +21,8 @@ MOST = $(MOST_$(firstword $(subst -, ,$(TARGET)))_$(STD))
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
 STATIC := $(BUILT)/$(TARGET)/release/heat-salt-bootstrap
+# Where packages are put.
+PACKAGES := $(BUILT)/packages
 LAB := cargo run --quiet --locked --package lab --
 
 ROUNDS ?= 5
@@ -160,7 +162,7 @@ test-services: ## under a real systemd and a real init script
 
 test-install: rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
 	@$(PREFLIGHT) install
-	@$(TIMED) install env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages cargo test --workspace --locked --test install
+	@$(TIMED) install env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) cargo test --workspace --locked --test install
 
 test-packages: static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
 	@$(PREFLIGHT) packages
@@ -211,22 +213,22 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 rpm deb: ## the packages of the program that ships (TARGET=aarch64-unknown-linux-musl), and of the extension for masters, into target/packages
 rpm deb: %: static pages
 	@$(PREFLIGHT) $@
-	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
-	@ls -l $(BUILT)/packages
+	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(PACKAGES)
+	@ls -l $(PACKAGES)
 
 wheel: ## the Salt extension as wheel and source distribution, into target/packages
 	@$(PREFLIGHT) wheel
-	$(DATED) packaging/build.sh wheel $(BUILT)/packages
-	@ls -l $(BUILT)/packages
+	$(DATED) packaging/build.sh wheel $(PACKAGES)
+	@ls -l $(PACKAGES)
 
 demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
 	@$(PREFLIGHT) install
-	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
+	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
 
 srpm: ## what an RPM can be built from without a network, into target/packages
 	@$(PREFLIGHT) rpm
-	$(DATED) packaging/build.sh srpm $(BUILT)/packages
-	@ls -l $(BUILT)/packages
+	$(DATED) packaging/build.sh srpm $(PACKAGES)
+	@ls -l $(PACKAGES)
 
 advisories: ## known holes in what is linked; wants cargo-deny and the advisory database, so a network
 	@$(PREFLIGHT) advisories
@@ -235,7 +237,7 @@ advisories: ## known holes in what is linked; wants cargo-deny and the advisory 
 rebuild: srpm ## the RPMs as a distribution would build it, from the source package, without a network (by hand; some minutes)
 	unshare --net sh -c 'ip link set lo up; exec "$$@"' - rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
 		--define "python $$(tests/lab/venv.sh tools)/bin/python" \
-		$(BUILT)/packages/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
+		$(PACKAGES)/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
 	@ls -l $(BUILT)/rebuild/RPMS/*
 
 sbom: ## the bill of materials of what ships, CycloneDX
