@@ -358,6 +358,26 @@ fn the_table_of_exit_codes_is_the_programs_own() {
     assert_eq!(codes, expected, "docs/exit-codes.md has a row for each code, in their order, and no other");
 }
 
+/// What a release has to have corrected; CONTRIBUTING.md, "Release", lists it.
+#[test]
+fn all_parts_have_one_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = |file: &str| fs::read_to_string(top().join(file)).unwrap();
+    for (file, says) in [
+        ("Cargo.lock", format!("name = \"heat-salt-bootstrap\"\nversion = \"{version}\"\n")),
+        ("fuzz/Cargo.lock", format!("name = \"heat-salt-bootstrap\"\nversion = \"{version}\"\n")),
+        ("packaging/heat-salt-bootstrap.spec", format!("\nVersion:        {version}\n")),
+        ("salt-extension/pyproject.toml", format!("\nversion = \"{version}\"\n")),
+        ("salt-extension/src/saltext/heat_bootstrap/__init__.py", format!("\n__version__ = \"{version}\"\n")),
+        ("salt-extension/heat-bootstrap.8", format!("\"saltext-heat-bootstrap {version}\"\n")),
+    ] {
+        assert!(text(file).contains(&says), "{file} has another version than Cargo.toml, {version}");
+    }
+    let spec = text("packaging/heat-salt-bootstrap.spec");
+    let newest = spec.split_once("\n%changelog\n").unwrap().1.lines().next().unwrap();
+    assert!(newest.ends_with(&format!(" - {version}-1")), "%changelog begins with another version than {version}: {newest}");
+}
+
 #[test]
 fn goals_are_what_pages_say() {
     let output = Command::new("make").args(["--no-print-directory", "help"]).current_dir(top()).env_remove("MAKEFLAGS").output().unwrap();
