@@ -35,7 +35,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release manual venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "%-16s  %s\n", $$1, $$2 }' Makefile
@@ -215,6 +215,16 @@ rpm deb: %: static pages
 	@$(PREFLIGHT) $@
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(PACKAGES)
 	@ls -l $(PACKAGES)
+
+# They are kept in the source, since it is a Salt that knows the command line; the extension's own tests hold them to it.
+manual: ## the manual page and the completion of heat-bootstrap, in salt-extension/, anew
+	@$(PREFLIGHT) salt
+	@mkdir -p $(BUILT)
+	@overlay=$$(tests/lab/extension.sh 3008) && python=$$(tests/lab/venv.sh 3008)/bin/python && cd salt-extension && \
+		for one in page=heat-bootstrap.8 bash=heat-bootstrap.bash; do \
+			PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$$overlay $$python manual.py $${one%=*} >$(abspath $(BUILT))/manual && \
+			cat $(abspath $(BUILT))/manual >$${one#*=} || exit; \
+		done
 
 wheel: ## the Salt extension as wheel and source distribution, into target/packages
 	@$(PREFLIGHT) wheel
