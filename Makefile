@@ -40,6 +40,10 @@ ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "%-16s  %s\n", $$1, $$2 }' Makefile
 
+# What a goal needs besides, asked before what it is built of: the first prerequisite of such a goal.
+ready-%:
+	@$(PREFLIGHT) $*
+
 build: ## the agent, linked as is usual on this machine
 	@$(PREFLIGHT) build
 	cargo build --release --locked
@@ -135,8 +139,7 @@ fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=
 ARM := aarch64-unknown-linux-musl
 ARM_STATIC = $(abspath $(BUILT))/$(ARM)/release/heat-salt-bootstrap
 EMULATED_TESTS := tidy plan check transports guardian names
-test-aarch64: pages ## the program for aarch64: built, measured, packed, and run by qemu
-	@$(PREFLIGHT) aarch64
+test-aarch64: ready-aarch64 pages ## the program for aarch64: built, measured, packed, and run by qemu
 	@$(TIMED) aarch64-build nice -n 19 $(MAKE) --no-print-directory check-static TARGET=$(ARM)
 	@$(TIMED) aarch64-packages env $(DATED) STATIC=$(ARM_STATIC) PAGES=$(abspath $(BUILT))/pages \
 		nice -n 19 tests/packages/other.sh aarch64 arm64
@@ -160,21 +163,17 @@ test-services: ## under a real systemd and a real init script
 	@$(PREFLIGHT) services
 	@$(TIMED) services cargo test --workspace --locked --test services
 
-test-install: rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
-	@$(PREFLIGHT) install
+test-install: ready-install rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
 	@$(TIMED) install env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) cargo test --workspace --locked --test install
 
-test-packages: static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
-	@$(PREFLIGHT) packages
+test-packages: ready-packages static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
 	@$(TIMED) pages tests/again.sh --test pages
 	@$(TIMED) packages env $(DATED) STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
 
-test-heat: static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
-	@$(PREFLIGHT) heat
+test-heat: ready-heat static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
 	@$(TIMED) heat env HSB_AGENT=$(abspath $(STATIC)) cargo test --workspace --locked --test heat
 
-vm: static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
-	@$(PREFLIGHT) vm
+vm: ready-vm static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
 	HSB_AGENT=$(abspath $(STATIC)) HSB_CONSOLE=$(abspath $(BUILT))/vm-console.log cargo test --workspace --locked --test heat -- --ignored vm::
 
 format: ## that the source is formatted
@@ -188,12 +187,10 @@ lint: ## that clippy finds nothing
 scripts: ## that shellcheck finds nothing in any script, and that Python ones compile
 	@tests/scripts.sh
 
-bench-install: static ## the time of `install` beside the package manager's own, by hand
-	@$(PREFLIGHT) install
+bench-install: ready-install static ## the time of `install` beside the package manager's own, by hand
 	@tests/install/bench.sh $(STATIC)
 
-size: static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
-	@$(PREFLIGHT) size
+size: ready-size static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
 	@tests/bench/size.sh $(TARGET) $(STATIC)
 
 bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008)
@@ -211,8 +208,7 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 	@ls -l $(BUILT)/pages
 
 rpm deb: ## the packages of the program that ships (TARGET=aarch64-unknown-linux-musl), and of the extension for masters, into target/packages
-rpm deb: %: static pages
-	@$(PREFLIGHT) $@
+rpm deb: %: ready-% static pages
 	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(PACKAGES)
 	@ls -l $(PACKAGES)
 
@@ -231,8 +227,7 @@ wheel: ## the Salt extension as wheel and source distribution, into target/packa
 	$(DATED) packaging/build.sh wheel $(PACKAGES)
 	@ls -l $(PACKAGES)
 
-demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
-	@$(PREFLIGHT) install
+demo-rpm: ready-install rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
 	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
 
 srpm: ## what an RPM can be built from without a network, into target/packages

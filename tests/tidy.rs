@@ -403,6 +403,25 @@ fn goals_are_what_pages_say() {
     assert!(listed.contains(&"test-all") && makefile.contains("\ntest-all: export HSB_ALL := 1\n"));
 }
 
+/// Whoever lacks a tool shall learn of it before minutes are spent on a build.
+#[test]
+fn what_a_machine_lacks_is_said_before_anything_is_built() {
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
+    let mut prerequisites = "";
+    let mut asked = 0;
+    for line in makefile.lines().filter(|line| !line.starts_with('#')) {
+        if !line.starts_with('\t') {
+            // Of a rule with a pattern, what follows the pattern.
+            prerequisites =
+                line.split(" ## ").next().unwrap().rsplit_once(':').map_or("", |(_, after)| after.trim_start_matches('#').trim());
+        } else if line.contains("$(PREFLIGHT)") {
+            asked += 1;
+            assert_eq!(prerequisites, "", "is built before this is asked: {line}");
+        }
+    }
+    assert!(asked > 20, "{asked}");
+}
+
 /// What a script is, is read here by other means than there.
 #[test]
 fn no_script_escapes_its_check() {
