@@ -21,6 +21,8 @@ MOST = $(MOST_$(firstword $(subst -, ,$(TARGET)))_$(STD))
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 QUICK := $(BUILT)/debug/heat-salt-bootstrap
 STATIC := $(BUILT)/$(TARGET)/release/heat-salt-bootstrap
+# Where packages are put.
+PACKAGES := $(BUILT)/packages
 LAB := cargo run --quiet --locked --package lab --
 
 ROUNDS ?= 5
@@ -33,10 +35,14 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release manual venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "%-16s  %s\n", $$1, $$2 }' Makefile
+
+# What a goal needs besides, asked before what it is built of: the first prerequisite of such a goal.
+ready-%:
+	@$(PREFLIGHT) $*
 
 build: ## the agent, linked as is usual on this machine
 	@$(PREFLIGHT) build
@@ -133,8 +139,7 @@ fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=
 ARM := aarch64-unknown-linux-musl
 ARM_STATIC = $(abspath $(BUILT))/$(ARM)/release/heat-salt-bootstrap
 EMULATED_TESTS := tidy plan check transports guardian names
-test-aarch64: pages ## the program for aarch64: built, measured, packed, and run by qemu
-	@$(PREFLIGHT) aarch64
+test-aarch64: ready-aarch64 pages ## the program for aarch64: built, measured, packed, and run by qemu
 	@$(TIMED) aarch64-build nice -n 19 $(MAKE) --no-print-directory check-static TARGET=$(ARM)
 	@$(TIMED) aarch64-packages env $(DATED) STATIC=$(ARM_STATIC) PAGES=$(abspath $(BUILT))/pages \
 		nice -n 19 tests/packages/other.sh aarch64 arm64
@@ -158,21 +163,17 @@ test-services: ## under a real systemd and a real init script
 	@$(PREFLIGHT) services
 	@$(TIMED) services cargo test --workspace --locked --test services
 
-test-install: rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
-	@$(PREFLIGHT) install
-	@$(TIMED) install env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages cargo test --workspace --locked --test install
+test-install: ready-install rpm deb ## with real dnf, zypper, apt, rpm and dpkg, on throw-away machines
+	@$(TIMED) install env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) cargo test --workspace --locked --test install
 
-test-packages: static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
-	@$(PREFLIGHT) packages
+test-packages: ready-packages static pages ## RPM, deb, manual pages, completions: built, signed, checked, installed, upgraded, removed
 	@$(TIMED) pages tests/again.sh --test pages
 	@$(TIMED) packages env $(DATED) STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
 
-test-heat: static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
-	@$(PREFLIGHT) heat
+test-heat: ready-heat static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
 	@$(TIMED) heat env HSB_AGENT=$(abspath $(STATIC)) cargo test --workspace --locked --test heat
 
-vm: static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
-	@$(PREFLIGHT) vm
+vm: ready-vm static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
 	HSB_AGENT=$(abspath $(STATIC)) HSB_CONSOLE=$(abspath $(BUILT))/vm-console.log cargo test --workspace --locked --test heat -- --ignored vm::
 
 format: ## that the source is formatted
@@ -186,12 +187,10 @@ lint: ## that clippy finds nothing
 scripts: ## that shellcheck finds nothing in any script, and that Python ones compile
 	@tests/scripts.sh
 
-bench-install: static ## the time of `install` beside the package manager's own, by hand
-	@$(PREFLIGHT) install
+bench-install: ready-install static ## the time of `install` beside the package manager's own, by hand
 	@tests/install/bench.sh $(STATIC)
 
-size: static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
-	@$(PREFLIGHT) size
+size: ready-size static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
 	@tests/bench/size.sh $(TARGET) $(STATIC)
 
 bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008)
@@ -209,24 +208,32 @@ pages: ## manual pages, completions, and the licences of what is linked, into ta
 	@ls -l $(BUILT)/pages
 
 rpm deb: ## the packages of the program that ships (TARGET=aarch64-unknown-linux-musl), and of the extension for masters, into target/packages
-rpm deb: %: static pages
-	@$(PREFLIGHT) $@
-	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(BUILT)/packages
-	@ls -l $(BUILT)/packages
+rpm deb: %: ready-% static pages
+	$(DATED) STATIC=$(STATIC) PAGES=$(BUILT)/pages packaging/build.sh $@ $(PACKAGES)
+	@ls -l $(PACKAGES)
+
+# They are kept in the source, since it is a Salt that knows the command line; the extension's own tests hold them to it.
+manual: ## the manual page and the completion of heat-bootstrap, in salt-extension/, anew
+	@$(PREFLIGHT) salt
+	@mkdir -p $(BUILT)
+	@overlay=$$(tests/lab/extension.sh 3008) && python=$$(tests/lab/venv.sh 3008)/bin/python && cd salt-extension && \
+		for one in page=heat-bootstrap.8 bash=heat-bootstrap.bash; do \
+			PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$$overlay $$python manual.py $${one%=*} >$(abspath $(BUILT))/manual && \
+			cat $(abspath $(BUILT))/manual >$${one#*=} || exit; \
+		done
 
 wheel: ## the Salt extension as wheel and source distribution, into target/packages
 	@$(PREFLIGHT) wheel
-	$(DATED) packaging/build.sh wheel $(BUILT)/packages
-	@ls -l $(BUILT)/packages
+	$(DATED) packaging/build.sh wheel $(PACKAGES)
+	@ls -l $(PACKAGES)
 
-demo-rpm: rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
-	@$(PREFLIGHT) install
-	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(BUILT))/packages HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
+demo-rpm: ready-install rpm ## an image that carries the RPM, booted five times under a real systemd, with a real Salt (some two minutes)
+	HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) HSB_SHOW=1 cargo test --workspace --locked --test install boot::unit_of_the_rpm
 
 srpm: ## what an RPM can be built from without a network, into target/packages
 	@$(PREFLIGHT) rpm
-	$(DATED) packaging/build.sh srpm $(BUILT)/packages
-	@ls -l $(BUILT)/packages
+	$(DATED) packaging/build.sh srpm $(PACKAGES)
+	@ls -l $(PACKAGES)
 
 advisories: ## known holes in what is linked; wants cargo-deny and the advisory database, so a network
 	@$(PREFLIGHT) advisories
@@ -235,7 +242,7 @@ advisories: ## known holes in what is linked; wants cargo-deny and the advisory 
 rebuild: srpm ## the RPMs as a distribution would build it, from the source package, without a network (by hand; some minutes)
 	unshare --net sh -c 'ip link set lo up; exec "$$@"' - rpmbuild --rebuild --nodeps --define '_topdir $(abspath $(BUILT))/rebuild' \
 		--define "python $$(tests/lab/venv.sh tools)/bin/python" \
-		$(BUILT)/packages/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
+		$(PACKAGES)/heat-salt-bootstrap-$$(cargo pkgid | sed 's/.*[#@]//')-1.src.rpm
 	@ls -l $(BUILT)/rebuild/RPMS/*
 
 sbom: ## the bill of materials of what ships, CycloneDX

@@ -89,6 +89,15 @@ if git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null; then
     against+=("there is a tag v$version already: raise the version in Cargo.toml and Cargo.lock")
 fi
 [ -z "${VERSION:-}" ] || [ "$VERSION" = "$version" ] || against+=("this is version $version, and not $VERSION: Cargo.toml says so")
+# Each says it for itself, and a package of another version would be left out without a word.
+while read -r file says; do
+    grep -Fwq -- "$says" "$file" || against+=("$file has another version than Cargo.toml, $version")
+done <<EOT
+packaging/$name.spec Version:        $version
+salt-extension/pyproject.toml version = "$version"
+salt-extension/src/saltext/heat_bootstrap/__init__.py __version__ = "$version"
+salt-extension/heat-bootstrap.8 "saltext-heat-bootstrap $version"
+EOT
 [[ $url =~ ^(https://[^[:space:]\'\"]+)?$ ]] || against+=("URL is no https URL: $url")
 # Tried before minutes are spent: a key that is younger than the commit cannot sign by its time.
 if [ -n "$key" ] && ! gpg "${at_commit[@]}" --local-user "$key" --detach-sign </dev/null >/dev/null 2>"$work/said"; then
@@ -123,14 +132,15 @@ done
 cp "$built/$name.cdx.json" "$out/$name-$version.cdx.json"
 printf '%s\n' "$text" >"$out/CHANGELOG-$version.md"
 if [ ${#goals[@]} -gt 0 ]; then
+    # In a directory of their own: what other builds have left among the packages is no part of it.
+    packed=$work/packages
     for goal in "${goals[@]}"; do
         case $goal in
-        rpm | deb) for target in "${targets[@]}"; do make "$goal" TARGET="$target"; done ;;
-        *) make "$goal" ;;
+        rpm | deb) for target in "${targets[@]}"; do make "$goal" TARGET="$target" PACKAGES="$packed"; done ;;
+        *) make "$goal" PACKAGES="$packed" ;;
         esac
     done
-    # Those of other versions may lie beside them.
-    cp "$built"/packages/*"$version"* "$out/"
+    cp "$packed"/* "$out/"
 fi
 bundle=$name-$version-templates
 templates "$work/$bundle"

@@ -106,7 +106,6 @@ packages() {
     need fish "for its completions [fish]"
 }
 
-# Heat itself and Keystone come from PyPI.
 # The Salt extension, packed.
 wheel() {
     need git "which knows what belongs to the source [git]"
@@ -133,6 +132,7 @@ extension() {
     fi
 }
 
+# Heat itself and Keystone come from PyPI.
 heat() {
     install
     need mariadbd "the program of Heat's database [mariadb-server]; its service is not needed"
@@ -182,9 +182,12 @@ aarch64() {
     [ "$(id -u)" = 0 ] || lack "root: what is emulated gets mounts of its own"
 }
 
+# Whatever its goals ask for when it is their turn, said before the first of them.
 release() {
     static
     TARGET=aarch64-unknown-linux-musl static
+    rpm
+    deb
     need git "which knows what is committed [git]"
     need python3 "which makes the bill of materials [python3]"
 }

@@ -19,11 +19,18 @@ sbom:
 \techo {} >target/heat-salt-bootstrap.cdx.json
 rpm deb: MACHINE = .$(firstword $(subst -, ,$(TARGET)))
 rpm srpm deb wheel:
-	mkdir -p target/packages && echo $$SOURCE_DATE_EPOCH | tee target/packages/x-9.8.7$(MACHINE).$@ >target/packages/x-master-9.8.7.$@
-	echo old >target/packages/x-9.8.6.$@
+	mkdir -p $(PACKAGES) && echo $$SOURCE_DATE_EPOCH | tee $(PACKAGES)/x-9.8.7$(MACHINE).$@ >$(PACKAGES)/x-master-9.8.7.$@
 ";
 const CHANGELOG: &str =
     "# Changelog\n\n## Unreleased\n\n## 9.8.7 - 2030-01-02\n\n- This is new.\n\n## 9.8.6 - 2029-01-02\n\n- This is old.\n";
+
+/// What says the version for itself, besides Cargo.toml.
+const VERSIONED: [&str; 4] = [
+    "packaging/heat-salt-bootstrap.spec",
+    "salt-extension/pyproject.toml",
+    "salt-extension/src/saltext/heat_bootstrap/__init__.py",
+    "salt-extension/heat-bootstrap.8",
+];
 
 struct Tree {
     dir: tempfile::TempDir,
@@ -42,6 +49,11 @@ impl Tree {
         let manifest = "[package]\nname = \"x\"\nversion = \"9.8.7\"\n\n[dependencies.y]\nversion = \"1\"\n";
         for (name, text) in [("Cargo.toml", manifest), ("Makefile", MAKEFILE), ("CHANGELOG.md", CHANGELOG), (".gitignore", "target\n")] {
             fs::write(tree.path(name), text).unwrap();
+        }
+        for name in VERSIONED {
+            let (path, text) = (tree.path(name), fs::read_to_string(top().join(name)).unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text.replace(env!("CARGO_PKG_VERSION"), "9.8.7")).unwrap();
         }
         tree.git(&["init", "--quiet"]);
         tree.commit();
@@ -121,9 +133,45 @@ fn what_is_asked_for_and_cannot_be_is_refused() {
     tree.is_refused_with(&["SIGN_WITH=nobody", "URL=http://mirror.example.net", &nobody], &["nobody does not sign", "no https URL"]);
 }
 
+/// A package of another version would be left out of the directory without a word.
+#[test]
+fn a_part_of_another_version_is_refused() {
+    for name in VERSIONED {
+        let tree = Tree::new();
+        let text = fs::read_to_string(tree.path(name)).unwrap();
+        fs::write(tree.path(name), text.replace("9.8.7", "9.8.6")).unwrap();
+        tree.commit();
+        tree.is_refused(&[&format!("{name} has another version than Cargo.toml, 9.8.7")]);
+    }
+}
+
+/// Before minutes are spent on programs that then cannot be packed.
+#[test]
+fn what_a_machine_lacks_for_a_release_is_said_first() {
+    let tools = tempfile::tempdir().unwrap();
+    for tool in ["bash", "dirname", "id", "sort", "sed", "uname"] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|dir| dir.join(tool)).find(|path| path.exists());
+        std::os::unix::fs::symlink(found.unwrap(), tools.path().join(tool)).unwrap();
+    }
+    let script = top().join("tests/preflight.sh");
+    let mut command = Command::new(script);
+    command.args(["release", "signing"]).envs([("PATH", tools.path().as_os_str()), ("TARGET", "x86_64-unknown-linux-musl".as_ref())]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for tool in ["cargo", "git", "python3", "rpmbuild", "dpkg-deb", "readelf", "xz", "gpg", "rpmsign"] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("  {tool}, "))), "{tool}: {said}");
+    }
+}
+
 #[test]
 fn everything_that_is_published_lies_in_one_directory() {
     let tree = Tree::new();
+    // What earlier builds have left is no part of it.
+    fs::create_dir_all(tree.path("target/packages")).unwrap();
+    for left in ["x-9.8.6.rpm", "x-9.8.7-2.rpm"] {
+        fs::write(tree.path("target/packages").join(left), "").unwrap();
+    }
     let (code, said) = tree.release(&[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("git tag --annotate v9.8.7") && said.contains("NOTHING IS SIGNED"), "{said}");

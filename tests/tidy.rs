@@ -358,23 +358,68 @@ fn the_table_of_exit_codes_is_the_programs_own() {
     assert_eq!(codes, expected, "docs/exit-codes.md has a row for each code, in their order, and no other");
 }
 
+/// What a release has to have corrected; CONTRIBUTING.md, "Release", lists it.
+#[test]
+fn all_parts_have_one_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = |file: &str| fs::read_to_string(top().join(file)).unwrap();
+    for (file, says) in [
+        ("Cargo.lock", format!("name = \"heat-salt-bootstrap\"\nversion = \"{version}\"\n")),
+        ("fuzz/Cargo.lock", format!("name = \"heat-salt-bootstrap\"\nversion = \"{version}\"\n")),
+        ("packaging/heat-salt-bootstrap.spec", format!("\nVersion:        {version}\n")),
+        ("salt-extension/pyproject.toml", format!("\nversion = \"{version}\"\n")),
+        ("salt-extension/src/saltext/heat_bootstrap/__init__.py", format!("\n__version__ = \"{version}\"\n")),
+        ("salt-extension/heat-bootstrap.8", format!("\"saltext-heat-bootstrap {version}\"\n")),
+    ] {
+        assert!(text(file).contains(&says), "{file} has another version than Cargo.toml, {version}");
+    }
+    let spec = text("packaging/heat-salt-bootstrap.spec");
+    let newest = spec.split_once("\n%changelog\n").unwrap().1.lines().next().unwrap();
+    assert!(newest.ends_with(&format!(" - {version}-1")), "%changelog begins with another version than {version}: {newest}");
+}
+
 #[test]
 fn goals_are_what_pages_say() {
-    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
-    let listed: Vec<&str> =
-        makefile.lines().filter_map(|line| line.split_once(":")).filter(|(_, rest)| rest.contains("## ")).map(|(goal, _)| goal).collect();
-    let page = fs::read_to_string(top().join("CONTRIBUTING.md")).unwrap();
-    for goal in page.split("`make ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next()) {
-        assert!(
-            listed.iter().any(|names| names.split(' ').any(|name| name == goal)),
-            "CONTRIBUTING.md names `make {goal}`, which `make help` does not list"
-        );
+    let output = Command::new("make").args(["--no-print-directory", "help"]).current_dir(top()).env_remove("MAKEFLAGS").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<&str> = help.lines().flat_map(|line| line.split_once("  ").unwrap().0.split(' ')).collect();
+    let mut pages: Vec<PathBuf> = fs::read_dir(top().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "tests/README.md"].map(|page| top().join(page)));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        // In a sentence, or as a line of a block.
+        for goal in text.split("`make ").skip(1).chain(text.split("\nmake ").skip(1)) {
+            let goal = goal.split(['`', ' ', '\n']).next().unwrap();
+            assert!(listed.contains(&goal), "{} names `make {goal}`, which `make help` does not list", page.display());
+        }
     }
     // The table has every goal of tests, but the one that it is about.
+    let page = fs::read_to_string(top().join("CONTRIBUTING.md")).unwrap();
     for goal in listed.iter().filter(|goal| goal.starts_with("test-")) {
         assert!(page.contains(&format!("\n| `make {goal}` |")), "CONTRIBUTING.md has no row for `make {goal}`");
     }
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
     assert!(listed.contains(&"test-all") && makefile.contains("\ntest-all: export HSB_ALL := 1\n"));
+}
+
+/// Whoever lacks a tool shall learn of it before minutes are spent on a build.
+#[test]
+fn what_a_machine_lacks_is_said_before_anything_is_built() {
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
+    let mut prerequisites = "";
+    let mut asked = 0;
+    for line in makefile.lines().filter(|line| !line.starts_with('#')) {
+        if !line.starts_with('\t') {
+            // Of a rule with a pattern, what follows the pattern.
+            prerequisites =
+                line.split(" ## ").next().unwrap().rsplit_once(':').map_or("", |(_, after)| after.trim_start_matches('#').trim());
+        } else if line.contains("$(PREFLIGHT)") {
+            asked += 1;
+            assert_eq!(prerequisites, "", "is built before this is asked: {line}");
+        }
+    }
+    assert!(asked > 20, "{asked}");
 }
 
 /// What a script is, is read here by other means than there.

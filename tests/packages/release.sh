@@ -18,8 +18,8 @@ fail() {
 
 tree=$work/tree
 mkdir -p "$tree/packaging"
-cp packaging/release.sh "$tree/packaging/"
-cp -r cloud-init Cargo.toml "$tree/"
+cp packaging/{release.sh,$name.spec} "$tree/packaging/"
+cp -r cloud-init Cargo.toml salt-extension "$tree/"
 printf '## %s\n\n- This is new.\n' "$version" >"$tree/CHANGELOG.md"
 echo target >"$tree/.gitignore"
 cat >"$tree/Makefile" <<EOT
@@ -29,7 +29,7 @@ sbom:
 	echo {} >target/$name.cdx.json
 deb srpm wheel:
 rpm:
-	mkdir -p target/packages && cp $packages/*-$version-1.*rpm target/packages/
+	mkdir -p \$(PACKAGES) && cp $packages/*-$version-1.*rpm \$(PACKAGES)/
 EOT
 export GIT_CONFIG_GLOBAL=/dev/null
 git -C "$tree" init --quiet

@@ -1,6 +1,7 @@
 //! Makes what a package holds besides the program: `pages DIR` writes manual pages, completions and the licences of what is linked.
 //!
-//! It is a crate of its own, so that nothing of it gets into the program that ships.
+//! What it writes is not kept in the source, where it would have to be made anew with each change of a word: each build makes it, and
+//! tests/pages.rs holds it to the definitions. It is a crate of its own, so that nothing of it gets into the program that ships.
 
 mod completions;
 mod config_page;
