@@ -346,12 +346,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
-
-    fn patience(span: Duration) -> Wait {
-        Wait::until(Deadline::after(span), Interrupt::default())
-    }
+    use crate::system::retry::tests::patience;
 
     #[test]
     fn only_who_says_so_has_no_such_file() {
