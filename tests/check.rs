@@ -34,7 +34,10 @@ fn line<'a>(lines: &'a [Value], what: &str) -> &'a Value {
 #[test]
 fn a_package_source_answers_or_does_not() {
     let peer = Scripted::start(&Authority::new().unwrap(), Certificate::Plain, |request| match request.path.as_str() {
-        "/good/repodata/repomd.xml" | "/good/dists/stable/Release" => Answer::text(200, "text/plain", "metadata"),
+        // Over http:// the metadata of RPMs have to be signed.
+        "/good/repodata/repomd.xml" | "/good/repodata/repomd.xml.asc" | "/good/dists/stable/Release" => {
+            Answer::text(200, "text/plain", "metadata")
+        }
         _ => Answer::text(404, "text/plain", "nothing here"),
     })
     .unwrap();

@@ -87,12 +87,7 @@ mod tests {
 
     use super::super::paths::tests::paths_below;
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
-
-    fn hour() -> Wait {
-        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
-    }
+    use crate::system::retry::tests::{hour, patience};
 
     #[test]
     fn who_is_not_let_in_within_a_part_of_the_time_starts_over() {
@@ -105,7 +100,7 @@ mod tests {
         let program = root.path().join("salt-minion").to_string_lossy().into_owned();
         let proved = |wait: &Wait| prove(&program, &paths_below(root.path()), wait);
         assert_eq!(proved(&hour().slice(Duration::from_millis(100))), Ok(false));
-        let short = Wait::until(Deadline::after(Duration::from_millis(100)), Interrupt::default());
+        let short = patience(Duration::from_millis(100));
         assert_eq!(proved(&short).unwrap_err().kind, Kind::OutOfTime);
     }
 }

@@ -399,11 +399,7 @@ mod tests {
 
     use super::super::paths::tests::paths_below;
     use super::*;
-    use crate::system::interrupt::Interrupt;
-
-    fn hour() -> Wait {
-        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
-    }
+    use crate::system::retry::tests::hour;
 
     /// A process that goes with the test, whether that passes or not.
     struct Deaf(Child);

@@ -63,12 +63,7 @@ pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
 mod tests {
     use super::super::paths::tests::paths_below;
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
-
-    fn hour() -> Wait {
-        Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default())
-    }
+    use crate::system::retry::tests::hour;
 
     #[test]
     fn a_minion_that_is_not_seen_talking_is_no_failure() {

@@ -188,12 +188,11 @@ mod tests {
 
     use super::super::paths::tests::paths_below;
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
+    use crate::system::retry::tests::{hour, patience};
 
     /// A pair of this size, as openssl makes it.
     fn pair(bits: &str) -> (String, Secret) {
-        let wait = Wait::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
+        let wait = hour();
         let dir = tempfile::tempdir().unwrap();
         let private = dir.path().join("minion.pem");
         let made = command::run(&["openssl", "genrsa", bits], &wait).unwrap();
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn openssl_gets_no_more_of_a_long_time_and_half_of_a_short_one() {
-        let of = |span| in_time(&Wait::until(Deadline::after(span), Interrupt::default())).remaining();
+        let of = |span| in_time(&patience(span)).remaining();
         assert!(of(MAKING * 60) <= MAKING);
         assert!(of(MAKING) <= MAKING / 2);
     }
@@ -219,7 +218,7 @@ mod tests {
         std::fs::write(&openssl, script).unwrap();
         std::fs::set_permissions(&openssl, std::fs::Permissions::from_mode(0o755)).unwrap();
         let openssl = openssl.to_str().unwrap().to_owned();
-        let wait = Wait::until(Deadline::after(Duration::from_secs(600)), Interrupt::default());
+        let wait = hour();
         let made = |half: &str| {
             std::fs::write(root.path().join("public"), half).unwrap();
             let running = command::start(&[&openssl, "genrsa", "2048"]).unwrap();

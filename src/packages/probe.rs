@@ -45,7 +45,7 @@ pub fn program(install: &Install, program: &str, root: &Root, wait: &Wait) -> Re
 }
 
 /// Looks whether what the package manager is going to be told to use is there. What it makes of it, signatures above all, only the
-/// package manager can say.
+/// package manager can say; that there are none where there have to be some, `run` sees before it, and so does this.
 pub fn source(install: &Install, system: &System) -> State {
     State::of(match &install.source {
         Source::Preinstalled => Ok("none is needed".to_owned()),
@@ -67,7 +67,8 @@ pub fn source(install: &Install, system: &System) -> State {
                     source::answers(url, repository.authorization(url), TIMEOUT, Some("-----BEGIN PGP PUBLIC KEY BLOCK-----"))
                 }
             };
-            answers.and(key).map(|()| format!("{} answers, and its key is there", repository.url))
+            let signed = || source::has_signed_metadata(&repository, system.manager);
+            answers.and(key).and_then(|()| signed()).map(|_| format!("{} answers, and its key is there", repository.url))
         }
     })
 }

@@ -51,6 +51,9 @@ pub fn from_repository(
         SigningKey::At(url) => fetched_key(url, repository.authorization(url), wait)?,
     };
     repository.signed_metadata = has_signed_metadata(&repository, manager)?;
+    if !repository.signed_metadata {
+        info!("{} signs its packages only, not its metadata", repository.url);
+    }
     prepare(existing)?;
     for file in repository.files(manager, &key) {
         let path = Path::new(&file.path);
@@ -159,7 +162,7 @@ fn fetched_key(url: &str, authorization: Option<Secret>, wait: &Wait) -> Result<
 
 /// Are the metadata signed as well as the packages? It is not known before, and dnf wants it said. If nobody answers, it is
 /// demanded: the package manager, which may know a way of its own, will see. Over `http://` anybody on the way could change what is not signed.
-fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool, Failure> {
+pub fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool, Failure> {
     let Some(url) = repository.signature_url(manager) else { return Ok(true) };
     let (of, plain) = (&repository.url, repository.url.starts_with("http://"));
     // What its variables stand for only the package manager knows.
@@ -176,7 +179,6 @@ fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool
         return Err(Failure::new(Kind::PackageUntrusted, why)
             .hint("Give an https:// URL, or sign the metadata: `gpg --detach-sign --armor repodata/repomd.xml`."));
     }
-    info!("{of} signs its packages only, not its metadata");
     Ok(false)
 }
 
@@ -346,12 +348,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
-
-    fn patience(span: Duration) -> Wait {
-        Wait::until(Deadline::after(span), Interrupt::default())
-    }
+    use crate::system::retry::tests::patience;
 
     #[test]
     fn only_who_says_so_has_no_such_file() {

@@ -279,21 +279,16 @@ fn between_rounds(moves: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
-
-    fn patience(seconds: u64) -> Wait {
-        Wait::until(Deadline::after(Duration::from_secs(seconds)), Interrupt::default())
-    }
+    use crate::system::retry::tests::{hour, patience};
 
     #[test]
     fn each_try_gets_more_as_long_as_there_is_time() {
-        let hour = patience(3600);
+        let hour = hour();
         assert_eq!([0, 1, 2, 9].map(|tries| timeout(tries, &hour).as_secs()), [15, 30, 60, 60]);
-        assert!(timeout(2, &patience(20)) <= Duration::from_secs(20));
-        assert_eq!(timeout(0, &patience(0)), AT_LEAST);
+        assert!(timeout(2, &patience(Duration::from_secs(20))) <= Duration::from_secs(20));
+        assert_eq!(timeout(0, &patience(Duration::ZERO)), AT_LEAST);
         assert_eq!([0, 2].map(|tries| of_a_hook(timeout(tries, &hour))), [HOOK_TIMEOUT; 2]);
-        assert_eq!(of_a_hook(timeout(0, &patience(0))), AT_LEAST);
+        assert_eq!(of_a_hook(timeout(0, &patience(Duration::ZERO))), AT_LEAST);
     }
 
     #[test]

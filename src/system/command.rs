@@ -229,16 +229,11 @@ fn end_of(file: &mut File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
-
-    fn patience(seconds: u64) -> Wait {
-        Wait::until(Deadline::after(Duration::from_secs(seconds)), Interrupt::default())
-    }
+    use crate::system::retry::tests::{hour, patience};
 
     #[test]
     fn a_failure_carries_the_last_line_and_the_output() {
-        let finished = run(&["sh", "-c", "echo first >&2; echo last >&2; exit 3"], &patience(10)).unwrap();
+        let finished = run(&["sh", "-c", "echo first >&2; echo last >&2; exit 3"], &hour()).unwrap();
         let failure = finished.failure(Kind::LocalSystem);
         assert!(failure.message.ends_with("exited with 3: last"), "{}", failure.message);
         assert_eq!(failure.facts[&Fact::Output], "first\nlast");
@@ -247,7 +242,7 @@ mod tests {
     #[test]
     fn where_to_read_more_is_not_what_has_happened() {
         let script = "echo 'Job for x.service failed because a timeout was exceeded.'; echo 'See \"systemctl status x.service\".'; exit 1";
-        let failure = run(&["sh", "-c", script], &patience(10)).unwrap().failure(Kind::LocalSystem);
+        let failure = run(&["sh", "-c", script], &hour()).unwrap().failure(Kind::LocalSystem);
         assert!(
             failure.message.ends_with("exited with 1: Job for x.service failed because a timeout was exceeded."),
             "{}",
@@ -257,16 +252,16 @@ mod tests {
 
     #[test]
     fn the_environment_is_cleared() {
-        let finished = run(&["sh", "-c", "env | cut -d= -f1 | sort | tr '\\n' ' '"], &patience(10)).unwrap();
+        let finished = run(&["sh", "-c", "env | cut -d= -f1 | sort | tr '\\n' ' '"], &hour()).unwrap();
         assert_eq!(finished.stdout.trim(), "HOME LC_ALL PATH PWD");
     }
 
     #[test]
     fn at_the_end_of_patience_the_grandchildren_die_too() {
-        let failure = run(&["sh", "-c", "sleep 4711 & sleep 4711"], &patience(1)).unwrap_err();
+        let failure = run(&["sh", "-c", "sleep 4711 & sleep 4711"], &patience(Duration::from_secs(1))).unwrap_err();
         assert_eq!(failure.kind, Kind::OutOfTime);
         // There was time, but no command of this kind takes so long.
-        let failure = run(&["sleep", "4711"], &patience(600).slice(Duration::from_millis(100))).unwrap_err();
+        let failure = run(&["sleep", "4711"], &hour().slice(Duration::from_millis(100))).unwrap_err();
         assert_eq!(failure.kind, Kind::LocalSystem);
         assert!(failure.message.starts_with("`sleep 4711` had not ended after "), "{}", failure.message);
         let left = Command::new("pgrep").args(["-f", "^sleep 4711$"]).output().unwrap();
@@ -275,11 +270,11 @@ mod tests {
 
     #[test]
     fn what_is_prompt_or_hangs_gets_no_more_of_a_long_time() {
-        assert!(promptly(&patience(3600)).remaining() <= PROMPT);
-        let failure = prompt(&["sleep", "4712"], &patience(3600).slice(Duration::from_millis(100))).unwrap_err();
+        assert!(promptly(&hour()).remaining() <= PROMPT);
+        let failure = prompt(&["sleep", "4712"], &hour().slice(Duration::from_millis(100))).unwrap_err();
         assert_eq!(failure.kind, Kind::LocalSystem);
         assert!(failure.message.starts_with("`sleep 4712` had not ended after "), "{}", failure.message);
-        let short = Wait::until(Deadline::after(Duration::from_millis(100)), Interrupt::default());
+        let short = patience(Duration::from_millis(100));
         assert_eq!(prompt(&["sleep", "4712"], &short).unwrap_err().kind, Kind::OutOfTime);
     }
 
@@ -295,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_daemon_that_keeps_our_output_open_does_not_keep_us() {
-        let finished = run(&["sh", "-c", "sleep 5 & echo started"], &patience(3)).unwrap();
+        let finished = run(&["sh", "-c", "sleep 5 & echo started"], &patience(Duration::from_secs(3))).unwrap();
         assert_eq!(finished.stdout.trim(), "started");
     }
 
@@ -304,7 +299,7 @@ mod tests {
         assert!(find("no-such-program-here").is_none());
         assert!(find("/etc/passwd").is_none());
         assert!(find("sh").is_some());
-        let failure = run(&["/no/such/program"], &patience(1)).unwrap_err();
+        let failure = run(&["/no/such/program"], &hour()).unwrap_err();
         assert!(failure.message.contains("/no/such/program"), "{}", failure.message);
     }
 }

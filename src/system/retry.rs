@@ -226,11 +226,17 @@ fn random() -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn patience(milliseconds: u64) -> Wait {
-        Wait::until(Deadline::after(Duration::from_millis(milliseconds)), Interrupt::default())
+    /// Somebody who waits so long, and whom nobody interrupts.
+    pub fn patience(span: Duration) -> Wait {
+        Wait::until(Deadline::after(span), Interrupt::default())
+    }
+
+    /// The same, of whom no test sees the end.
+    pub fn hour() -> Wait {
+        patience(Duration::from_secs(3600))
     }
 
     #[test]
@@ -264,13 +270,13 @@ mod tests {
     #[test]
     fn a_splay_is_random_and_bounded() {
         let most = Duration::from_millis(8);
-        let spans: Vec<Duration> = (0..8).map(|_| patience(60_000).splay(most).unwrap()).collect();
+        let spans: Vec<Duration> = (0..8).map(|_| hour().splay(most).unwrap()).collect();
         assert!(spans.iter().all(|span| *span <= most) && spans.iter().any(|span| *span != spans[0]), "{spans:?}");
     }
 
     #[test]
     fn what_is_doubtful_is_believed_in_the_end() {
-        let (mut tries, wait) = (0, patience(60_000));
+        let (mut tries, wait) = (0, hour());
         let failed = wait.retry::<()>("test", |_| {
             tries += 1;
             Err(RetryError::Suspicious(Failure::new(Kind::ApiProtocol, "no")))
@@ -281,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_tried_again_and_counted() {
-        let wait = patience(60_000);
+        let wait = hour();
         let done = wait.retry("test", |tries| {
             if tries < 2 { Err(RetryError::Transient(Failure::new(Kind::ApiUnreachable, "x"), None)) } else { Ok(tries) }
         });
@@ -292,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_final_is_not_tried_again() {
         let mut tries = 0;
-        let failed = patience(60_000).retry::<()>("test", |_| {
+        let failed = hour().retry::<()>("test", |_| {
             tries += 1;
             Err(RetryError::Permanent(Failure::new(Kind::LoginRefused, "no")))
         });
@@ -301,7 +307,7 @@ mod tests {
 
     #[test]
     fn at_the_end_the_last_failure_stands() {
-        let failed = patience(50).retry::<()>("test", |_| {
+        let failed = patience(Duration::from_millis(50)).retry::<()>("test", |_| {
             Err(RetryError::Transient(Failure::new(Kind::ApiUnreachable, "closed"), Some(Duration::from_secs(30))))
         });
         assert_eq!(failed.unwrap_err().kind, Kind::ApiUnreachable);
@@ -315,7 +321,7 @@ mod tests {
 
     #[test]
     fn polling_looks_once_more_at_the_end() {
-        let wait = patience(30);
+        let wait = patience(Duration::from_millis(30));
         let seen = wait.poll(Duration::from_secs(60), || Ok(wait.over().then_some(())));
         assert_eq!(seen, Ok(Some(())));
     }

@@ -55,10 +55,11 @@ fn names_the_end(jobs: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::retry::tests::hour;
 
     #[test]
     fn who_does_not_answer_says_nothing_of_an_end() {
-        let hour = Wait::until(Deadline::after(Duration::from_secs(3600)), Interrupt::default());
+        let hour = hour();
         assert!(soon(&hour).remaining() <= ASKING);
         let silent = ["sh", "-c", "echo stopping; exec sleep 4714"];
         assert_eq!(said(&silent, &hour.slice(Duration::from_millis(100))), None);

@@ -36,6 +36,11 @@ fn bare_to_applied(line: Line, root: &str, format: &str, version: &str) {
     config["minion"].as_object_mut().unwrap().remove("program");
     let vm = Vm::new(root, &json!({}));
     vm.write_config(&config);
+    // Only what is installed says where this minion's cache is: nobody could have looked it up before.
+    if format == "deb" {
+        let brings = "DPkg::Pre-Invoke {\"mkdir -p /etc/salt/minion.d && echo cachedir: /srv/cache >/etc/salt/minion.d/site.conf\";};\n";
+        fs::write(vm.path("etc/apt/apt.conf.d/99site"), brings).unwrap();
+    }
     let console = vm.boot(
         "cd /opt
         for turn in first second; do
@@ -66,6 +71,11 @@ fn bare_to_applied(line: Line, root: &str, format: &str, version: &str) {
     assert_eq!(vm.text("opt/first.service"), vm.text("opt/second.service"), "{seen}");
     assert_eq!(vm.version(), version, "{seen}");
     assert_eq!(heat.signals().len(), 2, "{seen}");
+    // What the states returned has been read, and is no more in the minion's cache, wherever that is.
+    let cache = vm.path(if format == "deb" { "srv/cache" } else { "var/cache/salt/minion" });
+    let jobs = fs::read_dir(cache.join("minion_jobs")).unwrap_or_else(|error| panic!("{}: {error}: {seen}", cache.display()));
+    let jobs: Vec<_> = jobs.map(|job| job.unwrap().file_name()).collect();
+    assert_eq!(jobs, Vec::<std::ffi::OsString>::new(), "{seen}");
 }
 
 /// A unit that never says that it is ready, under a systemd that waits for ever, and under one that gives it up. What hangs is a script in the

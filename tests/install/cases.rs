@@ -186,6 +186,10 @@ fn metadata_of_another(flavour: Flavour) {
 fn metadata_not_signed_at_all(flavour: Flavour) {
     let plain = Mirror::start(None);
     let vm = machine(flavour, &from(&plain, flavour, "unsigned-metadata", "3006"));
+    let checked = vm.sh("heat-salt-bootstrap check --json");
+    let lines: Vec<Value> = serde_json::from_str(&checked.stdout).unwrap_or_else(|_| panic!("{checked:?}"));
+    let source = lines.iter().find(|line| line["what"] == "package source").unwrap();
+    assert_eq!((&source["state"], &source["code"]), (&json!("wrong"), &json!(22)), "check says so beforehand: {lines:#?}");
     vm.install().failed(22, "package-untrusted", &["signs its packages only", "over http://"]);
     assert_eq!(vm.version(), "");
     let authority = Authority::new().unwrap();

@@ -218,13 +218,12 @@ fn hook_body(apply: &Apply, minion_id: &str, bootstrap_id: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::interrupt::Interrupt;
-    use crate::types::deadline::Deadline;
+    use crate::system::retry::tests::patience;
 
     #[test]
     fn a_longer_deadline_waits_longer_for_the_job() {
         let waits = |firings, minutes: u64| {
-            let wait = Wait::until(Deadline::after(Duration::from_secs(60 * minutes)), Interrupt::default());
+            let wait = patience(Duration::from_secs(60 * minutes));
             reaction_time(firings, &wait).as_secs_f64().round()
         };
         assert_eq!((waits(1, 3), waits(1, 30)), (60.0, 600.0));
