@@ -193,11 +193,11 @@ bench-install: ready-install static ## the time of `install` beside the package 
 size: ready-size static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
 	@tests/bench/size.sh $(TARGET) $(STATIC)
 
-bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008)
+bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008), or another agent's (BESIDE=PROGRAM)
 	@$(PREFLIGHT) bench
 	@$(MAKE) --no-print-directory static venv-$(or $(LINE),3008)
-	@python3 tests/bench/start.py $(STATIC)
-	@$(LAB) bench $(STATIC) --rounds $(ROUNDS) --line $(or $(LINE),3008)
+	@$(if $(BESIDE),,python3 tests/bench/start.py $(STATIC))
+	@$(LAB) bench $(STATIC) $(if $(BESIDE),--beside $(BESIDE)) --rounds $(ROUNDS) --line $(or $(LINE),3008)
 
 # Dated by the commit, so that the same source gives the same bytes. Cargo does not get to see it: it would compile ring, and all that
 # rests on it, anew.

@@ -110,32 +110,89 @@ pub fn bench(agent: &Path, line: Line, rounds: usize) -> Result<()> {
     readings.print(&agent)
 }
 
+/// Two programs beside each other, such as what a change was made of and what it made: `ratio` is what `agent` takes of what `other`
+/// takes, the median of all rounds. What stands beside it tells what that is worth: half of the rounds lie between these two.
+/// One that knows no `accept: enroll` yet is compared by the classic way only.
+pub fn beside(agent: &Path, other: &Path, classic_only: bool, line: Line, rounds: usize) -> Result<()> {
+    let programs = [agent, other];
+    let ways: &[Way] = if classic_only { &[Way::Agent] } else { &[Way::Agent, Way::AgentEnrolling] };
+    let load = load_average();
+    eprintln!("Starting a real salt-master and salt-api {line}.");
+    let master = Master::start(line)?;
+    eprintln!("Warming up.");
+    careful(&master, "warm", TUNED)?;
+    let mut taken: BTreeMap<(Way, &str), [Vec<f64>; 2]> = BTreeMap::new();
+    for round in 1..=rounds {
+        for way in ways.iter().copied() {
+            let mut now = [Vec::new(), Vec::new()];
+            // Who comes first takes turns, too.
+            for which in [round % 2, (round + 1) % 2] {
+                let root = configured(way, &master, &format!("beside-{round}-{}-{which}", way as u8))?;
+                let first = run(programs[which], &root)?;
+                check_result(&root)?;
+                let second = run(programs[which], &root)?;
+                now[which] = vec![
+                    ("bootstrap, s", first.seconds),
+                    ("bootstrap, CPU in ms", first.cpu.as_secs_f64() * 1e3),
+                    ("second run, s", second.seconds),
+                    ("second run, CPU in ms", second.cpu.as_secs_f64() * 1e3),
+                ];
+                drop(root);
+                thread::sleep(Duration::from_secs(1));
+            }
+            for (which, now) in now.into_iter().enumerate() {
+                eprintln!("round {round} of {rounds}: {} {now:.2?}  {}", ["this ", "other"][which], way.name());
+                now.into_iter().for_each(|(what, value)| taken.entry((way, what)).or_default()[which].push(value));
+            }
+        }
+    }
+    drop(master);
+    println!("Salt {line}, {rounds} rounds taking turns, medians. Load average before {load}, after {}.", load_average());
+    println!("this  {}\nother {}\n", agent.display(), other.display());
+    println!("{:60}{:>9}{:>9}{:>9}{:>16}", "", "this", "other", "ratio", "half between");
+    for ((way, what), [this, other]) in &taken {
+        let mut ratios: Vec<f64> = this.iter().zip(other).map(|(this, other)| this / other).collect();
+        ratios.sort_by(f64::total_cmp);
+        let [from, to] = [ratios.len() / 4, ratios.len() - 1 - ratios.len() / 4].map(|at| ratios[at]);
+        let what = format!("{what}: {}", way.name());
+        println!("{what:60}{:>9.2}{:>9.2}{:>9.3}{from:>10.3}-{to:.3}", median(this), median(other), median(&ratios));
+    }
+    Ok(())
+}
+
+/// A root in which the agent bootstraps in this way.
+fn configured(way: Way, master: &Master, id: &str) -> Result<Root> {
+    let root = Root::new(master, id)?;
+    let mut config = root.base_config(None);
+    config["apply"] = json!({"hook": HOOK, "states": [STATE]});
+    if way != Way::AgentAsking {
+        config["minion"]["master_finger"] = master.public_key_finger()?.into();
+    }
+    if way == Way::AgentEnrolling {
+        enrolling(&mut config, master, &master.service_url(), &master.token(id, &["--states", STATE, "--pin", "key"])?);
+        config["minion"]["master_finger"].take();
+        config["apply"] = json!({"states": [STATE]});
+    }
+    root.write_config(&config)?;
+    Ok(root)
+}
+
+fn run(agent: &Path, root: &Root) -> Result<Spent> {
+    let log = root.path().join("agent.log");
+    let mut command = bare(agent);
+    command.arg("run").arg("--root").arg(root.path()).stderr(fs::File::create(&log)?);
+    let spent = Spent::on(&mut command)?;
+    if !spent.status.success() {
+        bail!("{} ended with {}\n{}", agent.display(), spent.status, fs::read_to_string(&log).unwrap_or_default());
+    }
+    Ok(spent)
+}
+
 impl Readings {
     fn agent(&mut self, way: Way, agent: &Path, master: &Master, id: &str) -> Result<f64> {
-        let root = Root::new(master, id)?;
-        let mut config = root.base_config(None);
-        config["apply"] = json!({"hook": HOOK, "states": [STATE]});
-        if way != Way::AgentAsking {
-            config["minion"]["master_finger"] = master.public_key_finger()?.into();
-        }
-        if way == Way::AgentEnrolling {
-            enrolling(&mut config, master, &master.service_url(), &master.token(id, &["--states", STATE, "--pin", "key"])?);
-            config["minion"]["master_finger"].take();
-            config["apply"] = json!({"states": [STATE]});
-        }
-        root.write_config(&config)?;
-        let log = root.path().join("agent.log");
-        let run = || -> Result<Spent> {
-            let mut command = bare(agent);
-            command.arg("run").arg("--root").arg(root.path()).stderr(fs::File::create(&log)?);
-            let spent = Spent::on(&mut command)?;
-            if !spent.status.success() {
-                bail!("the agent ended with {}\n{}", spent.status, fs::read_to_string(&log).unwrap_or_default());
-            }
-            Ok(spent)
-        };
+        let root = configured(way, master, id)?;
         let mark = master.mark();
-        let spent = run()?;
+        let spent = run(agent, &root)?;
         check_result(&root)?;
         let report = fs::read_to_string(root.path().join("var/lib/heat-salt-bootstrap/report.json"))?;
         let report: Value = serde_json::from_str(&report)?;
@@ -148,7 +205,7 @@ impl Readings {
             self.requests.push(master.api_requests_since(mark).len() as f64);
             self.cpu.push(spent.cpu.as_secs_f64() * 1e3);
             self.memory.push(spent.memory);
-            self.second_run.push(run()?.seconds);
+            self.second_run.push(run(agent, &root)?.seconds);
         }
         Ok(spent.seconds)
     }

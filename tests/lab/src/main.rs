@@ -19,6 +19,8 @@ usage: lab demo AGENT [--failing]   two bootstraps against a real Salt 3008, sta
        lab up [--line 3006|3008]    a master and a stand-in for Heat to play with, until Ctrl-C
        lab bench AGENT [--rounds N] [--line 3006|3008]
                                     the agent's time beside a careful script's and Salt's own
+       lab bench AGENT --beside OTHER [--classic] [--rounds N] [--line 3006|3008]
+                                    the time and CPU of two agents; --classic for one that knows no accept: enroll
        lab venv 3006|3008           builds the Salt of this line if need be and prints where it is";
 
 /// What the agent exits with when a state failed.
@@ -90,15 +92,34 @@ fn demo(agent: &Path, expected: Outcome) -> Result<()> {
 }
 
 fn bench(agent: &Path, options: &[&str]) -> Result<()> {
-    let (mut line, mut rounds) = (Line::Lts3008, 5);
-    for option in options.chunks(2) {
-        match option {
-            ["--line", value] => line = value.parse()?,
-            ["--rounds", value] => rounds = value.parse().context("--rounds wants a number")?,
+    let (mut line, mut rounds, mut beside, mut classic) = (Line::Lts3008, 5, None, false);
+    let mut rest = options;
+    loop {
+        rest = match rest {
+            [] => break,
+            ["--line", value, rest @ ..] => {
+                line = value.parse()?;
+                rest
+            }
+            ["--rounds", value, rest @ ..] => {
+                rounds = value.parse().context("--rounds wants a number")?;
+                rest
+            }
+            ["--beside", other, rest @ ..] => {
+                beside = Some(Path::new(other));
+                rest
+            }
+            ["--classic", rest @ ..] => {
+                classic = true;
+                rest
+            }
             other => bail!("no such option: {}", other.join(" ")),
         }
     }
-    bench::bench(agent, line, rounds)
+    match beside {
+        Some(other) => bench::beside(agent, other, classic, line, rounds),
+        None => bench::bench(agent, line, rounds),
+    }
 }
 
 fn up(line: Line) -> Result<()> {
