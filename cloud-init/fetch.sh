@@ -343,7 +343,7 @@ ask() {
     python)
         printf '%s\n' "$@" "$cas" >"$work/request"
         bounded "$5" "$python" - "$work" <<'END-OF-PYTHON'
-import shutil, ssl, sys, urllib.request as http
+import base64, shutil, ssl, sys, urllib.parse as urls, urllib.request as http
 work = sys.argv[1]
 method, url, header, out, seconds, cas = open(work + "/request").read().split("\n")[:6]
 headers, body, parts = dict([header.split(": ", 1)]), None, []
@@ -354,8 +354,13 @@ if method != "GET":
     stay.redirect_request = lambda *_: None
     parts = [stay]
 https = http.HTTPSHandler(context=ssl.create_default_context(cafile=cas or None))
+split = urls.urlsplit(url)
+login, _, host = split.netloc.rpartition("@")
+request = http.Request(split._replace(netloc=host).geturl(), body, headers, method=method)
+if login:
+    request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(urls.unquote(login).encode()).decode())
 try:
-    answer = http.build_opener(https, *parts).open(http.Request(url, body, headers, method=method), timeout=75)
+    answer = http.build_opener(https, *parts).open(request, timeout=75)
     open(work + "/headers", "w").write(str(answer.headers))
     with open(out, "wb") as file:
         shutil.copyfileobj(answer, file)

@@ -24,6 +24,9 @@ const NO_OTHER_THAN_CURL: &str = "rm -f /usr/bin/wget /usr/bin/python3*";
 const NO_OTHER_THAN_WGET: &str = "rm -f /usr/bin/curl /usr/bin/python3*";
 const BUSYBOX: &str = "rm -f /usr/bin/curl /usr/bin/python3* /usr/bin/wget; ln -s busybox /usr/bin/wget";
 
+/// Of `mirror`, whose password is `secret@1`.
+const LOGIN: &str = "Basic bWlycm9yOnNlY3JldEAx";
+
 const BEGAN: &str = "run/heat-salt-bootstrap/began";
 const PLACE: &str = "usr/local/bin/heat-salt-bootstrap";
 
@@ -32,6 +35,7 @@ pub fn all() -> Vec<Case> {
     for (tool, without) in TOOLS {
         cases.push(case_of(format!("fetch::in_place_by_{tool}"), move || in_place(without, "dash")));
         cases.push(case_of(format!("fetch::not_found_by_{tool}"), move || not_found(without)));
+        cases.push(case_of(format!("fetch::with_a_password_by_{tool}"), move || with_a_password(without)));
         cases.push(case_of(format!("fetch::another_checksum_by_{tool}"), move || another_checksum(without)));
         cases.push(case_of(format!("fetch::handles_by_{tool}"), move || handles(without)));
         cases.push(case_of(format!("fetch::half_of_it_once_by_{tool}"), move || half_of_it_once(without)));
@@ -89,7 +93,12 @@ impl Scene {
                 let mut asked = asked.lock().unwrap();
                 asked.push((request.path.clone(), Instant::now()));
                 match request.path.as_str() {
-                    "/program" => Answer::Reply { status: 200, headers: Vec::new(), body: program.clone() },
+                    "/private" if request.header("authorization") != Some(LOGIN) => Answer::Reply {
+                        status: 401,
+                        headers: vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())],
+                        body: Vec::new(),
+                    },
+                    "/program" | "/private" => Answer::Reply { status: 200, headers: Vec::new(), body: program.clone() },
                     // The first time it breaks off.
                     "/half" if asked.len() == 1 => {
                         let mut raw = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", program.len()).into_bytes();
@@ -211,10 +220,22 @@ fn in_place_by_busybox_alone() {
     scene.holds(PLACE);
 }
 
+/// Who logs in to fetch it, and by which signature, nobody is told.
 fn not_found(without: &str) {
     let mut scene = Scene::good();
-    scene.serve_from("/gone").fails(without, 21, "repository-unreachable", "404");
+    let url = scene.server.url().replace("://", "://mirror:secret@") + "/gone?Signature=secret";
+    scene.give("AGENT_URL", &url).fails(without, 21, "repository-unreachable", "404");
+    let reason = &scene.heat.signals()[0].reason;
+    assert!(reason.contains("://***@") && reason.contains("/gone?***") && !reason.contains("secret"), "{reason}");
     assert_eq!(scene.downloads(), 1);
+}
+
+fn with_a_password(without: &str) {
+    let mut scene = Scene::good();
+    let url = scene.server.url().replace("://", "://mirror:secret%401@") + "/private";
+    let finished = scene.give("AGENT_URL", &url).run(without);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    scene.holds(PLACE);
 }
 
 fn another_checksum(without: &str) {
