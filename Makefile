@@ -35,7 +35,7 @@ PREFLIGHT := tests/preflight.sh $(if $(CI),--ci)
 ROOTS := $(addprefix root-,bookworm el cloud bullseye trixie)
 
 .DEFAULT_GOAL := help
-.PHONY: herd together test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release manual venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
+.PHONY: herd together machines test-programs test-aarch64 build-tests test-noisy test-faults test-extension roots $(ROOTS) soak help build build-quick static static-all check-static check-static-all static-twice static-debian demo demo-failing test test-all test-quick test-salt test-services test-heat format lint scripts size bench pages rpm demo-rpm srpm rebuild deb wheel sbom release manual venvs venv-3006 venv-3008 venv-heat venv-tools clean test-install test-packages bench-install vm fuzz test-fuzz advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "%-16s  %s\n", $$1, $$2 }' Makefile
@@ -89,7 +89,7 @@ build-quick:
 # The first two of them mostly wait; the others mostly compute.
 TOGETHER := test-programs test-faults test-fuzz test-extension test-aarch64
 # Goes on with the other parts after one is red, and so says all that is wrong at once.
-PARTS := check-static format lint scripts together test-salt test-services test-install test-packages test-heat
+PARTS := check-static format lint scripts together test-salt machines test-heat
 test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
 	@$(PREFLIGHT) quick fuzz aarch64 salt extension services install packages heat
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
@@ -97,7 +97,11 @@ test: ## everything (root; some 20 minutes, and once five more for Salts, Heat a
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
 
 together:
-	@$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target $(TOGETHER)
+	@$(MAKE) --no-print-directory --keep-going --jobs 4 --output-sync=target $(TOGETHER)
+
+# Each of them waits for machines that boot about half of the time.
+machines:
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target test-install test-packages test-services
 
 test-all: export HSB_ALL := 1
 test-all: test ## the same with every case of test-salt on both lines, with Salt 3007, and RPMs built by Fedora's macros, and twice (some eleven minutes more)

@@ -100,7 +100,7 @@ impl Case {
 pub struct Slots {
     /// Of those that keep a core busy.
     pub heavy: usize,
-    /// Of those that mostly wait.
+    /// Of those that mostly wait. When there are none any more, some of these slots take of the others.
     pub light: usize,
 }
 
@@ -221,10 +221,14 @@ fn run_all(suite: &str, slots: Slots, cases: Vec<Arc<Case>>) -> Vec<Outcome> {
     let outcomes = Mutex::new(Vec::new());
     let (light, heavy) = (Queue::of(light), Queue::of(heavy));
     thread::scope(|scope| {
-        for (queue, threads) in [(&heavy, slots.heavy), (&light, slots.light)] {
-            for _ in 0..threads.max(1) {
-                let outcomes = &outcomes;
-                scope.spawn(move || {
+        // Who has no light case any more takes heavy ones: what waited beside them is gone, and of the heavy ones half wait, too.
+        let helping = slots.heavy.div_ceil(2);
+        let of_heavy = (0..slots.heavy.max(1)).map(|_| vec![&heavy]);
+        let of_light = (0..slots.light.max(1)).map(|number| if number < helping { vec![&light, &heavy] } else { vec![&light] });
+        for queues in of_heavy.chain(of_light) {
+            let outcomes = &outcomes;
+            scope.spawn(move || {
+                for queue in queues {
                     while let Some(case) = queue.next() {
                         let (seconds, failure) = attempt(&case);
                         queue.give_back(&case);
@@ -235,8 +239,8 @@ fn run_all(suite: &str, slots: Slots, cases: Vec<Arc<Case>>) -> Vec<Outcome> {
                         let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                         outcomes.push(Outcome { case, seconds, failure, again: None });
                     }
-                });
-            }
+                }
+            });
         }
     });
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -493,6 +497,22 @@ mod tests {
         let xml = junit("own", &outcomes, Duration::from_secs(1));
         assert!(xml.contains("failures=\"1\"") && xml.contains("<flakyFailure message=") && xml.contains("<rerunFailure>"), "{xml}");
         assert!(conclude("own", &outcomes, 0, 0, Duration::ZERO) != ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn a_slot_that_has_no_light_case_any_more_takes_a_heavy_one() {
+        // There are two slots for them, and three have to meet.
+        let meeting = Arc::new(std::sync::Barrier::new(3));
+        let heavy = |number: usize| {
+            let meeting = Arc::clone(&meeting);
+            let run = move || {
+                meeting.wait();
+                Ok(())
+            };
+            Case::new(format!("heavy {number}"), run).within(Duration::from_secs(30))
+        };
+        let outcomes = outcomes((0..3).map(heavy).chain([Case::new("light", || Ok(())).light()]).collect());
+        assert!(outcomes.len() == 4 && outcomes.iter().all(|outcome| outcome.failure.is_none()));
     }
 
     #[test]
