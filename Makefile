@@ -92,9 +92,11 @@ TOGETHER := test-programs test-faults test-fuzz test-extension test-aarch64
 PARTS := check-static format lint scripts together test-salt machines test-heat
 test: ## everything (root; some 20 minutes, and once five more for Salts, Heat and roots)
 	@$(PREFLIGHT) quick fuzz aarch64 salt extension services install packages heat
+	@tests/compiled.sh fetch
 	@$(TIMED) builds $(MAKE) --no-print-directory --jobs 2 --keep-going static build-tests
 	@$(TIMED) caches $(MAKE) --no-print-directory --jobs 2 --keep-going venvs roots
 	@$(MAKE) --no-print-directory --keep-going $(PARTS)
+	@tests/compiled.sh keep
 
 together:
 	@$(MAKE) --no-print-directory --keep-going --jobs 4 --output-sync=target $(TOGETHER)

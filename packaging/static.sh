@@ -33,14 +33,14 @@ if [ "$machine" = "$(uname -m)" ]; then cc=$(command -v musl-gcc || echo cc); el
 plain_c=-U_FORTIFY_SOURCE
 
 # A static program gains nothing from position independent code but its size, and nothing from tables for unwinding if it aborts.
-# Whoever builds it has a home of another name: it does not stand in the program.
+# Whoever builds it has a home of another name: it does not stand in the program. Nor does the name of this directory stand among the flags,
+# so that what is compiled here of crates is of use to another checkout.
 flags=(
     -C relocation-model=static
     -C force-unwind-tables=no
-    -C "link-arg=-Wl,-T,$PWD/packaging/no-unwind-tables.ld"
+    -C link-arg=-Wl,-T,packaging/no-unwind-tables.ld
     "--remap-path-prefix=$source_of_std=/rust"
     "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/crates"
-    "--remap-path-prefix=$PWD=/heat-salt-bootstrap"
 )
 # What rustup adds for a target brings musl with it. A distribution's own compiler does not: there musl-gcc has it (Debian's musl-tools).
 # The unwinder is asked for by name, and nothing of it is used.
@@ -62,7 +62,7 @@ if [ "$(std)" = small ]; then
     words+=(-Z "build-std=std,panic_abort" -Z build-std-features=optimize_for_size)
     # Before the library whose place it takes.
     "$cc" -Os $plain_c -c -o "$built/no-unwinding-$target.o" packaging/no-unwinding.c
-    flags+=(-Z "pre-link-args=$built/no-unwinding-$target.o")
+    flags+=(-Z "pre-link-args=$(realpath --relative-to=. "$built")/no-unwinding-$target.o")
 fi
 name=${target//-/_}
 encoded=$(printf '%s\x1f' "${flags[@]}")
