@@ -133,7 +133,8 @@ fn taken(fault: Fault, step: Step) -> Taken {
     }
 }
 
-/// The line with the whole table. On the other one the whole matrix has all of it, and a shorter run each fault once.
+/// The line with each fault at each step, with one end or the other. On the other one it is each fault once, with the other end. The whole
+/// matrix has all of it on both.
 const WHOLE: Line = Line::Lts3006;
 
 /// A test for each cell, and for each way in which it ends.
@@ -142,19 +143,18 @@ pub fn cases() -> Vec<Case> {
     for line in Line::ALL {
         for (column, step) in Step::ALL.into_iter().enumerate() {
             for (row, fault) in Fault::ALL.into_iter().enumerate() {
-                // The steps take turns, and each of them has many faults.
-                let elsewhere = line != WHOLE && row % Step::ALL.len() != column;
-                let mut add = |case: Case, repeats| cases.push(if repeats { case.repeats() } else { case });
-                // A logout is tried once.
-                let both = step != Step::Logout;
-                // The ends take turns too. What Salt does has no part in how the service is asked.
-                let first = (row / Step::ALL.len()).is_multiple_of(2);
-                let turns = step.is_of_the_service().then_some((row + column).is_multiple_of(2)).or((line != WHOLE).then_some(first));
-                let elsewhere = elsewhere || (step.is_of_the_service() && line != WHOLE);
-                add(one(line, step, fault, "for_ever", for_ever), elsewhere || (both && turns == Some(false)));
-                if both {
-                    add(one(line, step, fault, "goes_away", goes_away), elsewhere || turns == Some(true));
+                // The steps take turns, and each of them has many faults. What Salt does has no part in how the service is asked.
+                let elsewhere = line != WHOLE && (step.is_of_the_service() || row % Step::ALL.len() != column);
+                let mut add = |case: Case, repeats| cases.push(if elsewhere || repeats { case.repeats() } else { case });
+                if step == Step::Logout {
+                    // It is tried once.
+                    add(one(line, step, fault, "for_ever", for_ever), false);
+                    continue;
                 }
+                // So do the ends: how a fault is told, or survived, is the same at each step.
+                let stays = (row + column + usize::from(line != WHOLE)).is_multiple_of(2);
+                add(one(line, step, fault, "for_ever", for_ever), !stays);
+                add(one(line, step, fault, "goes_away", goes_away), stays);
             }
         }
     }
