@@ -128,15 +128,15 @@ fn wanted(install: &Install) -> String {
     install.version.as_ref().map_or_else(|| "any version".to_owned(), ToString::to_string)
 }
 
-/// The version of the program. The package database knows it at once; the program itself, where no package brought it, takes a
-/// second.
+/// The version of the program, by the package database, or by the program itself where no package brought it. That one starts a
+/// second process to keep alive and waits 5 s for it, unless it is told not to.
 fn version(path: &Path, wait: &Wait) -> Result<String, Failure> {
     if path.starts_with(PACKAGED)
         && let Some(version) = package_version(wait)?
     {
         return Ok(version);
     }
-    let finished = command::prompt(&[&path.to_string_lossy(), "--version"], wait)?;
+    let finished = command::prompt(&[&path.to_string_lossy(), "--version", "--disable-keepalive"], wait)?;
     if !finished.success() {
         return Err(finished.failure(Kind::PackageFailed));
     }

@@ -1,5 +1,8 @@
 //! Whose key is accepted, and whose is not; minions that do not come up; masters that are not the right one.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use lab::keys::{KeyPair, KeyState, new_key_pair};
 use lab::process::until;
 use lab::venv::Line;
@@ -17,6 +20,7 @@ pub const CASES: &[OnEachLine] = &[
     ("start_fails", start_fails),
     ("nothing_starts", nothing_starts),
     ("program_missing", program_missing),
+    ("version_by_the_program", version_by_the_program),
     ("wrong_master_finger", wrong_master_finger),
     ("master_of_another_life", master_of_another_life),
     ("id_as_pattern", id_as_pattern),
@@ -111,6 +115,21 @@ fn program_missing(line: Line) {
     let mut vm = Vm::new(line, "program-missing");
     let ended = vm.set("minion/program", "/nowhere/salt-minion").run();
     ended.failed(20, "package-failed", "install").says("/nowhere/salt-minion");
+    nothing_ran(&vm);
+}
+
+/// No package has brought it, as where it was installed by pip. Asked as it likes to be asked best: by itself it starts a process to keep
+/// alive, and does not end before that has slept for 5 s.
+fn version_by_the_program(line: Line) {
+    let mut vm = Vm::new(line, "version");
+    let (program, asked) = (vm.path("salt-minion"), vm.path("asked"));
+    let text = format!("#!/bin/sh\necho \"$@\" >>{}\nexec {} \"$@\"\n", asked.display(), vm.master.venv().program("salt-minion").display());
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let ended = vm.set("minion/program", program.to_str().unwrap()).set("install/version", "9999").run();
+    ended.failed(20, "package-failed", "install").says(&format!("is version {line}")).says("wanted is 9999");
+    let asked = std::fs::read_to_string(asked).unwrap();
+    assert!(asked.lines().all(|line| line == "--version --disable-keepalive"), "{asked}");
     nothing_ran(&vm);
 }
 

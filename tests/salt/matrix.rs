@@ -20,6 +20,7 @@ const OF_THE_AGENT_ALONE: &[&str] = &[
     "api::port_closed",
     "api::unknown_name",
     "keys::program_missing",
+    "keys::version_by_the_program",
     "keys::start_fails",
     "keys::id_as_pattern",
     "ends::bad_configuration",
