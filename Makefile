@@ -118,7 +118,7 @@ build-tests: # one set of features, so that nothing is built twice
 test-quick: format lint scripts test-programs ## what needs no Salt
 
 # Those that need neither a master nor a machine.
-QUICK_TESTS := panic tidy docs release plan transports notify check power guardian clock deny size stand_ins
+QUICK_TESTS := panic tidy docs release plan transports notify check power guardian clock deny size stand_ins model
 test-programs:
 	@$(PREFLIGHT) quick
 	@$(TIMED) quick tests/again.sh --lib --bins $(QUICK_TESTS:%=--test %)
