@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lab::heat::StandIn;
 use lab::http::Answer;
+use lab::listen::ClosedPort;
 use lab::peer::{Certificate, Scripted};
 use lab::process::Running;
 use lab::tls::Authority;
@@ -93,6 +94,17 @@ fn a_signal_that_was_cut_off_is_told_at_the_next_boot() {
     // Without --kept it is the report that is told, as often as somebody wants.
     vm.agent(&["signal"], 0);
     assert_eq!(heat.signals().len(), 2);
+}
+
+/// Nobody listens there; who would have logged in is nobody's business.
+#[test]
+fn who_logs_in_at_heat_is_not_told_to_whoever_reads_why_it_failed() {
+    let port = ClosedPort::pick().unwrap();
+    let nobody = port.address();
+    let vm = Vm::telling(&json!({"endpoint": format!("http://boot:s3cr3t-word@{nobody}/v1/signal"), "token": "t"}));
+    let checked = vm.command(&["check", "--accept", "none"]).output().unwrap();
+    let shown = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(shown.contains(&nobody.to_string()) && !shown.contains("s3cr3t-word"), "{shown}");
 }
 
 /// What a run has to tell takes the place of what an earlier one could not.

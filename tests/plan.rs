@@ -104,6 +104,27 @@ fn the_installation_is_planned_for_another_machine() {
     assert!(missing.status.code() == Some(11) && text(&missing).contains("/no/such/file"), "{}", text(&missing));
 }
 
+/// A library may take what stands there for the usual port, and ask somebody else.
+#[test]
+fn a_url_that_leads_nowhere_is_refused_before_anybody_is_asked() {
+    for (url, why) in [
+        ("https://salt:80000", "has no port behind its last colon"),
+        ("https://salt:", "has no port behind its last colon"),
+        ("https://:8000", "names no host"),
+        ("https://[salt]:8000", "no IPv6 address"),
+        ("https://boot:s3cr3t-word@salt:8000", "holds a user name"),
+    ] {
+        let mut config = config();
+        config["api"]["password"] = json!(SECRET);
+        config["api"]["url"] = json!(url);
+        let root = root(&config);
+        let refused = plan(root.path(), &[], None, "");
+        assert_eq!(refused.status.code(), Some(10), "{url}: {}", text(&refused));
+        assert!(text(&refused).contains("api.url: ") && text(&refused).contains(why), "{url}: {}", text(&refused));
+        assert!(!text(&refused).contains(SECRET), "{}", text(&refused));
+    }
+}
+
 #[test]
 fn it_shows_what_would_be_done_and_no_secret() {
     let root = root(&config());

@@ -136,7 +136,7 @@ fn enroll(
     at_each_master(context, service, |service| {
         let let_in = service.enroll(&asking, token, Asked::Enroll(token, states), wait)?;
         changed |= let_in.changed;
-        masters.push((service.url().to_owned(), let_in.master.fingerprint()));
+        masters.push((service.url().clone(), let_in.master.fingerprint()));
         Ok(())
     })?;
     context.store.note_enrolled(&keys.public.fingerprint(), token.pin())?;

@@ -52,7 +52,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
         "units": resume::planned(root).into_iter().chain(unit::planned(settings.deregister, root)).collect::<Vec<_>>(),
         "requests": requests(settings),
         "report": store.report_path(),
-        "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
+        "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address().to_string(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
         "deadline_seconds": settings.deadline.as_secs(),
     });
     (plan, failure)

@@ -94,7 +94,7 @@ pub fn ensure(
     let transaction = Transaction::by(system.manager, wait);
     match &install.source {
         Source::Repository { url, key, login } => {
-            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), &system);
+            let repository = Repository::at(url.as_ref(), login.as_ref(), install.version.as_ref(), &system);
             source::from_repository(&transaction, repository, &system, key, existing, prepare)?;
         }
         Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, existing, prepare)?,

@@ -42,7 +42,7 @@ fn steps(install: &Install, system: &System) -> Value {
                 Format::Rpm => "FILE.rpm",
                 Format::Deb => "FILE.deb",
             };
-            let mut files = vec![json!({"fetched": url})];
+            let mut files = vec![json!({"fetched": url.to_string()})];
             if let Some((path, text)) = commands::file_repository(manager, "DIRECTORY-OF-FILE") {
                 files.push(json!({"path": path, "mode": "0644", "content": text}));
             }
@@ -50,7 +50,7 @@ fn steps(install: &Install, system: &System) -> Value {
         }
         Source::Repository { url, key, login } => {
             let login = login.as_ref().map(|login| Login { password: Secret::new("***"), ..login.clone() });
-            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), system);
+            let repository = Repository::at(url.as_ref(), login.as_ref(), install.version.as_ref(), system);
             let armoured = match key {
                 SigningKey::Given(armoured) => armoured.clone(),
                 SigningKey::At(url) => format!("(the key that {url} gives)"),

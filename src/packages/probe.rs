@@ -55,8 +55,8 @@ pub fn source(install: &Install, system: &System) -> State {
         Source::Package { url, .. } => Err(source::wrong_format(url, system)),
         Source::Repository { .. } if matches!(system.manager, Manager::Rpm | Manager::Dpkg) => Err(source::no_repositories(system)),
         Source::Repository { url, key, login } => {
-            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), system);
-            if repository.url.contains('$') {
+            let repository = Repository::at(url.as_ref(), login.as_ref(), install.version.as_ref(), system);
+            if repository.url.expose().contains('$') {
                 return State::Unknown(format!("{} holds variables, which only {} knows", repository.url, system.manager.program()));
             }
             let probe = repository.probe_url(system.manager);

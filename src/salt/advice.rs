@@ -7,13 +7,14 @@ use crate::system::clock::Skew;
 use crate::system::http::{HttpError, TlsError};
 use crate::system::retry::RetryError;
 use crate::types::failure::{Fact, Failure, Kind};
+use crate::types::url::Url;
 
 /// What to do about hooks that are answered with 500.
 pub const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
 
 /// What a refusal of `what` by the salt-api at `base` means, for this user.
-pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
-    let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, base);
+pub fn refused(base: &Url, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
+    let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, base.to_string());
     RetryError::Permanent(match refusal {
         Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
             .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
@@ -34,8 +35,8 @@ pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal
 }
 
 /// What it means that nobody could be spoken to at `base`.
-pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
-    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base);
+pub fn unreachable(base: &Url, trouble: HttpError) -> RetryError {
+    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base.to_string());
     match &trouble {
         HttpError::Tls(distrust @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, distrust),
         HttpError::Tls(TlsError::UnknownIssuer) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
@@ -50,10 +51,10 @@ pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
 }
 
 /// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
-fn by_the_clock(base: &str, distrust: &TlsError) -> RetryError {
-    let skew = Skew::asked_of(&format!("{base}/"));
+fn by_the_clock(base: &Url, distrust: &TlsError) -> RetryError {
+    let skew = Skew::asked_of(&base.below(""));
     let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact(Fact::Url, base);
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact(Fact::Url, base.to_string());
     let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
     match (distrust, skew) {
         (TlsError::Expired, Some(skew)) if skew.is_ahead() => RetryError::Transient(failure.hint(set_the_clock), None),

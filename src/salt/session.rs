@@ -14,6 +14,7 @@ use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::HookPath;
 use crate::types::secret::Secret;
+use crate::types::url::Url;
 
 /// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login after a start has been seen to take 27 s.
 /// The enrolment service gives up after 20 s on a master that does not publish. So each try gets more than the one before, and of tries
@@ -105,13 +106,13 @@ impl<'a> Session<'a> {
     }
 
     /// The URL that is spoken to.
-    pub fn url(&self) -> &str {
+    pub fn url(&self) -> &Url {
         self.base()
     }
 
     /// Asks for nothing: whoever answers, whatever it is, can be trusted and reached. Returns what its clock says, if it does.
     pub fn probe(&self, within: Duration) -> Result<Option<String>, Failure> {
-        let url = format!("{}/", self.base());
+        let url = self.base().below("");
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         match self.client.send(&request).map_err(|trouble| advice::unreachable(self.base(), trouble)) {
             Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
@@ -218,7 +219,7 @@ impl<'a> Session<'a> {
     }
 
     fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, HttpError> {
-        let url = format!("{}/{path}", self.base());
+        let url = self.base().below(path);
         let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/json")];
         if let Some(token) = self.token.as_ref().filter(|_| with_token) {
             headers.push(("X-Auth-Token", token.expose()));
@@ -231,7 +232,7 @@ impl<'a> Session<'a> {
         !self.pinned && self.api.urls.len() > 1
     }
 
-    fn base(&self) -> &str {
+    fn base(&self) -> &Url {
         &self.api.urls[self.url]
     }
 
@@ -253,7 +254,7 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let Some(token) = self.token.take() else { return };
-        let url = format!("{}/logout", self.base());
+        let url = self.base().below("logout");
         let headers = [("Accept", "application/json"), ("X-Auth-Token", token.expose())];
         match self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: b"", timeout: LOGOUT_TIMEOUT }) {
             Ok(_) => debug!("logged out"),

@@ -20,7 +20,6 @@ use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
 use crate::system::clock;
 use crate::system::retry::Wait;
-use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
 use crate::types::names::HookPath;
@@ -39,7 +38,7 @@ const NOBODY_HEARS: (&str, &str) = ("heat-salt-bootstrap-check", "nobody-listens
 pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<()> {
     let api = settings.api.as_ref()?;
     let url = api.urls.get(number)?;
-    let address = Address::of_url(url)?;
+    let address = url.address();
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
     let greeted = Session::at(api, number).and_then(|session| session.probe(ANSWER_TIMEOUT));

@@ -28,6 +28,7 @@ use crate::system::files::Root;
 use crate::system::retry::Wait;
 use crate::types::failure::Failure;
 use crate::types::finding::{Finding, State, Subject, exit_code};
+use crate::types::url::Url;
 
 /// Long enough for Keystone and Heat to answer; what fails is not worth trying for longer while a person waits.
 const HEAT: Duration = Duration::from_secs(8);
@@ -102,7 +103,7 @@ fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Boar
         subjects.chain(hooks.then_some(Subject::Hook)).map(|subject| subject.of(suffix)).collect::<Vec<_>>()
     };
     for (number, url) in settings.api.iter().flat_map(|api| &api.urls).enumerate() {
-        let suffix = suffix(urls > 1, url);
+        let suffix = suffix(urls > 1, url.place());
         let alone = urls == 1 || each;
         let rows = outside(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
         let (settings, paths) = (Arc::clone(settings), Arc::clone(paths));
@@ -119,9 +120,9 @@ fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Boar
     spare
 }
 
-fn enrolment(settings: &Arc<Settings>, urls: &[String], paths: &Arc<MinionPaths>, root: &Root, board: &mut Board) {
+fn enrolment(settings: &Arc<Settings>, urls: &[Url], paths: &Arc<MinionPaths>, root: &Root, board: &mut Board) {
     for (number, url) in urls.iter().enumerate() {
-        let suffix = suffix(urls.len() > 1, url);
+        let suffix = suffix(urls.len() > 1, url.place());
         let subjects = [Subject::ServiceName, Subject::ServicePort, Subject::Certificate, Subject::Clock, Subject::Token];
         let rows = subjects.map(|subject| subject.of(suffix.as_str()));
         let (settings, paths, store) = (Arc::clone(settings), Arc::clone(paths), Store::below(root));
@@ -146,7 +147,7 @@ fn excuse_other_urls(findings: &mut [Finding]) {
 }
 
 fn suffix(several: bool, of: &str) -> String {
-    if several { format!("({})", of.trim_start_matches("https://")) } else { String::new() }
+    if several { format!("({of})") } else { String::new() }
 }
 
 /// Heat is asked, and not told: it counts nothing of this.
