@@ -1,7 +1,9 @@
 //! `plan` through the binary, without any Salt: where secrets may come from, and that nothing is changed or shown that should not be.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -141,6 +143,18 @@ fn it_shows_what_would_be_done_and_no_secret() {
         assert!(!shown.contains(SECRET), "{shown}");
     }
     assert_eq!(files(), before);
+}
+
+/// The path goes into the minion's configuration, and that is UTF-8.
+#[test]
+fn a_root_whose_name_no_configuration_can_hold_is_refused() {
+    let around = root(&config());
+    let within = around.path().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&within).unwrap();
+    fs::rename(around.path().join("etc"), within.join("etc")).unwrap();
+    let refused = plan(&within, &["--password-file", "-"], None, SECRET);
+    assert_eq!(refused.status.code(), Some(11), "{}", text(&refused));
+    assert!(text(&refused).contains("UTF-8"), "{}", text(&refused));
 }
 
 #[test]
