@@ -15,6 +15,7 @@ use lab::heat::StandIn;
 use lab::http::{Answer, Request};
 use lab::peer::{Certificate, Scripted};
 use lab::process::{Finished, Running, descendants, family, run, until};
+use lab::schema;
 use lab::tls::Authority;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -84,7 +85,7 @@ impl Vm {
     }
 
     fn report(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("var/lib/heat-salt-bootstrap/report.json")).unwrap()).unwrap()
+        schema::report(&fs::read_to_string(self.path("var/lib/heat-salt-bootstrap/report.json")).unwrap())
     }
 
     fn told(&self) -> Vec<(String, String)> {

@@ -17,6 +17,7 @@ use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::http::{Answer, Request};
 use lab::process::{Finished, Running, most_memory, until};
+use lab::schema;
 use lab::stall::Stalls;
 use lab::tls::Authority;
 use serde_json::{Value, json};
@@ -150,7 +151,7 @@ impl Cell {
     }
 
     fn report(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.below("report.json")).unwrap()).unwrap()
+        schema::report(&fs::read_to_string(self.below("report.json")).unwrap())
     }
 
     /// Heat counts a FAILURE, of this VM. It heard of it once, unless its answer was lost.

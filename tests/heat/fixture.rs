@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lab::openstack::{Heat, Stack};
 use lab::process::{Finished, Running};
+use lab::schema;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -110,7 +111,7 @@ impl Vm {
 
     /// What the agent keeps of its last run.
     pub fn report(&self) -> Value {
-        serde_json::from_str(&fs::read_to_string(self.report_file()).unwrap()).unwrap()
+        schema::report(&fs::read_to_string(self.report_file()).unwrap())
     }
 
     /// Replaces that.

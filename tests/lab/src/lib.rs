@@ -23,6 +23,7 @@ pub mod pam;
 pub mod peer;
 pub mod process;
 pub mod proxy;
+pub mod schema;
 pub mod stall;
 pub mod tls;
 pub mod trace;
