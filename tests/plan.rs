@@ -2,21 +2,19 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use lab::sandbox::Sandbox;
 use serde_json::{Value, json};
 
+const AGENT: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
 const SECRET: &str = "s3cr3t-word";
 
-fn root(config: &Value) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("etc/heat-salt-bootstrap");
-    fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    root
+fn root(config: &Value) -> Sandbox {
+    Sandbox::configured(AGENT, config)
 }
 
 fn config() -> Value {
@@ -24,12 +22,16 @@ fn config() -> Value {
         "api": {"url": "https://salt:8000", "username": "boot"}, "apply": {"states": ["web"], "pillar": {"key": SECRET}}})
 }
 
-fn plan(root: &Path, more: &[&str], credentials: Option<&Path>, stdin: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-    command.arg("plan").arg("--root").arg(root).args(more).env_remove("CREDENTIALS_DIRECTORY");
+/// Plans for this machine, with something on standard input.
+fn plan(machine: &Sandbox, more: &[&str], credentials: Option<&Path>, stdin: &str) -> Output {
+    let mut command = machine.command(&[&["plan"], more].concat());
     if let Some(dir) = credentials {
         command.env("CREDENTIALS_DIRECTORY", dir);
     }
+    planned(&mut command, stdin)
+}
+
+fn planned(command: &mut Command, stdin: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
@@ -42,19 +44,19 @@ fn text(output: &Output) -> String {
 #[test]
 fn the_password_comes_from_a_file_a_credential_or_standard_input() {
     let root = root(&config());
-    let nowhere = plan(root.path(), &[], None, "");
+    let nowhere = plan(&root, &[], None, "");
     assert_eq!(nowhere.status.code(), Some(10));
     assert!(text(&nowhere).contains("api.password: is missing"), "{}", text(&nowhere));
 
     let credentials = tempfile::tempdir().unwrap();
     fs::write(credentials.path().join("api.password"), SECRET).unwrap();
-    assert_eq!(plan(root.path(), &[], Some(credentials.path()), "").status.code(), Some(0));
-    assert_eq!(plan(root.path(), &["--password-file", "-"], None, SECRET).status.code(), Some(0));
-    let empty = plan(root.path(), &["--password-file", "-"], None, "\n");
+    assert_eq!(plan(&root, &[], Some(credentials.path()), "").status.code(), Some(0));
+    assert_eq!(plan(&root, &["--password-file", "-"], None, SECRET).status.code(), Some(0));
+    let empty = plan(&root, &["--password-file", "-"], None, "\n");
     assert!(text(&empty).contains("is empty"), "{}", text(&empty));
 
-    fs::write(root.path().join("etc/password"), SECRET).unwrap();
-    assert_eq!(plan(root.path(), &["--password-file", "/etc/password"], None, "").status.code(), Some(0));
+    root.write("etc/password", SECRET);
+    assert_eq!(plan(&root, &["--password-file", "/etc/password"], None, "").status.code(), Some(0));
 }
 
 #[test]
@@ -64,7 +66,7 @@ fn enrolment_is_planned_and_its_token_is_not_shown() {
     config["enroll"] = json!({"url": "https://salt.example:8010", "token_file": "-"});
     let root = root(&config);
     let token = format!("hsb2.0123456789abcdef.{SECRET:A<43}.s{:A<43}", "");
-    let output = plan(root.path(), &[], None, &token);
+    let output = plan(&root, &[], None, &token);
     let text = text(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     for line in [
@@ -84,7 +86,7 @@ fn the_installation_is_planned_for_another_machine() {
     config["api"]["password"] = json!(SECRET);
     config["install"] = json!({"version": "3006", "repository": {"url": "https://mirror.example/salt"}});
     let root = root(&config);
-    let release = root.path().join("os-release");
+    let release = root.path("os-release");
     for (text, words) in [
         (
             "ID=rocky\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.5\n",
@@ -97,12 +99,12 @@ fn the_installation_is_planned_for_another_machine() {
     ] {
         let code = if text.contains("plan9") { 23 } else { 0 };
         fs::write(&release, text).unwrap();
-        let shown = plan(root.path(), &["--os-release", release.to_str().unwrap()], None, "");
+        let shown = plan(&root, &["--os-release", release.to_str().unwrap()], None, "");
         for word in words {
             assert!(shown.status.code() == Some(code) && self::text(&shown).contains(word), "{word} in {}", self::text(&shown));
         }
     }
-    let missing = plan(root.path(), &["--os-release", "/no/such/file"], None, "");
+    let missing = plan(&root, &["--os-release", "/no/such/file"], None, "");
     assert!(missing.status.code() == Some(11) && text(&missing).contains("/no/such/file"), "{}", text(&missing));
 }
 
@@ -120,7 +122,7 @@ fn a_url_that_leads_nowhere_is_refused_before_anybody_is_asked() {
         config["api"]["password"] = json!(SECRET);
         config["api"]["url"] = json!(url);
         let root = root(&config);
-        let refused = plan(root.path(), &[], None, "");
+        let refused = plan(&root, &[], None, "");
         assert_eq!(refused.status.code(), Some(10), "{url}: {}", text(&refused));
         assert!(text(&refused).contains("api.url: ") && text(&refused).contains(why), "{url}: {}", text(&refused));
         assert!(!text(&refused).contains(SECRET), "{}", text(&refused));
@@ -130,10 +132,9 @@ fn a_url_that_leads_nowhere_is_refused_before_anybody_is_asked() {
 #[test]
 fn it_shows_what_would_be_done_and_no_secret() {
     let root = root(&config());
-    let files = || walk(root.path());
-    let before = files();
+    let before = root.files();
     for more in [&["--password-file", "-"][..], &["--password-file", "-", "--json"]] {
-        let output = plan(root.path(), more, None, SECRET);
+        let output = plan(&root, more, None, SECRET);
         let shown = text(&output);
         assert_eq!(output.status.code(), Some(0), "{shown}");
         for expected in ["zz-heat-salt-bootstrap.conf", "log_level", "wheel key.accept match=web-1", "hook/states/state", "salt-minion -d"]
@@ -142,17 +143,17 @@ fn it_shows_what_would_be_done_and_no_secret() {
         }
         assert!(!shown.contains(SECRET), "{shown}");
     }
-    assert_eq!(files(), before);
+    assert_eq!(root.files(), before);
 }
 
 /// The path goes into the minion's configuration, and that is UTF-8.
 #[test]
 fn a_root_whose_name_no_configuration_can_hold_is_refused() {
     let around = root(&config());
-    let within = around.path().join(OsStr::from_bytes(b"\xff"));
+    let within = around.root().join(OsStr::from_bytes(b"\xff"));
     fs::create_dir(&within).unwrap();
-    fs::rename(around.path().join("etc"), within.join("etc")).unwrap();
-    let refused = plan(&within, &["--password-file", "-"], None, SECRET);
+    fs::rename(around.path("etc"), within.join("etc")).unwrap();
+    let refused = planned(Command::new(AGENT).args(["plan", "--password-file", "-", "--root"]).arg(&within), SECRET);
     assert_eq!(refused.status.code(), Some(11), "{}", text(&refused));
     assert!(text(&refused).contains("UTF-8"), "{}", text(&refused));
 }
@@ -160,21 +161,8 @@ fn a_root_whose_name_no_configuration_can_hold_is_refused() {
 #[test]
 fn flags_beat_files_and_are_named_when_they_are_wrong() {
     let root = root(&config());
-    let output = plan(root.path(), &["--password-file", "-", "--minion-id", "web-*", "--api-url", "http://salt"], None, SECRET);
+    let output = plan(&root, &["--password-file", "-", "--minion-id", "web-*", "--api-url", "http://salt"], None, SECRET);
     assert_eq!(output.status.code(), Some(10));
     let said = text(&output);
     assert!(said.contains("--minion-id: minion.id:") && said.contains("--api-url: api.url:") && said.contains("2 problems"), "{said}");
-}
-
-fn walk(dir: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(walk(&path));
-        }
-        found.push(path.display().to_string());
-    }
-    found.sort();
-    found
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use heat_salt_bootstrap::parts::types::report::{Circumstances, FailedState, Report, Signal, States, Step};
 use heat_salt_bootstrap::parts::{Fact, Failure, Kind};
 use lab::heat::StandIn;
+use lab::sandbox::Sandbox;
 use lab::schema::{self, Schema};
 use serde_json::{Value, json};
 
@@ -96,19 +96,11 @@ fn what_lies_on_the_disk_and_what_heat_gets_is_as_described() {
         (json!({"minion": {"id": "web-1"}, "signal": heat.handle()}), 10),
         (json!({"minion": minion, "accept": "none", "signal": heat.handle()}), 23),
     ] {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("etc/heat-salt-bootstrap");
-        fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("config.json"), config.to_string()).unwrap();
-        let agent = |arguments: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-            command.args(arguments).arg("--root").arg(root.path()).output().unwrap()
-        };
-        assert_eq!(agent(&["run"]).status.code(), Some(code));
-        let kept = schema::report(&fs::read_to_string(root.path().join("var/lib/heat-salt-bootstrap/report.json")).unwrap());
+        let machine = Sandbox::configured(env!("CARGO_BIN_EXE_heat-salt-bootstrap"), &config);
+        machine.agent(&["run"], code);
+        let kept = machine.report();
         assert_eq!(kept["code"], code);
-        let shown = agent(&["status", "--json"]);
-        assert_eq!(schema::report(&String::from_utf8_lossy(&shown.stdout)), kept);
+        assert_eq!(schema::report(&machine.agent(&["status", "--json"], 0).stdout), kept);
         let told = heat.signals().pop().unwrap();
         assert_eq!(schema::report(&told.data.to_string())["code"], code);
     }
