@@ -37,7 +37,7 @@ pub fn tell(signal: &Signal, message: &Message, wait: &Wait) -> Result<(), Failu
 pub fn probe(signal: &Signal, wait: &Wait) -> Result<String, Failure> {
     let handle = &signal.handle;
     let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be asked: {why}")))?;
-    let said = wait.retry("probe", |_| {
+    let detail = wait.retry("probe", |_| {
         let signaller = SignalClient { client: &client, wait };
         let ask = |method, url: &Url, headers: &[(&str, &str)]| signaller.send(method, url, "", headers, TIMEOUT).map(|reply| reply.status);
         let status = match &handle.transport {
@@ -55,12 +55,12 @@ pub fn probe(signal: &Signal, wait: &Wait) -> Result<String, Failure> {
             }
         };
         match probe_answer(&handle.transport, status) {
-            Ok(said) => Ok(said),
+            Ok(detail) => Ok(detail),
             Err(why) if matches!(status, 408 | 429 | 500..=599) => Err(RetryError::Transient(undelivered(why), None)),
             Err(why) => Err(RetryError::Permanent(undelivered(why))),
         }
     })?;
-    Ok(format!("{} at {}: {said}", handle.transport(), handle.address()))
+    Ok(format!("{} at {}: {detail}", handle.transport(), handle.address()))
 }
 
 struct SignalClient<'a> {

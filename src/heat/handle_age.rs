@@ -14,11 +14,11 @@ const SIGNATURE_LIVES: u64 = 900;
 /// A sentence about the credential's age at `now`; `None` where it does not say, and where it does not age. `needed` is how long it
 /// may have to serve from now on, in seconds.
 pub fn warning(transport: &Transport, now: i64, needed: u64) -> Option<String> {
-    let aged = |what: &str, made: i64, lives: u64, default: &str| {
+    let aged = |what: &str, made: i64, lifetime: u64, default: &str| {
         let age = u64::try_from(now - made).ok()?;
-        let soon = if age > lives {
+        let soon = if age > lifetime {
             format!("; {default} is older than it lives by default")
-        } else if age + needed > lives {
+        } else if age + needed > lifetime {
             format!("; {default} would die by default before the deadline is over: HEAT_SIGNAL lasts")
         } else {
             String::new()

@@ -171,7 +171,7 @@ pub fn ensure(
         forget_dead(&paths)?;
     }
     if running.is_none() {
-        keypair::mend(&paths, wait)?;
+        keypair::repair(&paths, wait)?;
     }
     let restart = has_to_restart(method, running.is_some(), pending.is_due());
     let not_before = pending.since();

@@ -115,8 +115,8 @@ fn only_into_machine(root: &Root) -> Failure {
         .hint("With --root set install.source to \"preinstalled\".")
 }
 
-fn unsupported(seen: String) -> Failure {
-    Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {seen}"))
+fn unsupported(description: String) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {description}"))
 }
 
 /// Is the version that is wanted older than the one that is there?

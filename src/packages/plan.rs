@@ -78,9 +78,9 @@ pub fn plan(install: &Install, program: &str, root: &Root, os_release: Option<&s
     let failure = (here && root.is_machine() && install.source == Source::Preinstalled).then(|| super::not_there(program, true));
     match os_release.map_or_else(system, |text| System::usual(OsRelease::parse(text))) {
         Ok(system) => (steps(install, &system), failure),
-        Err(seen) => {
-            let problem = format!("salt-minion cannot be installed there: {seen}");
-            (InstallPlan::Problem { system: None, problem }, Some(failure.unwrap_or_else(|| super::unsupported(seen))))
+        Err(description) => {
+            let problem = format!("salt-minion cannot be installed there: {description}");
+            (InstallPlan::Problem { system: None, problem }, Some(failure.unwrap_or_else(|| super::unsupported(description))))
         }
     }
 }

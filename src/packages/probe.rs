@@ -40,8 +40,8 @@ pub fn program(install: &Install, program: &str, root: &Root, wait: &Wait) -> Re
     let system = system().map_err(unsupported)?;
     let back = package_version(wait)?.filter(|found| goes_back(install, found));
     let back = back.map_or_else(String::new, |found| format!(", and so goes back from {found}"));
-    let said = format!("run installs {program} ({}) by {}{back}", wanted(install), system.manager.program());
-    Ok(Need::Program(Box::new(system), said))
+    let summary = format!("run installs {program} ({}) by {}{back}", wanted(install), system.manager.program());
+    Ok(Need::Program(Box::new(system), summary))
 }
 
 /// Looks whether what the package manager is going to be told to use is there. What it makes of it, signatures above all, only the

@@ -22,15 +22,15 @@ pub fn refused(base: &Url, user: &str, eauth: &str, what: &str, refusal: Refusal
             .hint("Behind a balancer every request has to reach the same salt-api: its sessions live in its memory."),
         Refusal::TokenExpired => fail(Kind::LoginRefused, format!("the Salt token behind the session expired before {what} could be called"))
             .hint("Raise token_expire on the master; its clock may also have jumped."),
-        Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact(Fact::SaltApiSays, said).fact(Fact::Permission, what).hint(format!(
+        Refusal::Permission(detail) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact(Fact::SaltApiSays, detail).fact(Fact::Permission, what).hint(format!(
             "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master."
         )),
-        Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
+        Refusal::ClientDisabled(detail) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {detail}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
         Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
         // Something in front of salt-api may have said it.
-        Refusal::InvalidResponse(said) => return RetryError::Suspicious(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
-        Refusal::Unavailable { status: 500, said } if what.starts_with("hook/") => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
-        Refusal::Unavailable { said, .. } => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
+        Refusal::InvalidResponse(detail) => return RetryError::Suspicious(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {detail}"))),
+        Refusal::Unavailable { status: 500, detail } if what.starts_with("hook/") => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {detail}")).hint(BROKEN_SOCKET), retry_after),
+        Refusal::Unavailable { detail, .. } => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {detail}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
     })
 }
 
@@ -53,8 +53,8 @@ pub fn unreachable(base: &Url, trouble: HttpError) -> RetryError {
 /// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
 fn by_the_clock(base: &Url, distrust: &TlsError) -> RetryError {
     let skew = Skew::asked_of(&base.below(""));
-    let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact(Fact::Url, base.to_string());
+    let detail = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{detail}")).fact(Fact::Url, base.to_string());
     let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
     match (distrust, skew) {
         (TlsError::Expired, Some(skew)) if skew.is_ahead() => RetryError::Transient(failure.hint(set_the_clock), None),

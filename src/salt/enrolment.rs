@@ -169,18 +169,18 @@ impl<'a> Service<'a> {
             Refusal::Skewed { ahead } => {
                 let side = if ahead > 0 { "ahead of" } else { "behind" };
                 let length = time::length(ahead.unsigned_abs());
-                let said = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
-                let failure = fail(Kind::ApiTls, said).fact(Fact::SkewSeconds, ahead.to_string()).hint(SET_THE_CLOCK);
+                let detail = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
+                let failure = fail(Kind::ApiTls, detail).fact(Fact::SkewSeconds, ahead.to_string()).hint(SET_THE_CLOCK);
                 RetryError::Transient(failure, None)
             }
-            Refusal::Unavailable(said) => RetryError::Transient(
-                fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {said}")),
+            Refusal::Unavailable(detail) => RetryError::Transient(
+                fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {detail}")),
                 retry_after,
             ),
             // Something in front of it may have said it.
-            Refusal::InvalidResponse(said) => RetryError::Suspicious(fail(
+            Refusal::InvalidResponse(detail) => RetryError::Suspicious(fail(
                 Kind::ApiProtocol,
-                format!("{url} does not answer {verb} as the enrolment service does: {said}"),
+                format!("{url} does not answer {verb} as the enrolment service does: {detail}"),
             )),
         }
     }
@@ -193,8 +193,8 @@ impl<'a> Service<'a> {
             HttpError::Tls(TlsError::NotYetValid | TlsError::Expired) => {
                 // By a clock that nobody has set yet at a first boot: time synchronisation is waited for.
                 let skew = Skew::asked_of(&base.below("v1/status"));
-                let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{said}")).fact(Fact::Url, base.to_string());
+                let detail = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{detail}")).fact(Fact::Url, base.to_string());
                 RetryError::Transient(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
             }
             HttpError::Tls(TlsError::WrongKey) => tls(

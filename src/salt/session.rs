@@ -147,10 +147,10 @@ impl<'a> Session<'a> {
         let mut broken = 0;
         let fired = self.call(&path, wait, |session, timeout| {
             let span = if may_be_fired { ON_ITS_WAY } else { Duration::ZERO };
-            let seen =
+            let found =
                 if asked_before { wait.slice(span).poll(LOCAL, || Ok(came_through())).map_err(RetryError::Permanent)? } else { None };
-            if seen.is_some() {
-                return Ok(seen);
+            if found.is_some() {
+                return Ok(found);
             }
             asked_before = true;
             // Of what is left now, and not before the job was looked for.
