@@ -1,4 +1,6 @@
 //! The minion as a daemon: configured, enabled, started, restarted if its configuration changed.
+//!
+//! Long, since what is done to a minion has one order, whichever of three ways it is started by.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
