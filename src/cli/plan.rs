@@ -81,7 +81,7 @@ pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<
         Trust::Given(_) | Trust::AskApi => "to be asked of salt-api over verified TLS",
     };
     let found = command::find(&minion.program);
-    let method = daemon::manner(minion.start, root);
+    let method = daemon::start_method(minion.start, root);
     let program = Program { path: found.clone().unwrap_or_else(|| minion.program.clone().into()) };
     let running = pidfile::running(&paths);
     let (install, failure) = packages::plan::plan(&settings.install, &minion.program, root, os_release);
