@@ -3,7 +3,7 @@
 #![cfg_attr(feature = "libfuzzer", no_main)]
 
 use fuzz::{fuzz_target, sentence, within_memory};
-use heat_salt_bootstrap::parts::packages::output::{Reason, refresh_fault, trouble_with_source, versions};
+use heat_salt_bootstrap::parts::packages::output::{Reason, refresh_fault, source_error, versions};
 use heat_salt_bootstrap::parts::packages::version::VersionReq;
 use heat_salt_bootstrap::parts::salt::claim::Token;
 use heat_salt_bootstrap::parts::types::address::Address;
@@ -61,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(short.len() <= 40 + CUT.len() && short.starts_with(short.trim_end_matches(CUT)));
         assert!(versions(&text).iter().all(|version| text.contains(version)));
         let _ = Reason::read(&text);
-        for said in [trouble_with_source(&text), refresh_fault("https://mirror/", &text, &text)].into_iter().flatten() {
+        for said in [source_error(&text), refresh_fault("https://mirror/", &text, &text)].into_iter().flatten() {
             sentence(&said, 4_000);
         }
     });

@@ -112,7 +112,7 @@ impl SignalClient<'_> {
         let headers: Vec<(&str, &str)> = plain.iter().chain(headers).copied().collect();
         let timeout = timeout.min(self.wait.remaining()).max(Duration::from_millis(200));
         let request = Request { method, url, headers: &headers, body: body.as_bytes(), timeout };
-        self.client.send(&request).map_err(|trouble| no_answer(url, trouble))
+        self.client.send(&request).map_err(|error| no_answer(url, error))
     }
 
     /// A fresh token for every try: one that died in between would only cost another try.
@@ -173,10 +173,10 @@ fn undelivered(why: String) -> Failure {
     Failure::new(Kind::SignalUndelivered, why)
 }
 
-fn no_answer(url: &Url, trouble: HttpError) -> RetryError {
+fn no_answer(url: &Url, error: HttpError) -> RetryError {
     // The path names the stack; the server is enough.
-    let failure = undelivered(format!("{}: {trouble}", url.server()));
-    match trouble {
+    let failure = undelivered(format!("{}: {error}", url.server()));
+    match error {
         HttpError::Tls(TlsError::NotYetValid)
         | HttpError::Name(_)
         | HttpError::Connect(_)

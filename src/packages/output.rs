@@ -208,7 +208,7 @@ impl Reason {
 
 /// What a manager that did not end in time said of its source. apt tries again by itself, and says why, in the line below, each time
 /// (`Ign:`) and at the last time (`Err:`).
-pub fn trouble_with_source(words: &str) -> Option<String> {
+pub fn source_error(words: &str) -> Option<String> {
     let lines: Vec<&str> = words.lines().collect();
     let marked = |line: &&str| line.starts_with("Ign:") || line.starts_with("Err:");
     if let Some(at) = lines.iter().rposition(marked) {
@@ -262,12 +262,12 @@ mod tests {
     #[test]
     fn what_a_slow_manager_says_of_its_source() {
         let apt = "Get:1 http://h stable InRelease\nIgn:2 http://h/x InRelease\n  503  Not now [IP: 127.0.0.1 80]\n";
-        assert_eq!(trouble_with_source(apt).unwrap(), "Ign:2 http://h/x InRelease: 503 Not now [IP: 127.0.0.1 80]");
+        assert_eq!(source_error(apt).unwrap(), "Ign:2 http://h/x InRelease: 503 Not now [IP: 127.0.0.1 80]");
         assert_eq!(
-            trouble_with_source("x\n  Curl error (7): Couldn't connect to server\ny").unwrap(),
+            source_error("x\n  Curl error (7): Couldn't connect to server\ny").unwrap(),
             "Curl error (7): Couldn't connect to server"
         );
-        assert_eq!(trouble_with_source("Setting up salt-minion (3006.27) ...\n"), None);
+        assert_eq!(source_error("Setting up salt-minion (3006.27) ...\n"), None);
     }
 
     #[test]

@@ -113,8 +113,8 @@ pub fn answers(url: &Url, authorization: Option<Secret>, timeout: Duration, hold
         (Ok((200, _)), Some(text)) if String::from_utf8_lossy(&taken).contains(text) => Ok(()),
         (Ok((200, _)), Some(_)) => Err(no_key(url)),
         (Ok((status, _)), _) => Err(failed(format!("HTTP {status}"))),
-        (Err(HttpError::Tls(distrust)), _) => Err(untrusted(failed(distrust.to_string()))),
-        (Err(trouble), _) => Err(failed(trouble.to_string())),
+        (Err(HttpError::Tls(tls_error)), _) => Err(untrusted(failed(tls_error.to_string()))),
+        (Err(error), _) => Err(failed(error.to_string())),
     }
 }
 
@@ -328,11 +328,11 @@ fn fetch(
                 Err(RetryError::Transient(failed(format!("HTTP {status}")), retry_after))
             }
             Ok((status, _)) => Err(RetryError::Permanent(failed(format!("HTTP {status}")))),
-            Err(trouble) if refused => Err(RetryError::Permanent(failed(trouble.to_string()))),
-            Err(HttpError::Tls(distrust)) if distrust != TlsError::NotYetValid => {
-                Err(RetryError::Permanent(untrusted(failed(distrust.to_string()))))
+            Err(error) if refused => Err(RetryError::Permanent(failed(error.to_string()))),
+            Err(HttpError::Tls(tls_error)) if tls_error != TlsError::NotYetValid => {
+                Err(RetryError::Permanent(untrusted(failed(tls_error.to_string()))))
             }
-            Err(trouble) => Err(RetryError::Transient(failed(trouble.to_string()), None)),
+            Err(error) => Err(RetryError::Transient(failed(error.to_string()), None)),
         }
     })
 }

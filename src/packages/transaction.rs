@@ -76,9 +76,11 @@ impl<'a> Transaction<'a> {
         if failure.kind != Kind::OutOfTime {
             return failure;
         }
-        let trouble = failure.facts.get(&Fact::Output).and_then(|printed| output::trouble_with_source(printed));
-        match trouble {
-            Some(trouble) => Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {trouble}", failure.message), ..failure },
+        let source_error = failure.facts.get(&Fact::Output).and_then(|printed| output::source_error(printed));
+        match source_error {
+            Some(source_error) => {
+                Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {source_error}", failure.message), ..failure }
+            }
             None if commands::refresh(self.manager).as_ref() == Some(words) => Failure { kind: Kind::RepositoryUnreachable, ..failure },
             None => failure,
         }

@@ -35,10 +35,10 @@ pub fn refused(base: &Url, user: &str, eauth: &str, what: &str, refusal: Refusal
 }
 
 /// What it means that nobody could be spoken to at `base`.
-pub fn unreachable(base: &Url, trouble: HttpError) -> RetryError {
-    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base.to_string());
-    match &trouble {
-        HttpError::Tls(distrust @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, distrust),
+pub fn unreachable(base: &Url, error: HttpError) -> RetryError {
+    let fail = |kind| Failure::new(kind, format!("{base}: {error}")).fact(Fact::Url, base.to_string());
+    match &error {
+        HttpError::Tls(tls_error @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, tls_error),
         HttpError::Tls(TlsError::UnknownIssuer) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
         HttpError::Tls(TlsError::WrongName) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
         HttpError::Tls(TlsError::Authority) => RetryError::Suspicious(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
@@ -51,12 +51,12 @@ pub fn unreachable(base: &Url, trouble: HttpError) -> RetryError {
 }
 
 /// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
-fn by_the_clock(base: &Url, distrust: &TlsError) -> RetryError {
+fn by_the_clock(base: &Url, tls_error: &TlsError) -> RetryError {
     let skew = Skew::asked_of(&base.below(""));
     let detail = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{detail}")).fact(Fact::Url, base.to_string());
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {tls_error}{detail}")).fact(Fact::Url, base.to_string());
     let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
-    match (distrust, skew) {
+    match (tls_error, skew) {
         (TlsError::Expired, Some(skew)) if skew.is_ahead() => RetryError::Transient(failure.hint(set_the_clock), None),
         (TlsError::Expired, _) => RetryError::Suspicious(
             failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."),

@@ -77,7 +77,7 @@ impl<'a> Service<'a> {
         let failed = |miss| match miss {
             RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure) => failure,
         };
-        let reply = self.client.send(&request).map_err(|trouble| failed(self.unreachable(trouble)))?;
+        let reply = self.client.send(&request).map_err(|error| failed(self.unreachable(error)))?;
         claim::status_answer(reply.status, &reply.body).map_err(|refusal| failed(self.refused("status", refusal, None)))
     }
 
@@ -139,7 +139,7 @@ impl<'a> Service<'a> {
         let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
         let timeout = session::timeout(tries, wait);
         let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
-        sent.map(|reply| (reply, nonce)).map_err(|trouble| self.unreachable(trouble))
+        sent.map(|reply| (reply, nonce)).map_err(|error| self.unreachable(error))
     }
 
     /// Where there is another URL, that one is asked the next time.
@@ -185,16 +185,16 @@ impl<'a> Service<'a> {
         }
     }
 
-    fn unreachable(&self, trouble: HttpError) -> RetryError {
+    fn unreachable(&self, error: HttpError) -> RetryError {
         let base = self.url();
-        let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base.to_string());
+        let fail = |kind| Failure::new(kind, format!("{base}: {error}")).fact(Fact::Url, base.to_string());
         let tls = |hint: &str| RetryError::Suspicious(fail(Kind::ApiTls).hint(hint));
-        match &trouble {
+        match &error {
             HttpError::Tls(TlsError::NotYetValid | TlsError::Expired) => {
                 // By a clock that nobody has set yet at a first boot: time synchronisation is waited for.
                 let skew = Skew::asked_of(&base.below("v1/status"));
                 let detail = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{detail}")).fact(Fact::Url, base.to_string());
+                let failure = Failure::new(Kind::ApiTls, format!("{base}: {error}{detail}")).fact(Fact::Url, base.to_string());
                 RetryError::Transient(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
             }
             HttpError::Tls(TlsError::WrongKey) => tls(

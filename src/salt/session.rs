@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
     pub fn probe(&self, within: Duration) -> Result<Option<String>, Failure> {
         let url = self.base().below("");
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
-        match self.client.send(&request).map_err(|trouble| advice::unreachable(self.base(), trouble)) {
+        match self.client.send(&request).map_err(|error| advice::unreachable(self.base(), error)) {
             Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
             Err(RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure)) => Err(failure),
         }
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
                 // It was never heard, or by somebody else.
                 Err(HttpError::Name(_) | HttpError::Connect(_) | HttpError::Tls(_) | HttpError::InvalidResponse(_)) => false,
             };
-            let reply = sent.map_err(|trouble| advice::unreachable(session.base(), trouble))?;
+            let reply = sent.map_err(|error| advice::unreachable(session.base(), error))?;
             broken += u32::from(reply.status == 500);
             if reply.status == 500 && broken == BROKEN {
                 warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Retrying meanwhile");
@@ -215,7 +215,7 @@ impl<'a> Session<'a> {
     }
 
     fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, RetryError> {
-        self.send(path, body, with_token, timeout).map_err(|trouble| advice::unreachable(self.base(), trouble))
+        self.send(path, body, with_token, timeout).map_err(|error| advice::unreachable(self.base(), error))
     }
 
     fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, HttpError> {
@@ -258,7 +258,7 @@ impl Drop for Session<'_> {
         let headers = [("Accept", "application/json"), ("X-Auth-Token", token.expose())];
         match self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: b"", timeout: LOGOUT_TIMEOUT }) {
             Ok(_) => debug!("logged out"),
-            Err(trouble) => warn!("could not log out of salt-api: {trouble}; the session ends by itself"),
+            Err(error) => warn!("could not log out of salt-api: {error}; the session ends by itself"),
         }
     }
 }

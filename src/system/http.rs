@@ -111,7 +111,7 @@ impl fmt::Display for HttpError {
             HttpError::Name(host) => write!(f, "the name {host} does not resolve"),
             HttpError::Connect(why) => write!(f, "no connection: {why}"),
             HttpError::TimedOut(span) => write!(f, "no complete answer within {:.0} s", span.as_secs_f64()),
-            HttpError::Tls(distrust) => write!(f, "{distrust}"),
+            HttpError::Tls(tls_error) => write!(f, "{tls_error}"),
             HttpError::Broken(why) => write!(f, "the connection broke: {why}"),
             HttpError::InvalidResponse(why) => write!(f, "the answer cannot be read: {why}"),
         }
@@ -208,7 +208,7 @@ impl Client {
         let result = self.try_send(request).map_err(|error| classify(&error, request));
         let outcome = match &result {
             Ok(reply) => reply.status.to_string(),
-            Err(trouble) => trouble.to_string(),
+            Err(error) => error.to_string(),
         };
         debug!("{} {}: {outcome} in {:.0} ms", request.method, request.url, begun.elapsed().as_secs_f64() * 1000.0);
         result
@@ -290,10 +290,10 @@ fn classify(error: &ureq::Error, request: &Request) -> HttpError {
     match error {
         ureq::Error::HostNotFound => HttpError::Name(request.url.host().to_owned()),
         ureq::Error::Timeout(_) => HttpError::TimedOut(request.timeout),
-        ureq::Error::Rustls(inner) => HttpError::Tls(distrust(inner)),
+        ureq::Error::Rustls(inner) => HttpError::Tls(tls_error(inner)),
         ureq::Error::Tls(why) => HttpError::Tls(TlsError::Other((*why).to_owned())),
         ureq::Error::ConnectionFailed => HttpError::Connect("refused".into()),
-        ureq::Error::Io(inner) => io_trouble(inner, request.url.host()),
+        ureq::Error::Io(inner) => io_error(inner, request.url.host()),
         ureq::Error::BodyExceedsLimit(most) => HttpError::InvalidResponse(format!("it is larger than {most} bytes")),
         ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
             HttpError::InvalidResponse(error.to_string())
@@ -302,10 +302,10 @@ fn classify(error: &ureq::Error, request: &Request) -> HttpError {
     }
 }
 
-fn io_trouble(error: &std::io::Error, host: &str) -> HttpError {
+fn io_error(error: &std::io::Error, host: &str) -> HttpError {
     use std::io::ErrorKind;
     if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return HttpError::Tls(distrust(inner));
+        return HttpError::Tls(tls_error(inner));
     }
     let mut text = error.to_string();
     let mut source = error.source();
@@ -323,7 +323,7 @@ fn io_trouble(error: &std::io::Error, host: &str) -> HttpError {
     }
 }
 
-fn distrust(error: &rustls::Error) -> TlsError {
+fn tls_error(error: &rustls::Error) -> TlsError {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsError::UnknownIssuer,
         rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => TlsError::Expired,
