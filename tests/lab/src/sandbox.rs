@@ -23,12 +23,12 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// A machine on which nothing is, and the program that is going to be its agent.
-    pub fn new(program: &str) -> Sandbox {
+    pub fn new(program: impl Into<PathBuf>) -> Sandbox {
         Sandbox { program: program.into(), root: tempfile::tempdir().unwrap() }
     }
 
     /// One with this configuration.
-    pub fn configured(program: &str, config: &Value) -> Sandbox {
+    pub fn configured(program: impl Into<PathBuf>, config: &Value) -> Sandbox {
         let sandbox = Sandbox::new(program);
         sandbox.configure(config);
         sandbox
@@ -65,8 +65,14 @@ impl Sandbox {
 
     /// The agent with these arguments, for this machine.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).arg("--root").arg(self.root());
+        self.command_by(&[], arguments)
+    }
+
+    /// The same by another program, which leads it to where it runs: the words of its command line.
+    pub fn command_by(&self, prefix: &[String], arguments: &[&str]) -> Command {
+        let mut words = prefix.iter().map(PathBuf::from).chain([self.program.clone()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(arguments).arg("--root").arg(self.root());
         command.env_remove("CREDENTIALS_DIRECTORY");
         command
     }
