@@ -58,6 +58,6 @@ pub mod parts {
 
     /// What all of these speak in.
     pub mod types {
-        pub use crate::types::{address, deadline, duration, excerpt, names, pin, references, report, secret, time};
+        pub use crate::types::{address, deadline, duration, excerpt, names, pin, references, report, secret, time, url};
     }
 }

@@ -1,7 +1,5 @@
 //! Clocks that nobody has set yet. The server is scripted: a real one would need a machine with another time.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +7,8 @@ use std::time::Duration;
 
 use lab::http::{Answer, Front, Request, Server};
 use lab::peer::Certificate;
-use lab::process::{Finished, Running, run, until};
+use lab::process::{Finished, run, until};
+use lab::sandbox::Sandbox;
 use lab::tls::Authority;
 use serde_json::json;
 
@@ -34,18 +33,13 @@ fn login(certificate: Certificate, mended: bool, date: &str, deadline: u64) -> (
         },
     )
     .unwrap();
-    let root = tempfile::tempdir().unwrap();
     let config = json!({
         "minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["ab"; 32].join(":")},
         "api": {"url": format!("https://{}", peer.address()), "ca": authority.ca_pem(), "username": "u", "password": "geheim"},
         "deadline": deadline,
     });
-    let file = root.path().join("etc/heat-salt-bootstrap/config.json");
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, config.to_string()).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-    let running = Running::start(command.args(["accept", "--root"]).arg(root.path())).unwrap();
+    let machine = Sandbox::configured(env!("CARGO_BIN_EXE_heat-salt-bootstrap"), &config);
+    let running = machine.start(&["accept"]);
     if mended {
         until(Duration::from_secs(deadline), || running.stderr_so_far().contains("trying again").then_some(())).unwrap();
         is_good.store(true, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lab::sandbox::Sandbox;
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
@@ -98,15 +99,12 @@ fn shell(options: &str, script: &str, dir: &Path) -> (bool, String) {
 
 /// Does the program take this as its configuration?
 fn accepted(config: &Value, fragment: Option<&Value>) -> Result<(), String> {
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("etc/heat-salt-bootstrap");
-    fs::create_dir_all(dir.join("config.d")).unwrap();
-    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let machine = Sandbox::configured(PROGRAM, config);
     if let Some(fragment) = fragment {
-        fs::write(dir.join("config.d/10.json"), fragment.to_string()).unwrap();
+        machine.write("etc/heat-salt-bootstrap/config.d/10.json", &fragment.to_string());
     }
-    let plan = Command::new(PROGRAM).args(["plan", "--root"]).arg(root.path()).env_remove("CREDENTIALS_DIRECTORY").output().unwrap();
-    if plan.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&plan.stderr).into_owned()) }
+    let plan = machine.run(&["plan"]);
+    if plan.code == 0 { Ok(()) } else { Err(plan.stderr) }
 }
 
 /// As GitHub makes a heading's anchor.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use lab::cgroup::Starved;
 use lab::heat::StandIn;
 use lab::http::{Answer, Request};
 use lab::peer::{Certificate, Scripted};
-use lab::process::{Finished, Running, descendants, family, run, until};
+use lab::process::{Finished, Running, descendants, family, until};
+use lab::sandbox::Sandbox;
 use lab::tls::Authority;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,7 +25,7 @@ const AGENT: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
 const LONG: Duration = Duration::from_secs(20);
 
 struct Vm {
-    root: tempfile::TempDir,
+    machine: Sandbox,
     heat: StandIn,
     api: Scripted,
 }
@@ -43,56 +44,27 @@ impl Vm {
     fn whose_api(answers: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Vm {
         let authority = Authority::new().unwrap();
         let api = Scripted::start(&authority, Certificate::Good, answers).unwrap();
-        let (root, heat) = (tempfile::tempdir().unwrap(), StandIn::start().unwrap());
+        let heat = StandIn::start().unwrap();
         let config = json!({
             "minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["ab"; 32].join(":")},
             "api": {"url": format!("https://{}", api.address()), "ca": authority.ca_pem(), "username": "u", "password": "p"},
             "signal": heat.handle(),
             "deadline": "60s",
         });
-        let file = root.path().join("etc/heat-salt-bootstrap/config.json");
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, config.to_string()).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        Vm { root, heat, api }
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(AGENT);
-        command.args(arguments).arg("--root").arg(self.root.path());
-        command
-    }
-
-    #[track_caller]
-    fn agent(&self, arguments: &[&str], code: i32) -> Finished {
-        let finished = run(&mut self.command(arguments), LONG).unwrap();
-        assert_eq!(finished.code, code, "{arguments:?}: {}", finished.stderr);
-        finished
+        Vm { machine: Sandbox::configured(AGENT, &config), heat, api }
     }
 
     fn hanging(&self, arguments: &[&str]) -> Hanging {
         let asked = self.api.requests().len();
-        let running = Running::start(&mut self.command(arguments)).unwrap();
+        let running = self.machine.start(arguments);
         until(LONG, || (self.api.requests().len() > asked).then_some(())).expect("it logs in");
         let all = family(running.pid(), Path::new(AGENT));
         assert_eq!(all.len(), 2, "one that watches and one that works");
         Hanging { running, worker: all[1] }
     }
 
-    fn report(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("var/lib/heat-salt-bootstrap/report.json")).unwrap()).unwrap()
-    }
-
     fn told(&self) -> Vec<(String, String)> {
         self.heat.signals().into_iter().map(|told| (told.status, told.reason)).collect()
-    }
-
-    fn progress(&self) -> PathBuf {
-        self.path("var/lib/heat-salt-bootstrap/progress")
     }
 }
 
@@ -110,7 +82,7 @@ impl Hanging {
 fn whoever_watches_reports_that_the_worker_was_killed() {
     let vm = Vm::new();
     let run = vm.hanging(&["accept", "--json"]);
-    let status = vm.agent(&["status"], 0).stdout;
+    let status = vm.machine.agent(&["status"], 0).stdout;
     let expected = format!("(pid {}): during step login", run.worker);
     assert!(status.starts_with("UNDER WAY  `accept` for web-1") && status.contains(&expected), "{status}");
     run.strike(Signal::SIGKILL);
@@ -119,12 +91,12 @@ fn whoever_watches_reports_that_the_worker_was_killed() {
     let told = vm.told();
     assert!(told.len() == 1 && told[0].0 == "FAILURE", "{told:?}");
     assert!(told[0].1.starts_with("interrupted: killed by SIGKILL during step login"), "{told:?}");
-    let report = vm.report();
+    let report = vm.machine.report();
     assert_eq!((&report["code"], &report["step"], &report["verb"]), (&json!(61), &json!("login"), &json!("accept")), "{report:#}");
     assert_eq!(report["signal"]["delivered"], true);
     assert_eq!(serde_json::from_str::<Value>(&ended.stdout).unwrap(), report);
-    assert!(!vm.progress().exists());
-    vm.agent(&["signal", "--killed"], 0);
+    assert!(!vm.machine.state("progress").exists());
+    vm.machine.agent(&["signal", "--killed"], 0);
     assert_eq!(vm.told().len(), 1, "there is nothing more to tell");
 }
 
@@ -149,7 +121,7 @@ fn a_worker_that_finds_no_memory_is_spoken_for() {
     let told = vm.told();
     assert!(told.len() == 1 && told[0].0 == "FAILURE", "{told:?}");
     assert!(told[0].1.starts_with("interrupted: killed by the kernel during step login: out of memory"), "{told:?}");
-    assert!(vm.report()["hint"].as_str().unwrap().contains("dmesg"), "{:#}", vm.report());
+    assert!(vm.machine.report()["hint"].as_str().unwrap().contains("dmesg"), "{:#}", vm.machine.report());
 }
 
 #[test]
@@ -178,22 +150,22 @@ fn a_request_to_stop_reaches_the_worker() {
 #[test]
 fn if_both_are_killed_somebody_else_can_tell() {
     let vm = Vm::new();
-    vm.agent(&["signal", "--killed"], 0);
+    vm.machine.agent(&["signal", "--killed"], 0);
     let run = vm.hanging(&["accept"]);
-    let said = vm.agent(&["signal", "--killed"], 0).stderr;
+    let said = vm.machine.agent(&["signal", "--killed"], 0).stderr;
     assert!(said.contains("a run is under way") && vm.told().is_empty(), "{said}");
     run.running.signal(Signal::SIGKILL).unwrap();
     let worker = run.worker;
     assert_eq!(run.end().code, 128 + 9);
     until(LONG, || kill(Pid::from_raw(worker), None).is_err().then_some(())).expect("nobody works unwatched");
     assert!(vm.told().is_empty());
-    let status = vm.agent(&["status"], 0).stdout;
+    let status = vm.machine.agent(&["status"], 0).stdout;
     assert!(status.starts_with("CUT OFF  `accept` for web-1") && status.contains("killed during step login"), "{status}");
-    vm.agent(&["signal", "--killed"], 0);
+    vm.machine.agent(&["signal", "--killed"], 0);
     let told = vm.told();
     assert!(told.len() == 1 && told[0].0 == "FAILURE" && told[0].1.contains("killed during step login"), "{told:?}");
-    assert_eq!(vm.report()["step"], "login");
-    vm.agent(&["signal", "--killed"], 0);
+    assert_eq!(vm.machine.report()["step"], "login");
+    vm.machine.agent(&["signal", "--killed"], 0);
     assert_eq!(vm.told().len(), 1);
 }
 
@@ -203,17 +175,17 @@ fn two_runs_of_one_second_are_both_told() {
     let vm = Vm::new();
     for times in 1..=2 {
         let run = vm.hanging(&["accept"]);
-        let progress: Value = serde_json::from_slice(&fs::read(vm.progress()).unwrap()).unwrap();
+        let progress: Value = serde_json::from_slice(&fs::read(vm.machine.state("progress")).unwrap()).unwrap();
         run.running.signal(Signal::SIGKILL).unwrap();
         let worker = run.worker;
         assert_eq!(run.end().code, 128 + 9);
         until(LONG, || kill(Pid::from_raw(worker), None).is_err().then_some(())).expect("nobody works unwatched");
         if times == 2 {
-            let mut report = vm.report();
+            let mut report = vm.machine.report();
             report["started"] = progress["known"]["started"].clone();
-            fs::write(vm.path("var/lib/heat-salt-bootstrap/report.json"), report.to_string()).unwrap();
+            fs::write(vm.machine.state("report.json"), report.to_string()).unwrap();
         }
-        vm.agent(&["signal", "--killed"], 0);
+        vm.machine.agent(&["signal", "--killed"], 0);
         assert_eq!(vm.told().len(), times);
     }
 }
@@ -222,7 +194,7 @@ fn two_runs_of_one_second_are_both_told() {
 #[test]
 fn a_worker_that_is_killed_while_it_tells_is_spoken_for() {
     let vm = Vm::new();
-    let mut command = vm.command(&["run"]);
+    let mut command = vm.machine.command(&["run"]);
     // A mistake in the configuration is the shortest way to something to tell.
     command.arg("--accept").arg("maybe");
     vm.heat.hang_next(1);
@@ -233,19 +205,19 @@ fn a_worker_that_is_killed_while_it_tells_is_spoken_for() {
     assert_eq!(ended.code, 10, "{}", ended.stderr);
     let told = vm.told();
     assert!(told.len() == 1 && told[0].1.starts_with("config: "), "{told:?}");
-    let kept = vm.path("var/lib/heat-salt-bootstrap/signal.json");
-    assert!(!kept.exists() && !vm.progress().exists() && vm.report()["signal"]["delivered"] == true);
+    let kept = vm.machine.path("var/lib/heat-salt-bootstrap/signal.json");
+    assert!(!kept.exists() && !vm.machine.state("progress").exists() && vm.machine.report()["signal"]["delivered"] == true);
 }
 
 #[test]
 fn a_run_that_waits_for_another_is_no_reason_to_fail_that_ones_stack() {
     let vm = Vm::new();
     let first = vm.hanging(&["accept"]);
-    let second = Running::start(&mut vm.command(&["accept"])).unwrap();
+    let second = Running::start(&mut vm.machine.command(&["accept"])).unwrap();
     until(LONG, || second.stderr_so_far().contains("another run is under way").then_some(())).expect("it waits");
     kill(Pid::from_raw(family(second.pid(), Path::new(AGENT))[1]), Signal::SIGKILL).unwrap();
     assert_eq!(second.finish(LONG).unwrap().code, 61);
-    assert!(vm.told().is_empty() && vm.progress().exists());
+    assert!(vm.told().is_empty() && vm.machine.state("progress").exists());
     first.strike(Signal::SIGTERM);
     assert_eq!(first.end().code, 61);
     assert_eq!(vm.told().len(), 1);
@@ -256,14 +228,14 @@ fn a_run_that_waits_for_another_is_no_reason_to_fail_that_ones_stack() {
 #[test]
 fn levels_are_marked_for_the_journal_alone() {
     let vm = Vm::new();
-    let stream = fs::File::create(vm.path("stream")).unwrap();
+    let stream = fs::File::create(vm.machine.path("stream")).unwrap();
     let meta = stream.metadata().unwrap();
     let said = |journal: String| {
-        let mut command = vm.command(&["run", "--minion-id", "a b"]);
+        let mut command = vm.machine.command(&["run", "--minion-id", "a b"]);
         command.env("JOURNAL_STREAM", journal).stderr(stream.try_clone().unwrap());
         stream.set_len(0).unwrap();
         assert_eq!(command.status().unwrap().code(), Some(10));
-        let text = fs::read_to_string(vm.path("stream")).unwrap();
+        let text = fs::read_to_string(vm.machine.path("stream")).unwrap();
         let lines: Vec<String> = text.trim_start_matches('\0').lines().map(str::to_owned).collect();
         assert!(lines.len() > 1, "{text}");
         lines
@@ -283,7 +255,7 @@ fn the_log_is_kept_in_a_file_too() {
     run.strike(Signal::SIGTERM);
     let ended = run.end();
     assert!(!ended.stderr.contains("POST http"), "requests are shown with -v only: {}", ended.stderr);
-    let file = vm.path("var/log/heat-salt-bootstrap.log");
+    let file = vm.machine.path("var/log/heat-salt-bootstrap.log");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = fs::read_to_string(&file).unwrap();
     let line = |with: &str| text.lines().find(|line| line.contains(with)).unwrap_or_else(|| panic!("{with} is not in {text}"));
@@ -304,24 +276,24 @@ fn the_log_is_kept_in_a_file_too() {
 #[test]
 fn five_earlier_reports_are_kept() {
     let vm = Vm::new();
-    let report = vm.path("var/lib/heat-salt-bootstrap/report.json");
+    let report = vm.machine.state("report.json");
     for run in 0..7 {
-        vm.agent(&["run", "--accept", "maybe"], 10);
+        vm.machine.agent(&["run", "--accept", "maybe"], 10);
         // Runs are told apart by the second in which they begin.
-        let mut begun = vm.report();
+        let mut begun = vm.machine.report();
         begun["started"] = json!(1_000_000 + run);
         fs::write(&report, begun.to_string()).unwrap();
     }
-    vm.agent(&["run", "--accept", "maybe"], 10);
-    let earlier = vm.path("var/lib/heat-salt-bootstrap/reports");
+    vm.machine.agent(&["run", "--accept", "maybe"], 10);
+    let earlier = vm.machine.path("var/lib/heat-salt-bootstrap/reports");
     assert_eq!(fs::metadata(&earlier).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_dir(&earlier).unwrap().count(), 5);
     for (before, started) in [("1", 1_000_006), ("5", 1_000_002)] {
-        let shown: Value = serde_json::from_str(&vm.agent(&["status", "--json", "--previous", before], 0).stdout).unwrap();
+        let shown: Value = serde_json::from_str(&vm.machine.agent(&["status", "--json", "--previous", before], 0).stdout).unwrap();
         assert_eq!(shown["started"], started);
     }
-    vm.agent(&["status", "--previous", "6"], 11);
-    assert!(vm.agent(&["status"], 0).stdout.contains("Earlier runs: 5"));
+    vm.machine.agent(&["status", "--previous", "6"], 11);
+    assert!(vm.machine.agent(&["status"], 0).stdout.contains("Earlier runs: 5"));
 }
 
 /// script(1) gives it a terminal.
@@ -329,7 +301,7 @@ fn five_earlier_reports_are_kept() {
 fn a_terminal_shows_what_is_under_way() {
     let on_a_terminal = |kind: &str| {
         let vm = Vm::new();
-        let line = format!("'{AGENT}' accept --root '{}'", vm.root.path().display());
+        let line = format!("'{AGENT}' accept --root '{}'", vm.machine.root().display());
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", kind);
         let running = Running::start(&mut command).unwrap();

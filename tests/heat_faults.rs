@@ -4,9 +4,8 @@
 //! The run itself fails at once, since there is no minion; what is looked at is how Heat hears of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,7 +15,8 @@ use lab::faults::{Fault, Faulty, Lasts, most_tries};
 use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::http::{Answer, Request};
-use lab::process::{Finished, Running, most_memory, until};
+use lab::process::{Finished, most_memory, until};
+use lab::sandbox::Sandbox;
 use lab::stall::Stalls;
 use lab::tls::Authority;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ impl Step {
 
 /// A VM that cannot be bootstrapped, and the Heat that waits for it behind a bad line.
 struct Cell {
-    root: tempfile::TempDir,
+    machine: Sandbox,
     heat: Arc<StandIn>,
     line: Faulty,
     deadline: u64,
@@ -105,24 +105,15 @@ impl Cell {
             "signal": signal,
             "deadline": format!("{deadline}s"),
         });
-        let root = tempfile::tempdir().unwrap();
-        let file = root.path().join("etc/heat-salt-bootstrap/config.json");
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, config.to_string()).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let machine = Sandbox::configured(env!("CARGO_BIN_EXE_heat-salt-bootstrap"), &config);
         line.play(fault, lasts, step != Step::Heat, move |request| step.is_at(request));
-        Cell { root, heat, line, deadline, comes_back: fault == Fault::Refused && lasts != Lasts::ForEver }
-    }
-
-    fn below(&self, path: &str) -> PathBuf {
-        self.root.path().join("var/lib/heat-salt-bootstrap").join(path)
+        Cell { machine, heat, line, deadline, comes_back: fault == Fault::Refused && lasts != Lasts::ForEver }
     }
 
     /// Runs the agent and looks at what holds in every cell.
     fn agent(&self, arguments: &[&str]) -> Finished {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
         let stalls = Stalls::begin();
-        let running = Running::start(command.args(arguments).arg("-v").arg("--root").arg(self.root.path())).unwrap();
+        let running = self.machine.start(&[arguments, &["-v"]].concat());
         let end = Instant::now() + Duration::from_secs(self.deadline);
         let pid = running.pid();
         let memory = thread::spawn(move || most_memory(pid));
@@ -144,13 +135,13 @@ impl Cell {
         assert!(self.line.is_left_alone(end, stalls.so_far()), "Retry-After is not kept to");
         for secret in [PASSWORD, self.heat.token()] {
             assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret), "{secret} in {finished:?}");
-            assert_eq!(holding(&self.root.path().join("var"), secret), Vec::<PathBuf>::new(), "they hold {secret}");
+            assert_eq!(holding(&self.machine.path("var"), secret), Vec::<PathBuf>::new(), "they hold {secret}");
         }
         finished
     }
 
     fn report(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.below("report.json")).unwrap()).unwrap()
+        self.machine.report()
     }
 
     /// Heat counts a FAILURE, of this VM. It heard of it once, unless its answer was lost.
@@ -216,7 +207,7 @@ fn for_ever(step: Step, fault: Fault) {
         assert!(cell.heat.signals().is_empty(), "Heat heard of it");
     }
     // Whatever was wrong may be mended: it is told then.
-    assert!(cell.below("signal.json").exists(), "it is forgotten");
+    assert!(cell.machine.state("signal.json").exists(), "it is forgotten");
     cell.line.calm();
     assert_eq!(cell.agent(&["signal", "--kept"]).code, 0);
     cell.counted(step, fault);
@@ -235,7 +226,7 @@ fn goes_away(step: Step, fault: Fault) {
     let finished = cell.agent(&["run"]);
     assert_eq!(finished.code, CODE, "{finished:?}");
     assert_eq!(cell.report()["signal"]["delivered"], true, "{finished:?}");
-    assert!(!cell.below("signal.json").exists(), "it is to be told again");
+    assert!(!cell.machine.state("signal.json").exists(), "it is to be told again");
     assert!(cell.line.seen() > 0 || fault == Fault::Refused, "the fault was not met");
     cell.counted(step, fault);
     SURVIVED.fetch_add(1, Ordering::Relaxed);

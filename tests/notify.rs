@@ -4,15 +4,16 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lab::heat::StandIn;
 use lab::http::Answer;
+use lab::listen::ClosedPort;
 use lab::peer::{Certificate, Scripted};
-use lab::process::Running;
+use lab::sandbox::Sandbox;
 use lab::tls::Authority;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal::SIGKILL;
@@ -20,74 +21,48 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
-struct Vm {
-    root: tempfile::TempDir,
+const AGENT: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
+
+/// A machine whose configuration names whom to signal and nothing else: `run` refuses it, and says so.
+fn telling(signal: &Value) -> Sandbox {
+    Sandbox::configured(AGENT, &naming(signal))
 }
 
-impl Vm {
-    /// Its configuration names whom to signal and nothing else: `run` refuses it, and says so.
-    fn telling(signal: &Value) -> Vm {
-        let vm = Vm { root: tempfile::tempdir().unwrap() };
-        vm.configure(signal);
-        vm
-    }
+fn naming(signal: &Value) -> Value {
+    json!({"minion": {"id": "web-1"}, "signal": signal})
+}
 
-    fn configure(&self, signal: &Value) {
-        let file = self.path("etc/heat-salt-bootstrap/config.json");
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, json!({"minion": {"id": "web-1"}, "signal": signal}).to_string()).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    }
+/// Where what Heat was not told is kept.
+fn kept(vm: &Sandbox) -> PathBuf {
+    vm.state("signal.json")
+}
 
-    fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
+/// Runs into its refusal while Heat says nothing, and is killed like that.
+fn killed_while_telling(vm: &Sandbox, heat: &StandIn) {
+    heat.hang_next(1);
+    let asked = heat.requests().len();
+    let run = vm.start(&["run"]);
+    while heat.requests().len() == asked {
+        std::thread::sleep(Duration::from_millis(5));
     }
-
-    fn kept(&self) -> PathBuf {
-        self.path("var/lib/heat-salt-bootstrap/signal.json")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-        command.args(arguments).arg("--root").arg(self.root.path());
-        command
-    }
-
-    #[track_caller]
-    fn agent(&self, arguments: &[&str], code: i32) -> Output {
-        let output = self.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output
-    }
-
-    /// Runs into its refusal while Heat says nothing, and is killed like that.
-    fn killed_while_telling(&self, heat: &StandIn) {
-        heat.hang_next(1);
-        let asked = heat.requests().len();
-        let run = Running::start(&mut self.command(&["run"])).unwrap();
-        while heat.requests().len() == asked {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        run.signal(SIGKILL).unwrap();
-        assert_eq!(run.finish(Duration::from_secs(10)).unwrap().code, 128 + 9);
-        assert_eq!(fs::metadata(self.kept()).unwrap().permissions().mode() & 0o777, 0o600);
-    }
+    run.signal(SIGKILL).unwrap();
+    assert_eq!(run.finish(Duration::from_secs(10)).unwrap().code, 128 + 9);
+    assert_eq!(fs::metadata(kept(vm)).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
 fn a_signal_that_was_cut_off_is_told_at_the_next_boot() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
+    let vm = telling(&heat.handle());
     vm.agent(&["signal", "--kept"], 0);
-    vm.killed_while_telling(&heat);
+    killed_while_telling(&vm, &heat);
     assert!(heat.signals().is_empty());
     vm.agent(&["signal", "--kept"], 0);
     let signals = heat.signals();
     assert_eq!((signals.len(), signals[0].status.as_str(), signals[0].id.as_str()), (1, "FAILURE", "web-1"));
     assert!(signals[0].reason.starts_with("config: "), "{}", signals[0].reason);
-    assert!(!vm.kept().exists());
-    let report: Value = serde_json::from_slice(&fs::read(vm.path("var/lib/heat-salt-bootstrap/report.json")).unwrap()).unwrap();
-    assert_eq!(report["signal"]["delivered"], true);
+    assert!(!kept(&vm).exists());
+    assert_eq!(vm.report()["signal"]["delivered"], true);
     vm.agent(&["signal", "--kept"], 0);
     assert_eq!(heat.signals().len(), 1, "once is enough");
     // Without --kept it is the report that is told, as often as somebody wants.
@@ -95,22 +70,33 @@ fn a_signal_that_was_cut_off_is_told_at_the_next_boot() {
     assert_eq!(heat.signals().len(), 2);
 }
 
+/// Nobody listens there; who would have logged in is nobody's business.
+#[test]
+fn who_logs_in_at_heat_is_not_told_to_whoever_reads_why_it_failed() {
+    let port = ClosedPort::pick().unwrap();
+    let nobody = port.address();
+    let vm = telling(&json!({"endpoint": format!("http://boot:s3cr3t-word@{nobody}/v1/signal"), "token": "t"}));
+    let checked = vm.run(&["check", "--accept", "none"]);
+    let shown = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(shown.contains(&nobody.to_string()) && !shown.contains("s3cr3t-word"), "{shown}");
+}
+
 /// What a run has to tell takes the place of what an earlier one could not.
 #[test]
 fn the_next_run_tells_its_own() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
-    vm.killed_while_telling(&heat);
+    let vm = telling(&heat.handle());
+    killed_while_telling(&vm, &heat);
     vm.agent(&["run"], 10);
     assert_eq!(heat.signals().len(), 1);
-    assert!(!vm.kept().exists());
+    assert!(!kept(&vm).exists());
 }
 
 /// What fetch.sh took counts, and so does what other parts of a multipart took: Heat waits for all of them together.
 #[test]
 fn the_deadline_counts_from_the_beginning_of_fetch_sh() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
+    let vm = telling(&heat.handle());
     let file = vm.path("etc/heat-salt-bootstrap/config.json");
     // On a system that nothing can be installed on.
     let config = json!({"minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["00"; 32].join(":")}, "accept": "none", "deadline": "60s", "signal": heat.handle()});
@@ -133,12 +119,12 @@ fn the_deadline_counts_from_the_beginning_of_fetch_sh() {
 #[test]
 fn another_stack_is_not_told_what_was_meant_for_this_one() {
     let (heat, next) = (StandIn::start().unwrap(), StandIn::start().unwrap());
-    let vm = Vm::telling(&heat.handle());
-    vm.killed_while_telling(&heat);
-    vm.configure(&next.handle());
+    let vm = telling(&heat.handle());
+    killed_while_telling(&vm, &heat);
+    vm.configure(&naming(&next.handle()));
     vm.agent(&["signal", "--kept"], 0);
     // So is another instance that was cloned from this one's disk.
-    vm.configure(&heat.handle());
+    vm.configure(&naming(&heat.handle()));
     fs::write(vm.path("etc/machine-id"), "0123456789abcdef0123456789abcdef").unwrap();
     vm.agent(&["signal", "--kept"], 0);
     assert!(heat.signals().is_empty() && next.signals().is_empty());
@@ -161,45 +147,45 @@ fn two_stacks_at_one_keystone_are_two() {
         let alarm_url = format!("{url}/v1/p/stacks/{stack}/resources/h/signal");
         json!({"auth_url": url, "user_id": "u", "password": "p", "project_id": "p", "alarm_url": alarm_url})
     };
-    let vm = Vm::telling(&handle("one/1"));
-    let run = Running::start(&mut vm.command(&["run"])).unwrap();
+    let vm = telling(&handle("one/1"));
+    let run = vm.start(&["run"]);
     until(|| peer.requests().iter().any(|request| request.path.contains("/one/1/")));
     run.signal(SIGKILL).unwrap();
     run.finish(Duration::from_secs(10)).unwrap();
-    assert!(vm.kept().exists());
-    vm.configure(&handle("two/2"));
+    assert!(kept(&vm).exists());
+    vm.configure(&naming(&handle("two/2")));
     vm.agent(&["signal", "--kept"], 0);
     assert!(!peer.requests().iter().any(|request| request.path.contains("/two/2/")));
-    assert!(vm.kept().exists());
+    assert!(kept(&vm).exists());
 }
 
 /// One 401, 403 or 404 may be a Heat that is being moved, so it is tried again, and kept.
 #[test]
 fn what_is_refused_is_kept() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
+    let vm = telling(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
     vm.agent(&["run"], 10);
     assert_eq!(heat.requests().len(), 5);
     let output = vm.agent(&["signal", "--kept"], 70);
     assert_eq!(heat.requests().len(), 10);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("Heat answered 401"));
+    assert!(output.stderr.contains("Heat answered 401"));
     // The same resource, by a token that is good.
-    vm.configure(&heat.handle());
+    vm.configure(&naming(&heat.handle()));
     vm.agent(&["signal", "--kept"], 0);
-    assert_eq!((heat.signals().len(), vm.kept().exists()), (1, false));
+    assert_eq!((heat.signals().len(), kept(&vm).exists()), (1, false));
 }
 
 /// What a run that is under way will tell is its own; whoever comes meanwhile has nothing to tell, whatever is wrong with it.
 #[test]
 fn who_never_had_the_lock_tells_nobody() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
+    let vm = telling(&heat.handle());
     let store = vm.path("var/lib/heat-salt-bootstrap");
     fs::create_dir_all(&store).unwrap();
     let lock = Flock::lock(File::create(store.join("lock")).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
     let output = vm.agent(&["run", "--json"], 10);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("minion.master"), "it says what is wrong");
-    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.stderr.contains("minion.master"), "it says what is wrong");
+    let printed: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!((&printed["code"], &printed["signal"]), (&json!(10), &Value::Null));
     assert!(heat.requests().is_empty() && !store.join("report.json").exists());
     drop(lock);
@@ -211,7 +197,7 @@ fn who_never_had_the_lock_tells_nobody() {
 #[test]
 fn a_report_that_is_none_of_heats_business_is_not_told() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
+    let vm = telling(&heat.handle());
     let machine_id = vm.path("etc/machine-id");
     fs::write(&machine_id, "0123456789abcdef0123456789abcdef").unwrap();
     vm.agent(&["run"], 10);
@@ -227,13 +213,13 @@ fn a_report_that_is_none_of_heats_business_is_not_told() {
     for (verb, verdict) in [("install", "done"), ("accept", "done"), ("deregister", "done"), ("deregister", "failed")] {
         said(verb, verdict);
         let output = vm.agent(&["signal"], 24);
-        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("`{verb}`, which is only a part")), "{verb}");
+        assert!(output.stderr.contains(&format!("`{verb}`, which is only a part")), "{verb}");
     }
     // A clone has it of its original.
     said("run", "done");
     fs::write(&machine_id, "ffffffffffffffffffffffffffffffff").unwrap();
     let output = vm.agent(&["signal"], 24);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("another instance (0123456789abcdef0123456789abcdef)"));
+    assert!(output.stderr.contains("another instance (0123456789abcdef0123456789abcdef)"));
     assert_eq!(heat.signals().len(), 1);
     // The original has something to tell.
     fs::write(&machine_id, "0123456789abcdef0123456789abcdef").unwrap();
@@ -247,7 +233,7 @@ fn a_report_that_is_none_of_heats_business_is_not_told() {
 #[test]
 fn a_configuration_that_never_ends_is_told() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
+    let vm = telling(&heat.handle());
     let parts = vm.path("etc/heat-salt-bootstrap/config.d");
     fs::create_dir(&parts).unwrap();
     mkfifo(&parts.join("50.json"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
@@ -272,13 +258,13 @@ fn until(so: impl Fn() -> bool) {
 #[test]
 fn check_asks_and_tells_nothing() {
     let heat = StandIn::start().unwrap();
-    let vm = Vm::telling(&heat.handle());
+    let vm = telling(&heat.handle());
     let output = vm.agent(&["check"], 10);
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = output.stdout;
     assert!(text.starts_with("WRONG   configuration  config: ") && text.contains("\n          what to do: "), "{text}");
     assert!(text.contains("\nok      heat           TOKEN_SIGNAL at http://127.0.0.1:") && text.contains("would take a signal"), "{text}");
-    vm.configure(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"}));
-    let text = String::from_utf8(vm.agent(&["check"], 10).stdout).unwrap();
+    vm.configure(&naming(&json!({"endpoint": heat.endpoint(), "token": "an-old-one"})));
+    let text = vm.agent(&["check"], 10).stdout;
     assert!(text.contains("\nWRONG   heat           signal-undelivered: ") && text.contains("expired"), "{text}");
     assert!(heat.signals().is_empty());
     assert!(heat.requests().iter().all(|received| received.request.method == "GET"));
@@ -293,8 +279,8 @@ fn check_tells_the_age_of_a_token() {
     for (age, says) in [(10, None), (600, Some("10 min ago\n")), (7_200, Some("2 h ago; a token of that age is older"))] {
         let made = now() - age;
         let token = URL_SAFE_NO_PAD.encode([&[0x80][..], &made.to_be_bytes(), b"encrypted"].concat());
-        let vm = Vm::telling(&json!({"endpoint": format!("http://{}/signal", peer.address()), "token": token}));
-        let text = String::from_utf8(vm.agent(&["check"], 10).stdout).unwrap();
+        let vm = telling(&json!({"endpoint": format!("http://{}/signal", peer.address()), "token": token}));
+        let text = vm.agent(&["check"], 10).stdout;
         // Seconds pass meanwhile.
         let mut older = (age..=now() - made).map(|seconds| format!("{seconds} s ago\n"));
         let told = says.map_or_else(|| older.any(|says| text.contains(&says)), |says| text.contains(says));
@@ -336,7 +322,7 @@ fn check_never_signals() {
     ];
     for mut handle in handles {
         handle["ca"] = json!(authority.ca_pem());
-        let text = String::from_utf8(Vm::telling(&handle).agent(&["check"], 10).stdout).unwrap();
+        let text = telling(&handle).agent(&["check"], 10).stdout;
         assert!(text.contains("\nok      heat           "), "{handle}: {text}");
     }
     let signals = peer
@@ -349,8 +335,7 @@ fn check_never_signals() {
 /// Everything in cloud-init/ can be printed, as it is there, and nothing else.
 #[test]
 fn templates_are_the_files() {
-    let print =
-        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).arg("template").args(arguments).output().unwrap();
+    let print = |arguments: &[&str]| Command::new(AGENT).arg("template").args(arguments).output().unwrap();
     let list = String::from_utf8(print(&[]).stdout).unwrap();
     let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let mut files = Vec::new();

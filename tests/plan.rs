@@ -1,20 +1,20 @@
 //! `plan` through the binary, without any Salt: where secrets may come from, and that nothing is changed or shown that should not be.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use lab::sandbox::Sandbox;
 use serde_json::{Value, json};
 
+const AGENT: &str = env!("CARGO_BIN_EXE_heat-salt-bootstrap");
 const SECRET: &str = "s3cr3t-word";
 
-fn root(config: &Value) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("etc/heat-salt-bootstrap");
-    fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    root
+fn root(config: &Value) -> Sandbox {
+    Sandbox::configured(AGENT, config)
 }
 
 fn config() -> Value {
@@ -22,12 +22,16 @@ fn config() -> Value {
         "api": {"url": "https://salt:8000", "username": "boot"}, "apply": {"states": ["web"], "pillar": {"key": SECRET}}})
 }
 
-fn plan(root: &Path, more: &[&str], credentials: Option<&Path>, stdin: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-    command.arg("plan").arg("--root").arg(root).args(more).env_remove("CREDENTIALS_DIRECTORY");
+/// Plans for this machine, with something on standard input.
+fn plan(machine: &Sandbox, more: &[&str], credentials: Option<&Path>, stdin: &str) -> Output {
+    let mut command = machine.command(&[&["plan"], more].concat());
     if let Some(dir) = credentials {
         command.env("CREDENTIALS_DIRECTORY", dir);
     }
+    planned(&mut command, stdin)
+}
+
+fn planned(command: &mut Command, stdin: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
@@ -40,106 +44,79 @@ fn text(output: &Output) -> String {
 #[test]
 fn the_password_comes_from_a_file_a_credential_or_standard_input() {
     let root = root(&config());
-    let nowhere = plan(root.path(), &[], None, "");
+    let nowhere = plan(&root, &[], None, "");
     assert_eq!(nowhere.status.code(), Some(10));
     assert!(text(&nowhere).contains("api.password: is missing"), "{}", text(&nowhere));
 
     let credentials = tempfile::tempdir().unwrap();
     fs::write(credentials.path().join("api.password"), SECRET).unwrap();
-    assert_eq!(plan(root.path(), &[], Some(credentials.path()), "").status.code(), Some(0));
-    assert_eq!(plan(root.path(), &["--password-file", "-"], None, SECRET).status.code(), Some(0));
-    let empty = plan(root.path(), &["--password-file", "-"], None, "\n");
+    assert_eq!(plan(&root, &[], Some(credentials.path()), "").status.code(), Some(0));
+    assert_eq!(plan(&root, &["--password-file", "-"], None, SECRET).status.code(), Some(0));
+    let empty = plan(&root, &["--password-file", "-"], None, "\n");
     assert!(text(&empty).contains("is empty"), "{}", text(&empty));
 
-    fs::write(root.path().join("etc/password"), SECRET).unwrap();
-    assert_eq!(plan(root.path(), &["--password-file", "/etc/password"], None, "").status.code(), Some(0));
+    root.write("etc/password", SECRET);
+    assert_eq!(plan(&root, &["--password-file", "/etc/password"], None, "").status.code(), Some(0));
 }
 
 #[test]
-fn enrolment_is_planned_and_its_token_is_not_shown() {
-    let mut config = config();
-    config.as_object_mut().unwrap().remove("api");
-    config["enroll"] = json!({"url": "https://salt.example:8010", "token_file": "-"});
-    let root = root(&config);
-    let token = format!("hsb2.0123456789abcdef.{SECRET:A<43}.s{:A<43}", "");
-    let output = plan(root.path(), &[], None, &token);
-    let text = text(&output);
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    for line in [
-        "https://salt.example:8010/v1/enroll for web-1, signed by its key and proved by the token ***",
-        "known by the public key that the token pins",
-        "/v1/apply for web-1, signed by its key: web",
-        "/v1/report",
-    ] {
-        assert!(text.contains(line), "{line} is not in {text}");
-    }
-    assert!(!text.contains(SECRET) && !text.contains("key.accept"), "{text}");
-}
-
-#[test]
-fn the_installation_is_planned_for_another_machine() {
-    let mut config = config();
-    config["api"]["password"] = json!(SECRET);
-    config["install"] = json!({"version": "3006", "repository": {"url": "https://mirror.example/salt"}});
-    let root = root(&config);
-    let release = root.path().join("os-release");
-    for (text, words) in [
-        (
-            "ID=rocky\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.5\n",
-            ["/etc/yum.repos.d/heat-salt-bootstrap.repo", "dnf --assumeyes install"],
-        ),
-        ("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=24.04\n", ["URIs: https://mirror.example/salt", "apt-get --quiet update"]),
-        ("ID=opensuse-leap\nVERSION_ID=15.6\n", ["/etc/zypp/repos.d/heat-salt-bootstrap.repo", "zypper --non-interactive install"]),
-        // As `run` would end.
-        ("ID=plan9\n", ["cannot be installed there", "ID=plan9"]),
-    ] {
-        let code = if text.contains("plan9") { 23 } else { 0 };
-        fs::write(&release, text).unwrap();
-        let shown = plan(root.path(), &["--os-release", release.to_str().unwrap()], None, "");
-        for word in words {
-            assert!(shown.status.code() == Some(code) && self::text(&shown).contains(word), "{word} in {}", self::text(&shown));
-        }
-    }
-    let missing = plan(root.path(), &["--os-release", "/no/such/file"], None, "");
+fn an_os_release_that_is_not_there_is_named() {
+    let root = root(&config());
+    let missing = plan(&root, &["--password-file", "-", "--os-release", "/no/such/file"], None, SECRET);
     assert!(missing.status.code() == Some(11) && text(&missing).contains("/no/such/file"), "{}", text(&missing));
 }
 
+/// A library may take what stands there for the usual port, and ask somebody else.
 #[test]
-fn it_shows_what_would_be_done_and_no_secret() {
+fn a_url_that_leads_nowhere_is_refused_before_anybody_is_asked() {
+    for (url, why) in [
+        ("https://salt:80000", "has no port behind its last colon"),
+        ("https://salt:", "has no port behind its last colon"),
+        ("https://:8000", "names no host"),
+        ("https://[salt]:8000", "no IPv6 address"),
+        ("https://boot:s3cr3t-word@salt:8000", "holds a user name"),
+    ] {
+        let mut config = config();
+        config["api"]["password"] = json!(SECRET);
+        config["api"]["url"] = json!(url);
+        let root = root(&config);
+        let refused = plan(&root, &[], None, "");
+        assert_eq!(refused.status.code(), Some(10), "{url}: {}", text(&refused));
+        assert!(text(&refused).contains("api.url: ") && text(&refused).contains(why), "{url}: {}", text(&refused));
+        assert!(!text(&refused).contains(SECRET), "{}", text(&refused));
+    }
+}
+
+#[test]
+fn it_shows_no_secret_and_changes_nothing() {
     let root = root(&config());
-    let files = || walk(root.path());
-    let before = files();
+    let before = root.files();
     for more in [&["--password-file", "-"][..], &["--password-file", "-", "--json"]] {
-        let output = plan(root.path(), more, None, SECRET);
+        let output = plan(&root, more, None, SECRET);
         let shown = text(&output);
         assert_eq!(output.status.code(), Some(0), "{shown}");
-        for expected in ["zz-heat-salt-bootstrap.conf", "log_level", "wheel key.accept match=web-1", "hook/states/state", "salt-minion -d"]
-        {
-            assert!(shown.contains(expected), "{expected} is not in {shown}");
-        }
         assert!(!shown.contains(SECRET), "{shown}");
     }
-    assert_eq!(files(), before);
+    assert_eq!(root.files(), before);
+}
+
+/// The path goes into the minion's configuration, and that is UTF-8.
+#[test]
+fn a_root_whose_name_no_configuration_can_hold_is_refused() {
+    let around = root(&config());
+    let within = around.root().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&within).unwrap();
+    fs::rename(around.path("etc"), within.join("etc")).unwrap();
+    let refused = planned(Command::new(AGENT).args(["plan", "--password-file", "-", "--root"]).arg(&within), SECRET);
+    assert_eq!(refused.status.code(), Some(11), "{}", text(&refused));
+    assert!(text(&refused).contains("UTF-8"), "{}", text(&refused));
 }
 
 #[test]
 fn flags_beat_files_and_are_named_when_they_are_wrong() {
     let root = root(&config());
-    let output = plan(root.path(), &["--password-file", "-", "--minion-id", "web-*", "--api-url", "http://salt"], None, SECRET);
+    let output = plan(&root, &["--password-file", "-", "--minion-id", "web-*", "--api-url", "http://salt"], None, SECRET);
     assert_eq!(output.status.code(), Some(10));
     let said = text(&output);
     assert!(said.contains("--minion-id: minion.id:") && said.contains("--api-url: api.url:") && said.contains("2 problems"), "{said}");
-}
-
-fn walk(dir: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(walk(&path));
-        }
-        found.push(path.display().to_string());
-    }
-    found.sort();
-    found
 }

@@ -2,10 +2,10 @@
 //! Zaqar. What real Heat does with these requests is not shown here; the shapes are those that Heat's own code expects
 //! (see src/heat/signal.rs and src/heat/handle.rs, which name its files).
 
-use std::process::{Command, Output};
-
 use lab::http::{Answer, Request};
 use lab::peer::{Certificate, Scripted};
+use lab::process::Finished;
+use lab::sandbox::Sandbox;
 use lab::tls::Authority;
 use serde_json::{Value, json};
 
@@ -34,27 +34,20 @@ fn openstack() -> (Scripted, Authority) {
 }
 
 /// Sends FAILURE by hand to a handle; the peer is put in for HOST.
-fn signal(peer: &Scripted, authority: &Authority, handle: &Value) -> Output {
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("etc/heat-salt-bootstrap");
-    std::fs::create_dir_all(&dir).unwrap();
+fn signal(peer: &Scripted, authority: &Authority, handle: &Value) -> Finished {
     let mut signal: Value = serde_json::from_str(&handle.to_string().replace("HOST", &peer.address().to_string())).unwrap();
     signal["ca"] = json!(authority.ca_pem());
     signal["id"] = json!("web-1");
-    std::fs::write(dir.join("config.json"), json!({"signal": signal}).to_string()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"))
-        .args(["signal", "--status", "failure", "--reason", "näh", "-v", "--root"])
-        .arg(root.path())
-        .output()
-        .unwrap()
+    let machine = Sandbox::configured(env!("CARGO_BIN_EXE_heat-salt-bootstrap"), &json!({"signal": signal}));
+    machine.run(&["signal", "--status", "failure", "--reason", "näh", "-v"])
 }
 
 /// The one request that is the signal, once it was seen that it was delivered and that nothing secret was logged.
 fn delivered(handle: Value) -> Request {
     let (peer, authority) = openstack();
     let output = signal(&peer, &authority, &handle);
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{log}");
+    let log = output.stderr.clone();
+    assert_eq!(output.code, 0, "{log}");
     for secret in [PASSWORD, "fresh-token", "Signature=", "temp_url_sig="] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
@@ -140,8 +133,8 @@ fn what_is_refused_is_believed_after_the_fifth_time() {
     ] {
         let (peer, authority) = openstack();
         let output = signal(&peer, &authority, &handle);
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(70), "{log}");
+        let log = output.stderr.clone();
+        assert_eq!(output.code, 70, "{log}");
         assert!(log.contains(word), "{log}");
         assert_eq!(peer.requests().len(), most, "{log}");
     }
@@ -151,6 +144,6 @@ fn what_is_refused_is_believed_after_the_fifth_time() {
 fn a_ca_that_is_not_ours_is_not_talked_to() {
     let (peer, _) = openstack();
     let output = signal(&peer, &Authority::new().unwrap(), &json!({"url": "https://HOST/v1/waitcondition/a?Signature=x"}));
-    assert_eq!(output.status.code(), Some(70));
+    assert_eq!(output.code, 70);
     assert!(peer.requests().is_empty());
 }

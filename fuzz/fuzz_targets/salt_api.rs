@@ -12,13 +12,13 @@ fn look(refusal: Refusal) {
     let masked = refusal.without(&Secret::new(SECRET));
     match masked {
         Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => {}
-        Refusal::Permission(said)
-        | Refusal::ClientDisabled(said)
-        | Refusal::Unavailable { said, .. }
-        | Refusal::Exception(said)
-        | Refusal::InvalidResponse(said) => {
-            sentence(&said, 2_000);
-            assert!(!said.contains(SECRET), "{said}");
+        Refusal::Permission(detail)
+        | Refusal::ClientDisabled(detail)
+        | Refusal::Unavailable { detail, .. }
+        | Refusal::Exception(detail)
+        | Refusal::InvalidResponse(detail) => {
+            sentence(&detail, 2_000);
+            assert!(!detail.contains(SECRET), "{detail}");
         }
     }
 }

@@ -83,9 +83,9 @@ pub fn before_start(context: &Context, service: &mut Service) -> Result<(Option<
                     Some(why) => (format!(" ({why})"), "See what is wrong with openssl, which makes it"),
                     None => (String::new(), "Install openssl, which makes it"),
                 };
-                let said = format!("the minion's key pair cannot be made before its first start{why}, and without one the enrolment service does not say which master is the right one");
+                let message = format!("the minion's key pair cannot be made before its first start{why}, and without one the enrolment service does not say which master is the right one");
                 let hint = format!("{mend}, or give minion.master_finger: then the minion makes its own.");
-                Err(Failure::new(Kind::LocalSystem, said).hint(hint))
+                Err(Failure::new(Kind::LocalSystem, message).hint(hint))
             }
             keys => Ok(Changed::when(keys, begun && why_not.is_none())),
         }
@@ -136,7 +136,7 @@ fn enroll(
     at_each_master(context, service, |service| {
         let let_in = service.enroll(&asking, token, Asked::Enroll(token, states), wait)?;
         changed |= let_in.changed;
-        masters.push((service.url().to_owned(), let_in.master.fingerprint()));
+        masters.push((service.url().clone(), let_in.master.fingerprint()));
         Ok(())
     })?;
     context.store.note_enrolled(&keys.public.fingerprint(), token.pin())?;
@@ -146,8 +146,9 @@ fn enroll(
         Trust::AskService | Trust::AskApi => masters[0].1.clone(),
     };
     if let Some((url, other)) = masters.iter().find(|(_, finger)| *finger != trusted) {
-        let said = format!("the master behind {url} has a key with the fingerprint {}, expected is {}", other.as_str(), trusted.as_str());
-        return Err(Failure::new(Kind::MasterUntrusted, said).hint(
+        let message =
+            format!("the master behind {url} has a key with the fingerprint {}, expected is {}", other.as_str(), trusted.as_str());
+        return Err(Failure::new(Kind::MasterUntrusted, message).hint(
             "Correct minion.master_finger (`salt-key -F master` on the master shows it). Several masters of one minion share one key pair.",
         ));
     }

@@ -42,15 +42,15 @@ pub enum Kinship {
 impl Instance {
     /// This one.
     pub fn here(root: &Root) -> Instance {
-        let said = |path: PathBuf| {
+        let read = |path: PathBuf| {
             let text = files::read_text(&path, 1024).ok()?;
             // machine-id(5): so it reads in an image, until the first boot.
             Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id != "uninitialized")
         };
         Instance {
-            cloud: said(root.at("/var/lib/cloud/data/instance-id")),
-            machine: said(root.at("/etc/machine-id")),
-            product: root.is_machine().then(|| said(PRODUCT_UUID.into())).flatten(),
+            cloud: read(root.at("/var/lib/cloud/data/instance-id")),
+            machine: read(root.at("/etc/machine-id")),
+            product: root.is_machine().then(|| read(PRODUCT_UUID.into())).flatten(),
             card: root.is_machine().then(|| card(Path::new(NETWORK))).flatten(),
             directory: (!root.is_machine()).then(|| files::identity(root.dir())).flatten(),
         }
@@ -58,8 +58,8 @@ impl Instance {
 
     /// Reads what [`Instance`]'s Display has written; what it does not know is left out.
     pub fn parse(text: &str) -> Instance {
-        let said = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned);
-        let [cloud, machine, product, card, directory] = NAMES.map(said);
+        let read = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned);
+        let [cloud, machine, product, card, directory] = NAMES.map(read);
         Instance { cloud, machine, product, card, directory }
     }
 

@@ -59,9 +59,9 @@ pub fn is_arranged(root: &Root) -> bool {
 }
 
 /// Removes what [`arrange`] has written: the run has ended. As long as Heat has not taken a signal, what sends it at boot stays.
-pub fn run_ended(root: &Root, owes_signal: bool) -> Result<(), Failure> {
+pub fn run_ended(root: &Root, signal_pending: bool) -> Result<(), Failure> {
     remove(root, RUN)?;
-    if owes_signal { Ok(()) } else { signal_taken(root) }
+    if signal_pending { Ok(()) } else { signal_taken(root) }
 }
 
 /// The same of what sends a signal at boot: Heat has taken it.

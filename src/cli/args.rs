@@ -69,7 +69,7 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub program: Option<String>,
     /// minion.start: auto, systemd, sysv or direct
-    #[arg(long, global = true, value_name = "MANNER")]
+    #[arg(long, global = true, value_name = "METHOD")]
     pub start: Option<String>,
     /// install.source: repository, package or preinstalled
     #[arg(long, global = true, value_name = "SOURCE")]

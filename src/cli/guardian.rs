@@ -227,7 +227,7 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn judged(wait_status: i32, out_of_memory: bool, progress: Option<&Progress>) -> Result<u8, (Kind, String)> {
+    fn verdict(wait_status: i32, out_of_memory: bool, progress: Option<&Progress>) -> Result<u8, (Kind, String)> {
         let end = End { status: ExitStatus::from_raw(wait_status), out_of_memory };
         judge(&end, progress).map_err(|failure| (failure.kind, failure.message))
     }
@@ -246,15 +246,15 @@ mod tests {
         let ended = Progress { step: None, ended: Some(42), ..working.clone() };
         let err = |kind, text: &str| Err((kind, text.to_owned()));
         // waitpid(2): a signal is in the low bits, an exit code in the next eight.
-        assert_eq!(judged(0, false, None), Ok(0));
-        assert_eq!(judged(11 << 8, false, None), Ok(11));
-        assert_eq!(judged(42 << 8, false, Some(&ended)), Ok(42));
-        assert_eq!(judged(9, false, Some(&ended)), Ok(42));
-        assert_eq!(judged(9, false, Some(&working)), err(Kind::Interrupted, "killed by SIGKILL during step install"));
-        assert_eq!(judged(9, true, Some(&working)), err(Kind::Interrupted, "killed by the kernel during step install: out of memory"));
-        assert_eq!(judged(15, false, None), err(Kind::Interrupted, "told to stop by SIGTERM before it had begun"));
-        assert_eq!(judged(11, false, Some(&working)), err(Kind::Bug, "the worker process was ended by SIGSEGV during step install"));
-        let silent = judged(90 << 8, false, Some(&working));
+        assert_eq!(verdict(0, false, None), Ok(0));
+        assert_eq!(verdict(11 << 8, false, None), Ok(11));
+        assert_eq!(verdict(42 << 8, false, Some(&ended)), Ok(42));
+        assert_eq!(verdict(9, false, Some(&ended)), Ok(42));
+        assert_eq!(verdict(9, false, Some(&working)), err(Kind::Interrupted, "killed by SIGKILL during step install"));
+        assert_eq!(verdict(9, true, Some(&working)), err(Kind::Interrupted, "killed by the kernel during step install: out of memory"));
+        assert_eq!(verdict(15, false, None), err(Kind::Interrupted, "told to stop by SIGTERM before it had begun"));
+        assert_eq!(verdict(11, false, Some(&working)), err(Kind::Bug, "the worker process was ended by SIGSEGV during step install"));
+        let silent = verdict(90 << 8, false, Some(&working));
         assert_eq!(silent, err(Kind::Bug, "the worker process exited with 90 during step install without a report"));
     }
 }

@@ -24,13 +24,13 @@ pub fn tell(signal: &Signal, report: &mut Report, store: &Store, deadline: Deadl
     report.signal = None;
     let message = Message::of(report, id);
     // What interrupted the work does not interrupt the report of it.
-    let told = deliver(signal, &message, store, &Wait::until(deadline, Interrupt::default()));
+    let result = deliver(signal, &message, store, &Wait::until(deadline, Interrupt::default()));
     report.signal = Some(report::Signal {
         transport: signal.handle.transport().to_owned(),
-        delivered: told.is_ok(),
-        error: told.as_ref().err().map(|failure| failure.message.clone()),
+        delivered: result.is_ok(),
+        error: result.as_ref().err().map(|failure| failure.message.clone()),
     });
-    if let Err(failure) = told {
+    if let Err(failure) = result {
         error!("{failure}");
         if report.verdict == Verdict::Done {
             report.code = failure.kind.code();

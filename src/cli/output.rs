@@ -95,16 +95,16 @@ pub fn findings(findings: &[Finding]) -> String {
     let width = findings.iter().map(|one| one.row.to_string().chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for Finding { row, state } in findings {
-        let (word, said) = match state {
-            State::Fine(said) => ("ok", said.clone()),
+        let (word, detail) = match state {
+            State::Fine(detail) => ("ok", detail.clone()),
             State::Wrong(failure) => ("WRONG", failure.to_string()),
             State::Unknown(why) => ("unknown", why.clone()),
             State::Late => ("unknown", LATE.to_owned()),
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{word:7} {:width$}  {}", row.to_string(), said.trim().replace('\n', "\n          "));
+        let _ = writeln!(text, "{word:7} {:width$}  {}", row.to_string(), detail.trim().replace('\n', "\n          "));
         if let State::Wrong(failure) = state {
-            let _ = writeln!(text, "          what to do: {}", mend(failure).replace('\n', "\n          "));
+            let _ = writeln!(text, "          what to do: {}", advice_of(failure).replace('\n', "\n          "));
         }
     }
     text
@@ -113,18 +113,18 @@ pub fn findings(findings: &[Finding]) -> String {
 /// The same for programs.
 pub fn findings_json(findings: &[Finding]) -> Value {
     let one = |Finding { row, state }: &Finding| {
-        let (word, said, hint) = match state {
-            State::Fine(said) => ("ok", said.as_str(), None),
-            State::Wrong(failure) => ("wrong", failure.message.as_str(), Some(mend(failure))),
+        let (word, detail, hint) = match state {
+            State::Fine(detail) => ("ok", detail.as_str(), None),
+            State::Wrong(failure) => ("wrong", failure.message.as_str(), Some(advice_of(failure))),
             State::Unknown(why) => ("unknown", why.as_str(), None),
             State::Late => ("unknown", LATE, None),
         };
-        json!({"what": row.to_string(), "state": word, "said": said, "hint": hint, "code": state.code()})
+        json!({"what": row.to_string(), "state": word, "said": detail, "hint": hint, "code": state.code()})
     };
     Value::Array(findings.iter().map(one).collect())
 }
 
-fn mend(failure: &Failure) -> &str {
+fn advice_of(failure: &Failure) -> &str {
     failure.hint.as_deref().unwrap_or(failure.kind.advice())
 }
 

@@ -1,5 +1,9 @@
 //! What `run` would do: decided from the settings and from a look at this machine, nothing more.
 
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::bootstrap::resume;
@@ -11,6 +15,7 @@ use crate::minion::daemon;
 use crate::minion::paths::{MAIN_FILE, MinionPaths};
 use crate::minion::pidfile;
 use crate::minion::settings::Trust;
+use crate::packages::plan::{InstallFile, InstallPlan};
 use crate::packages::{self, Program};
 use crate::salt::claim::Token;
 use crate::salt::public_key::Fingerprint;
@@ -20,62 +25,113 @@ use crate::system::files::{self, Root};
 use crate::types::failure::Failure;
 use crate::types::pin::Pinned;
 
-/// The plan as JSON: files, commands, requests, in the order in which they would come; and what `run` would end with, if that is known
-/// already.
-pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> (Value, Option<Failure>) {
-    let paths = MinionPaths::of(root, &settings.minion);
-    let pinned = match &settings.minion.trust {
+/// The plan: files, commands, requests, in the order in which they would come. `--json` shows it as it is.
+#[derive(Serialize)]
+pub struct Plan {
+    minion_id: String,
+    masters: Vec<String>,
+    master_finger: String,
+    program: PlannedProgram,
+    install: InstallPlan,
+    files: Vec<PlannedFile>,
+    start: String,
+    running: Option<i32>,
+    commands: Vec<String>,
+    units: Vec<String>,
+    requests: Vec<String>,
+    report: String,
+    signal: Option<PlannedSignal>,
+    deadline_seconds: u64,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum PlannedProgram {
+    Found(String),
+    Missing { missing: String },
+}
+
+#[derive(Serialize)]
+struct PlannedFile {
+    path: String,
+    mode: &'static str,
+    changes: bool,
+    content: String,
+}
+
+#[derive(Serialize)]
+struct PlannedSignal {
+    transport: &'static str,
+    url: String,
+    id: String,
+}
+
+/// What `run` would do; and what it would end with, if that is known already.
+pub fn plan(root: &Root, settings: &Settings, store: &Store, os_release: Option<&str>) -> (Plan, Option<Failure>) {
+    let minion = &settings.minion;
+    let paths = MinionPaths::of(root, minion);
+    let pinned = match &minion.trust {
         Trust::Given(finger) => Some(finger.clone()),
         Trust::AskApi | Trust::AskService => paths.pinned_master(),
         Trust::FirstUse => None,
     };
-    let unknown = match settings.minion.trust {
+    let unknown = match minion.trust {
         Trust::FirstUse => "of whoever answers first",
         Trust::AskService => "to be told by the enrolment service, proved by the token",
         Trust::Given(_) | Trust::AskApi => "to be asked of salt-api over verified TLS",
     };
-    let found = command::find(&settings.minion.program);
-    let method = daemon::manner(settings.minion.start, root);
-    let program = Program { path: found.clone().unwrap_or_else(|| settings.minion.program.clone().into()) };
+    let found = command::find(&minion.program);
+    let method = daemon::start_method(minion.start, root);
+    let program = Program { path: found.clone().unwrap_or_else(|| minion.program.clone().into()) };
     let running = pidfile::running(&paths);
-    let (install, failure) = packages::plan::plan(&settings.install, &settings.minion.program, root, os_release);
-    let plan = json!({
-        "minion_id": settings.minion.id.as_str(),
-        "masters": settings.minion.masters,
-        "master_finger": pinned.as_ref().map_or(unknown, Fingerprint::as_str),
-        "program": found.as_ref().map_or_else(|| json!({"missing": settings.minion.program}), |path| json!(path)),
-        "install": install,
-        "files": planned_files(root, settings, &paths, pinned.as_ref()),
-        "start": format!("{method:?}").to_lowercase(),
-        "running": running,
-        "commands": daemon::commands(method, &program, &paths, running.is_some()).iter().map(|words| words.join(" ")).collect::<Vec<_>>(),
-        "units": resume::planned(root).into_iter().chain(unit::planned(settings.deregister, root)).collect::<Vec<_>>(),
-        "requests": requests(settings),
-        "report": store.report_path(),
-        "signal": settings.signal.as_ref().map(|signal| json!({"transport": signal.handle.transport(), "url": signal.handle.address(), "id": signal.id.as_deref().unwrap_or(settings.minion.id.as_str())})),
-        "deadline_seconds": settings.deadline.as_secs(),
+    let (install, failure) = packages::plan::plan(&settings.install, &minion.program, root, os_release);
+    let signal = settings.signal.as_ref().map(|signal| PlannedSignal {
+        transport: signal.handle.transport(),
+        url: signal.handle.address().to_string(),
+        id: signal.id.as_deref().unwrap_or(minion.id.as_str()).to_owned(),
     });
+    let plan = Plan {
+        minion_id: minion.id.to_string(),
+        masters: minion.masters.clone(),
+        master_finger: pinned.as_ref().map_or(unknown, Fingerprint::as_str).to_owned(),
+        program: found
+            .map_or_else(|| PlannedProgram::Missing { missing: minion.program.clone() }, |path| PlannedProgram::Found(shown(&path))),
+        install,
+        files: planned_files(root, settings, &paths, pinned.as_ref()),
+        start: format!("{method:?}").to_lowercase(),
+        running,
+        commands: daemon::commands(method, &program, &paths, running.is_some()).iter().map(|words| words.join(" ")).collect(),
+        units: resume::planned(root).into_iter().chain(unit::planned(settings.deregister, root)).collect(),
+        requests: requests(settings),
+        report: shown(&store.report_path()),
+        signal,
+        deadline_seconds: settings.deadline.as_secs(),
+    };
     (plan, failure)
 }
 
-fn planned_files(root: &Root, settings: &Settings, paths: &MinionPaths, master: Option<&Fingerprint>) -> Value {
+fn planned_files(root: &Root, settings: &Settings, paths: &MinionPaths, master: Option<&Fingerprint>) -> Vec<PlannedFile> {
     let minion = &settings.minion;
     let masked = |options: &Map<String, Value>| masked(&Value::Object(options.clone())).as_object().cloned().unwrap_or_default();
     let (config, grains) = (masked(&minion.config), masked(&minion.grains));
-    let shown =
+    let content =
         DropIn { id: &minion.id, masters: &minion.masters, master_finger: master, root: root.dir(), config: &config, grains: &grains }
             .render();
     let known = master.is_some() || settings.minion.trust == Trust::FirstUse;
     let changes = !known || !files::holds(&paths.drop_in, paths.drop_in_text(root, &settings.minion, master).as_bytes());
-    let mut files = vec![json!({"path": paths.drop_in, "mode": "0600", "changes": changes, "content": shown})];
+    let mut files = vec![PlannedFile { path: shown(&paths.drop_in), mode: "0600", changes, content }];
     if let Some(path) = paths.missing_main_file(&settings.minion) {
-        files.push(json!({"path": path, "mode": "0644", "changes": true, "content": MAIN_FILE}));
+        files.push(PlannedFile { path: shown(&path), mode: "0644", changes: true, content: MAIN_FILE.to_owned() });
     }
     if let Some(path) = &paths.tmpfiles {
-        let text = paths.tmpfiles_text();
-        files.push(json!({"path": path, "mode": "0644", "changes": !files::holds(path, text.as_bytes()), "content": text}));
+        let content = paths.tmpfiles_text();
+        files.push(PlannedFile { path: shown(path), mode: "0644", changes: !files::holds(path, content.as_bytes()), content });
     }
-    Value::Array(files)
+    files
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn requests(settings: &Settings) -> Vec<String> {
@@ -153,72 +209,59 @@ fn masked(value: &Value) -> Value {
 }
 
 /// The plan as a person reads it.
-pub fn render(plan: &Value) -> String {
-    let text = |key: &str| plan[key].as_str().map_or_else(|| plan[key].to_string(), str::to_owned);
-    let mut out = vec![
-        format!(
-            "Minion {} of master {}",
-            text("minion_id"),
-            plan["masters"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-        ),
-        format!("Master's fingerprint: {}", text("master_finger")),
-        match &plan["program"] {
-            Value::String(path) => format!("Program: {path}"),
-            missing => format!("Program: {} is NOT installed", missing["missing"].as_str().unwrap_or_default()),
-        },
-    ];
-    out.extend(installation(&plan["install"]));
-    for file in plan["files"].as_array().into_iter().flatten() {
-        let change = if file["changes"].as_bool() == Some(true) { "would be written" } else { "is as it should be" };
-        out.push(format!(
-            "\nFile {} (mode {}) {change}:",
-            file["path"].as_str().unwrap_or_default(),
-            file["mode"].as_str().unwrap_or_default()
-        ));
-        out.extend(file["content"].as_str().unwrap_or_default().lines().map(|line| format!("    {line}")));
-    }
-    let needed = if plan["running"].is_null() { "salt-minion does not run" } else { "salt-minion runs; only if its configuration changes" };
-    out.push(format!("\nCommands ({}; {needed}):", text("start")));
-    out.extend(lines(&plan["commands"]));
-    if plan["units"].as_array().is_some_and(|units| !units.is_empty()) {
-        out.push("\nUnits:".into());
-        out.extend(lines(&plan["units"]));
-    }
-    out.push("\nRequests to the master:".into());
-    out.extend(lines(&plan["requests"]));
-    out.push(match &plan["signal"] {
-        Value::Null => "\nHeat: not configured".to_owned(),
-        signal => format!(
-            "\nHeat: {} to {} as {}",
-            signal["transport"].as_str().unwrap_or_default(),
-            signal["url"].as_str().unwrap_or_default(),
-            signal["id"].as_str().unwrap_or_default()
-        ),
-    });
-    out.push(format!("Report: {}; deadline {} s", text("report"), text("deadline_seconds")));
-    out.join("\n") + "\n"
-}
-
-fn installation(install: &Value) -> Vec<String> {
-    if let Some(problem) = install["problem"].as_str() {
-        return vec![format!("Installation: {problem}")];
-    }
-    let Some(manager) = install["manager"].as_str() else { return Vec::new() };
-    let mut out = vec![format!("\nInstallation on {} by {manager}:", install["system"].as_str().unwrap_or_default())];
-    for file in install["files"].as_array().into_iter().flatten() {
-        if let Some(url) = file["fetched"].as_str() {
-            out.push(format!("  FILE is fetched from {url}, and its SHA-256 compared"));
-            continue;
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Minion {} of master {}", self.minion_id, self.masters.join(", "))?;
+        writeln!(f, "Master's fingerprint: {}", self.master_finger)?;
+        match &self.program {
+            PlannedProgram::Found(path) => writeln!(f, "Program: {path}")?,
+            PlannedProgram::Missing { missing } => writeln!(f, "Program: {missing} is NOT installed")?,
         }
-        out.push(format!("  File {} (mode {}):", file["path"].as_str().unwrap_or_default(), file["mode"].as_str().unwrap_or_default()));
-        out.extend(file["content"].as_str().unwrap_or_default().lines().map(|line| format!("      {line}")));
+        installation(f, &self.install)?;
+        for PlannedFile { path, mode, changes, content } in &self.files {
+            let change = if *changes { "would be written" } else { "is as it should be" };
+            writeln!(f, "\nFile {path} (mode {mode}) {change}:")?;
+            indented(f, content.lines())?;
+        }
+        let needed =
+            if self.running.is_none() { "salt-minion does not run" } else { "salt-minion runs; only if its configuration changes" };
+        writeln!(f, "\nCommands ({}; {needed}):", self.start)?;
+        indented(f, &self.commands)?;
+        if !self.units.is_empty() {
+            writeln!(f, "\nUnits:")?;
+            indented(f, &self.units)?;
+        }
+        writeln!(f, "\nRequests to the master:")?;
+        indented(f, &self.requests)?;
+        match &self.signal {
+            None => writeln!(f, "\nHeat: not configured")?,
+            Some(PlannedSignal { transport, url, id }) => writeln!(f, "\nHeat: {transport} to {url} as {id}")?,
+        }
+        writeln!(f, "Report: {}; deadline {} s", self.report, self.deadline_seconds)
     }
-    out.extend(lines(&install["commands"]));
-    out
 }
 
-fn lines(list: &Value) -> impl Iterator<Item = String> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(|line| format!("    {line}"))
+fn installation(f: &mut fmt::Formatter<'_>, install: &InstallPlan) -> fmt::Result {
+    let (system, manager, files, commands) = match install {
+        InstallPlan::Present { .. } => return Ok(()),
+        InstallPlan::Problem { problem, .. } => return writeln!(f, "Installation: {problem}"),
+        InstallPlan::Steps { system, manager, files, commands } => (system, manager, files, commands),
+    };
+    writeln!(f, "\nInstallation on {system} by {manager}:")?;
+    for file in files {
+        match file {
+            InstallFile::Fetched { fetched } => writeln!(f, "  FILE is fetched from {fetched}, and its SHA-256 compared")?,
+            InstallFile::Written { path, mode, content } => {
+                writeln!(f, "  File {path} (mode {mode}):")?;
+                indented(f, content.lines().map(|line| format!("  {line}")))?;
+            }
+        }
+    }
+    indented(f, commands)
+}
+
+fn indented(f: &mut fmt::Formatter<'_>, lines: impl IntoIterator<Item = impl fmt::Display>) -> fmt::Result {
+    lines.into_iter().try_for_each(|line| writeln!(f, "    {line}"))
 }
 
 #[cfg(test)]

@@ -114,8 +114,8 @@ pub fn deregister(at_shutdown: bool, json: bool, root: &Root, common: &Common) -
 pub fn renew(root: &Root, common: &Common) -> u8 {
     logging::keep(root);
     match renewed(root, common) {
-        Ok(said) => {
-            print(&(said + "\n"));
+        Ok(message) => {
+            print(&(message + "\n"));
             Kind::Done.code()
         }
         Err(failure) => complain(&failure),
@@ -195,8 +195,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 let lock = store.lock(wait, || take(&turn, Turn::Others))?;
                 take(&turn, Turn::Ours(lock));
                 entries.show_in(&store);
-                if let Some(said) = over {
-                    return Err(Failure::new(Kind::OutOfTime, said));
+                if let Some(message) = over {
+                    return Err(Failure::new(Kind::OutOfTime, message));
                 }
                 if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot)) {
                     warn!("a reboot would end this run: {failure}");
@@ -372,8 +372,8 @@ mod tests {
         let of_the_reboot = cut_off(canceled);
         assert_eq!((of_the_reboot.kind, of_the_reboot.hint.as_deref()), (Kind::Interrupted, Some(RESUMES)));
         assert_eq!(of_the_reboot.message, "the machine is being rebooted: `systemctl start x` exited with 1: Job for x canceled.");
-        let told = Failure::new(Kind::Interrupted, "told to stop by SIGTERM");
-        assert_eq!(cut_off(told.clone()).message, told.message);
+        let failure = Failure::new(Kind::Interrupted, "told to stop by SIGTERM");
+        assert_eq!(cut_off(failure.clone()).message, failure.message);
     }
 
     #[test]

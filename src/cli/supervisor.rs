@@ -63,7 +63,7 @@ fn watch(journal: &Journal, deadline: Deadline, work: Work) -> Result<String, Fa
     loop {
         match heard.recv_timeout(until.remaining()) {
             Ok(Event::Ended(result)) => return result.map_err(|failure| told_apart(failure, journal, &interrupt)),
-            Ok(Event::Panicked(said)) => return Err(Failure::new(Kind::Bug, format!("panicked {said}"))),
+            Ok(Event::Panicked(message)) => return Err(Failure::new(Kind::Bug, format!("panicked {message}"))),
             Ok(Event::Signal) => {
                 if !warned {
                     warn!("told to stop: ending");
@@ -95,15 +95,15 @@ fn overdue(journal: &Journal, interrupt: &Interrupt) -> Failure {
 fn tell_of_panics(events: Sender<Event>) {
     panic::set_hook(Box::new(move |panicked| {
         let payload = panicked.payload();
-        let said = payload
+        let message = payload
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_default();
         let at = panicked.location().map(|at| format!("at {}:{}", at.file(), at.line())).unwrap_or_default();
         let main = thread::current().name() == Some("main");
-        if events.send(Event::Panicked(format!("{at}: {said}"))).is_err() || main {
-            eprintln!("heat-salt-bootstrap panicked {at}: {said}");
+        if events.send(Event::Panicked(format!("{at}: {message}"))).is_err() || main {
+            eprintln!("heat-salt-bootstrap panicked {at}: {message}");
             std::process::exit(i32::from(Kind::Bug.code()));
         }
         loop {
@@ -128,8 +128,8 @@ mod tests {
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         again.args(["--exact", "cli::supervisor::tests::whatever_happens_there_is_a_result", "--nocapture"]).env(ALONE, "1");
         let output = again.output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        let message = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && message.contains("1 passed"), "{message}");
     }
 
     fn alone() {
@@ -153,10 +153,10 @@ mod tests {
         });
         assert_eq!(both.unwrap_err().kind, Kind::Interrupted);
 
-        let told = watch_over(&journal, soon(), |wait| {
+        let result = watch_over(&journal, soon(), |wait| {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
             wait.pause(Duration::from_secs(60)).map(|()| String::new())
         });
-        assert_eq!(told.unwrap_err().kind, Kind::Interrupted);
+        assert_eq!(result.unwrap_err().kind, Kind::Interrupted);
     }
 }

@@ -86,7 +86,7 @@ fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Com
             .map_err(|error| Failure::new(Kind::Usage, format!("--os-release {}: {error}", path.display())))
     });
     let (plan, failure) = plan::plan(root, &settings, &Store::below(root), os_release.transpose()?.as_deref());
-    print(&without_credentials(&if as_json { format!("{plan:#}\n") } else { plan::render(&plan) }));
+    print(&without_credentials(&if as_json { format!("{:#}\n", json!(plan)) } else { plan.to_string() }));
     failure.map_or(Ok(()), Err)
 }
 

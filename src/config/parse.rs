@@ -102,6 +102,7 @@ mod tests {
     use crate::config::fragments::Fragment;
     use crate::minion::settings::Trust;
     use crate::types::secret::Secret;
+    use crate::types::url::Url;
     use serde_json::{Value, json};
 
     struct Fixed;
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(settings.deadline, Duration::from_secs(1500));
         let api = settings.api.unwrap();
         assert_eq!(
-            (api.urls[0].as_str(), api.password.unwrap().expose(), api.eauth.as_str()),
+            (api.urls[0].expose(), api.password.unwrap().expose(), api.eauth.as_str()),
             ("https://salt:8000", "from-credential", "pam")
         );
         assert!(settings.apply.is_none() && settings.signal.is_none());
@@ -216,7 +217,7 @@ mod tests {
         let merged = Merged::of([Fragment { source: "a".into(), keys }]);
         assert!(Settings::parse(&merged, &Fixed).is_err());
         let signal = Settings::parse_signal(&merged, &Fixed).unwrap();
-        assert_eq!((signal.handle.address(), signal.id.as_deref()), ("http://heat/x", Some("n-1")));
+        assert_eq!((signal.handle.address().expose(), signal.id.as_deref()), ("http://heat/x", Some("n-1")));
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
         let settings = parse(config.clone()).unwrap();
         assert_eq!((settings.accept, settings.minion.trust), (Accept::Enroll, Trust::AskService));
         let enroll = settings.enroll.unwrap();
-        assert_eq!((enroll.urls, enroll.token.unwrap().name()), (vec!["https://salt:8010".to_owned()], "0123456789abcdef"));
+        assert_eq!((enroll.urls, enroll.token.unwrap().name()), (vec![Url::parse("https://salt:8010").unwrap()], "0123456789abcdef"));
         let complain = |section: &str, key: &str, value: Value| {
             let mut config = config.clone();
             config[section][key] = value;

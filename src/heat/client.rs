@@ -14,6 +14,7 @@ use crate::system::http::{Client, HttpError, Reply, Request, TlsError};
 use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 use crate::types::secret::Secret;
+use crate::types::url::Url;
 
 /// heat-api, Keystone and Swift answer at once; what takes longer than this is tried again.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,14 +37,14 @@ pub fn tell(signal: &Signal, message: &Message, wait: &Wait) -> Result<(), Failu
 pub fn probe(signal: &Signal, wait: &Wait) -> Result<String, Failure> {
     let handle = &signal.handle;
     let client = Client::trusting(needed_ca(signal)).map_err(|why| undelivered(format!("Heat cannot be asked: {why}")))?;
-    let said = wait.retry("probe", |_| {
+    let detail = wait.retry("probe", |_| {
         let signaller = SignalClient { client: &client, wait };
-        let ask = |method, url: &str, headers: &[(&str, &str)]| signaller.send(method, url, "", headers, TIMEOUT).map(|reply| reply.status);
+        let ask = |method, url: &Url, headers: &[(&str, &str)]| signaller.send(method, url, "", headers, TIMEOUT).map(|reply| reply.status);
         let status = match &handle.transport {
             Transport::Token { endpoint, token } => ask("GET", endpoint, &[("X-Auth-Token", token.expose())])?,
             // The signature is for the signal's own method. The service itself can be asked.
-            Transport::Cfn { url, .. } | Transport::Aws(url) => ask("GET", top_of(url.expose()), &[])?,
-            Transport::TempUrl(url) => ask("HEAD", url.expose(), &[])?,
+            Transport::Cfn { url, .. } | Transport::Aws(url) => ask("GET", &url.top(), &[])?,
+            Transport::TempUrl(url) => ask("HEAD", url, &[])?,
             Transport::Heat { login, target } => {
                 let access = signaller.log_in(login)?;
                 ask("GET", &access.url_of(login, target)?, &[("X-Auth-Token", access.token.expose())])?
@@ -54,18 +55,12 @@ pub fn probe(signal: &Signal, wait: &Wait) -> Result<String, Failure> {
             }
         };
         match probe_answer(&handle.transport, status) {
-            Ok(said) => Ok(said),
+            Ok(detail) => Ok(detail),
             Err(why) if matches!(status, 408 | 429 | 500..=599) => Err(RetryError::Transient(undelivered(why), None)),
             Err(why) => Err(RetryError::Permanent(undelivered(why))),
         }
     })?;
-    Ok(format!("{} at {}: {said}", handle.transport(), handle.address()))
-}
-
-/// `http://host:port/` of a URL.
-fn top_of(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    url[host..].find('/').map_or(url, |end| &url[..=host + end])
+    Ok(format!("{} at {}: {detail}", handle.transport(), handle.address()))
 }
 
 struct SignalClient<'a> {
@@ -88,9 +83,9 @@ impl SignalClient<'_> {
             Transport::Token { endpoint, token } => {
                 self.send("POST", endpoint, &content.to_string(), &[("X-Auth-Token", token.expose())], TIMEOUT)
             }
-            Transport::Cfn { url, method } => self.send(method, url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
-            Transport::Aws(url) => self.send("PUT", url.expose(), &content.to_string(), &[], CFN_TIMEOUT),
-            Transport::TempUrl(url) => self.send("PUT", url.expose(), &content.to_string(), &[], TIMEOUT),
+            Transport::Cfn { url, method } => self.send(method, url, &content.to_string(), &[], CFN_TIMEOUT),
+            Transport::Aws(url) => self.send("PUT", url, &content.to_string(), &[], CFN_TIMEOUT),
+            Transport::TempUrl(url) => self.send("PUT", url, &content.to_string(), &[], TIMEOUT),
             Transport::Heat { login, target } => {
                 let access = self.log_in(login)?;
                 let url = access.url_of(login, target)?;
@@ -98,7 +93,7 @@ impl SignalClient<'_> {
             }
             Transport::Zaqar { login, queue } => {
                 let access = self.log_in(login)?;
-                let url = format!("{}/v2/queues/{queue}/messages", access.endpoint(login, "messaging")?);
+                let url = access.endpoint(login, "messaging")?.below(&format!("v2/queues/{queue}/messages"));
                 let body = json!({"messages": [{"ttl": ZAQAR_TTL, "body": content}]}).to_string();
                 // Zaqar wants every client to name itself by a UUID, so that it need not read its own messages.
                 let headers = [("X-Auth-Token", access.token.expose()), ("Client-ID", "7f3a5b0e-6a1d-4c8e-9d2b-5e4f3a2b1c0d")];
@@ -112,17 +107,17 @@ impl SignalClient<'_> {
         }
     }
 
-    fn send(&self, method: &'static str, url: &str, body: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Reply, RetryError> {
+    fn send(&self, method: &'static str, url: &Url, body: &str, headers: &[(&str, &str)], timeout: Duration) -> Result<Reply, RetryError> {
         let plain = [("Content-Type", "application/json"), ("Accept", "application/json")];
         let headers: Vec<(&str, &str)> = plain.iter().chain(headers).copied().collect();
         let timeout = timeout.min(self.wait.remaining()).max(Duration::from_millis(200));
         let request = Request { method, url, headers: &headers, body: body.as_bytes(), timeout };
-        self.client.send(&request).map_err(|trouble| no_answer(url, trouble))
+        self.client.send(&request).map_err(|error| no_answer(url, error))
     }
 
     /// A fresh token for every try: one that died in between would only cost another try.
     fn log_in(&self, login: &Keystone) -> Result<Access, RetryError> {
-        let url = format!("{}/auth/tokens", login.auth_url);
+        let url = login.auth_url.below("auth/tokens");
         let reply = self.send("POST", &url, keystone::token_body(login).expose(), &[], TIMEOUT)?;
         match (reply.status, reply.header("x-subject-token")) {
             (200..=299, Some(token)) => Ok(Access { token: Secret::new(token), answer: reply.body }),
@@ -142,16 +137,16 @@ impl SignalClient<'_> {
 }
 
 impl Access {
-    fn url_of(&self, login: &Keystone, target: &Target) -> Result<String, RetryError> {
+    fn url_of(&self, login: &Keystone, target: &Target) -> Result<Url, RetryError> {
         match target {
             Target::Url(url) => Ok(url.clone()),
             Target::Resource { stack, resource } => {
-                Ok(format!("{}/stacks/{stack}/resources/{resource}/signal", self.endpoint(login, "orchestration")?))
+                Ok(self.endpoint(login, "orchestration")?.below(&format!("stacks/{stack}/resources/{resource}/signal")))
             }
         }
     }
 
-    fn endpoint(&self, login: &Keystone, service: &str) -> Result<String, RetryError> {
+    fn endpoint(&self, login: &Keystone, service: &str) -> Result<Url, RetryError> {
         let region = login.region.as_deref();
         keystone::endpoint(&self.answer, service, region).ok_or_else(|| {
             let place = region.map_or_else(String::new, |region| format!(" in region {region}"));
@@ -165,10 +160,8 @@ fn needed_ca(signal: &Signal) -> Option<&str> {
     let encrypted = |handle: &Handle| match &handle.transport {
         // The catalog may lead elsewhere than the first address.
         Transport::Zaqar { .. } | Transport::Heat { target: Target::Resource { .. }, .. } => true,
-        Transport::Heat { target: Target::Url(url), .. } => url.starts_with("https://") || handle.address().starts_with("https://"),
-        Transport::Token { .. } | Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => {
-            handle.address().starts_with("https://")
-        }
+        Transport::Heat { target: Target::Url(url), .. } => url.is_encrypted() || handle.address().is_encrypted(),
+        Transport::Token { .. } | Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => handle.address().is_encrypted(),
     };
     match &signal.ca {
         None if !encrypted(&signal.handle) => Some(""),
@@ -180,18 +173,17 @@ fn undelivered(why: String) -> Failure {
     Failure::new(Kind::SignalUndelivered, why)
 }
 
-fn no_answer(url: &str, trouble: HttpError) -> RetryError {
-    // The path names the stack and the query may be a signature; the host is enough.
-    let host = url.split('/').nth(2).unwrap_or_default();
-    let failure = undelivered(format!("{host}: {trouble}"));
-    match trouble {
+fn no_answer(url: &Url, error: HttpError) -> RetryError {
+    // The path names the stack; the server is enough.
+    let failure = undelivered(format!("{}: {error}", url.server()));
+    match error {
         HttpError::Tls(TlsError::NotYetValid)
         | HttpError::Name(_)
         | HttpError::Connect(_)
         | HttpError::TimedOut(_)
         | HttpError::Broken(_) => RetryError::Transient(failure, None),
         HttpError::InvalidResponse(_) => RetryError::Suspicious(failure),
-        HttpError::Tls(TlsError::Expired) if Skew::asked_of(&format!("https://{host}/")).is_some_and(Skew::is_ahead) => {
+        HttpError::Tls(TlsError::Expired) if Skew::asked_of(&url.top()).is_some_and(Skew::is_ahead) => {
             RetryError::Transient(failure.hint("This machine's clock is ahead: check the time synchronisation."), None)
         }
         HttpError::Tls(_) => {

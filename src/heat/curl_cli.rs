@@ -1,7 +1,9 @@
 //! The `curl_cli` attribute of a handle: a shell command, as Heat writes it. It is read, never run.
 
+use crate::types::url::Url;
+
 /// Finds the URL and the token in the command; the error is a sentence.
-pub fn parse(command: &str) -> Result<(String, String), String> {
+pub fn parse(command: &str) -> Result<(Url, String), String> {
     let words = shell_words(command)?;
     let mut token = None;
     let mut url = None;
@@ -15,8 +17,7 @@ pub fn parse(command: &str) -> Result<(String, String), String> {
                     token = Some(value.trim().to_owned());
                 }
             }
-            text if text.starts_with("http://") || text.starts_with("https://") => url = Some(word),
-            _ => {}
+            text => url = Url::parse(text).ok().or(url),
         }
     }
     url.zip(token)
@@ -52,7 +53,7 @@ mod tests {
     fn the_command_as_heat_writes_it() {
         // As heat-api 27 gives it.
         let command = "curl -i -X POST -H 'X-Auth-Token: gAAAA-tok_en' -H 'Content-Type: application/json' -H 'Accept: application/json' http://heat:8004/v1/p/stacks/s/1/resources/h/signal";
-        let found = ("http://heat:8004/v1/p/stacks/s/1/resources/h/signal".to_owned(), "gAAAA-tok_en".to_owned());
+        let found = (Url::parse("http://heat:8004/v1/p/stacks/s/1/resources/h/signal").unwrap(), "gAAAA-tok_en".to_owned());
         assert_eq!(parse(command), Ok(found));
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::curl_cli;
 use crate::types::excerpt::quoted;
 use crate::types::secret::Secret;
+use crate::types::url::Url;
 
 /// Where, how, and in which form Heat wants to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Transport {
     /// TOKEN_SIGNAL: POST to heat-api with a token that lives as long as Keystone lets it, 3600 s by default.
     Token {
         /// The resource's signal URL.
-        endpoint: String,
+        endpoint: Url,
         /// The content of X-Auth-Token.
         token: Secret,
     },
@@ -38,14 +39,14 @@ pub enum Transport {
     /// CFN_SIGNAL: a signed URL of heat-api-cfn. It dies 15 minutes after the handle's creation on a stock Keystone.
     Cfn {
         /// The URL.
-        url: Secret,
+        url: Url,
         /// PUT for a wait condition handle, POST for a deployment: heat-api-cfn routes them apart (`heat/api/cfn/v1/__init__.py`).
         method: &'static str,
     },
     /// `AWS::CloudFormation::WaitConditionHandle`: PUT to a signed URL of heat-api-cfn, which dies likewise.
-    Aws(Secret),
+    Aws(Url),
     /// TEMP_URL_SIGNAL: PUT to a signed URL of Swift.
-    TempUrl(Secret),
+    TempUrl(Url),
     /// ZAQAR_SIGNAL: a message into a queue.
     Zaqar {
         /// The stack's user.
@@ -59,7 +60,7 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// At this URL.
-    Url(String),
+    Url(Url),
     /// At this place below the endpoint in Keystone's catalog.
     Resource {
         /// `NAME/ID` of the stack.
@@ -84,7 +85,7 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keystone {
     /// The identity endpoint, with its `/v3`.
-    pub auth_url: String,
+    pub auth_url: Url,
     /// The user's id.
     pub user_id: String,
     /// The password.
@@ -108,32 +109,27 @@ impl Handle {
         }
     }
 
-    /// The address that is talked to first, for people to read: without the query, which is a signature.
-    pub fn address(&self) -> &str {
-        let whole = match &self.transport {
+    /// The address that is talked to first.
+    pub fn address(&self) -> &Url {
+        match &self.transport {
             Transport::Token { endpoint, .. } => endpoint,
             Transport::Heat { login, .. } | Transport::Zaqar { login, .. } => &login.auth_url,
-            Transport::Cfn { url, .. } | Transport::Aws(url) | Transport::TempUrl(url) => url.expose(),
-        };
-        without_query(whole)
+            Transport::Cfn { url, .. } | Transport::Aws(url) | Transport::TempUrl(url) => url,
+        }
     }
 
     /// Which resource of which stack is told. A handle of another stack at the same Heat is another; one with a fresh token or signature
     /// for the same resource is the same.
     pub fn recipient(&self) -> String {
         match &self.transport {
-            Transport::Token { .. } | Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => self.address().to_owned(),
-            Transport::Heat { target: Target::Url(url), .. } => without_query(url).to_owned(),
+            Transport::Token { .. } | Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => self.address().to_string(),
+            Transport::Heat { target: Target::Url(url), .. } => url.to_string(),
             Transport::Heat { login, target: Target::Resource { stack, resource } } => {
                 format!("{} stack {stack} resource {resource}", login.auth_url)
             }
             Transport::Zaqar { login, queue } => format!("{} queue {queue}", login.auth_url),
         }
     }
-}
-
-fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
 }
 
 /// Keys beside a handle's own that say how to reach it.
@@ -151,10 +147,10 @@ pub fn parse(value: &Value) -> Result<Option<Handle>, String> {
 fn parse_text(text: &str) -> Result<Option<Handle>, String> {
     if text.starts_with("curl ") {
         let (endpoint, token) = curl_cli::parse(text)?;
-        return token_signal(&endpoint, &token).map(Some);
+        return token_signal(endpoint, &token).map(Some);
     }
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return presigned(text, Form::AwsCondition).map(Some);
+    if let Ok(url) = Url::parse(text) {
+        return presigned(url, Form::AwsCondition).map(Some);
     }
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(keys)) if keys.is_empty() => Ok(None),
@@ -177,13 +173,13 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
     }
     if let Some(command) = of.text("curl_cli") {
         let (endpoint, token) = curl_cli::parse(command)?;
-        return token_signal(&endpoint, &token).map(Some);
+        return token_signal(endpoint, &token).map(Some);
     }
     if let (Some(endpoint), Some(token)) = (of.text("endpoint"), of.text("token")) {
         if let Some(key) = keys.keys().find(|key| !["endpoint", "token"].contains(&key.as_str()) && !BESIDE.contains(&key.as_str())) {
             return Err(format!("unknown key {} beside endpoint and token; known here are {}", quoted(key), BESIDE.join(", ")));
         }
-        return token_signal(endpoint, token).map(Some);
+        return token_signal(http_url("endpoint", endpoint)?, token).map(Some);
     }
     if of.text("auth_url").is_some() {
         let login = of.keystone()?;
@@ -195,10 +191,10 @@ fn parse_keys(keys: &Map<String, Value>) -> Result<Option<Handle>, String> {
         return Ok(Some(Handle { transport, form: Form::Condition }));
     }
     if let Some(url) = of.text("alarm_url") {
-        return presigned(url, Form::Condition).map(Some);
+        return presigned(http_url("alarm_url", url)?, Form::Condition).map(Some);
     }
     if let Some(url) = of.text("url") {
-        return presigned(url, Form::AwsCondition).map(Some);
+        return presigned(http_url("url", url)?, Form::AwsCondition).map(Some);
     }
     Err("holds no handle: endpoint and token, curl_cli, signal, url, or deployment is needed".into())
 }
@@ -210,9 +206,9 @@ fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, Stri
         "NO_SIGNAL" => return Ok(None),
         "CFN_SIGNAL" => {
             let method = if of.text("signal_verb") == Some("PUT") { "PUT" } else { "POST" };
-            Transport::Cfn { url: Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?), method }
+            Transport::Cfn { url: http_url("deploy_signal_id", of.needed("signal_id")?)?, method }
         }
-        "TEMP_URL_SIGNAL" => Transport::TempUrl(Secret::new(http_url("deploy_signal_id", of.needed("signal_id")?)?)),
+        "TEMP_URL_SIGNAL" => Transport::TempUrl(http_url("deploy_signal_id", of.needed("signal_id")?)?),
         "HEAT_SIGNAL" => {
             let target = Target::Resource { stack: of.needed("stack_id")?.to_owned(), resource: of.needed("resource_name")?.to_owned() };
             Transport::Heat { login: of.keystone()?, target }
@@ -230,34 +226,32 @@ fn deployment_handle(inputs: &Map<String, Value>) -> Result<Option<Handle>, Stri
 
 /// A signed URL says by itself where it leads, but not what it wants to hear: the URLs of both kinds of wait condition handle look
 /// the same. An OS::Heat one gives it as `alarm_url`, an AWS one as itself.
-fn presigned(url: &str, handle: Form) -> Result<Handle, String> {
-    let url = http_url("the URL", url)?;
-    let (transport, form) = if url.contains("temp_url_sig=") {
-        (Transport::TempUrl(Secret::new(url)), Form::Condition)
-    } else if url.contains("/waitcondition/") && handle == Form::AwsCondition {
-        (Transport::Aws(Secret::new(url)), Form::AwsCondition)
-    } else if url.contains("/waitcondition/") {
-        (Transport::Cfn { url: Secret::new(url), method: "PUT" }, Form::Condition)
-    } else if url.contains("/signal/") {
-        (Transport::Cfn { url: Secret::new(url), method: "POST" }, Form::Condition)
+fn presigned(url: Url, handle: Form) -> Result<Handle, String> {
+    let (transport, form) = if url.parameter("temp_url_sig").is_some() {
+        (Transport::TempUrl(url), Form::Condition)
+    } else if url.path().contains("/waitcondition/") && handle == Form::AwsCondition {
+        (Transport::Aws(url), Form::AwsCondition)
+    } else if url.path().contains("/waitcondition/") {
+        (Transport::Cfn { url, method: "PUT" }, Form::Condition)
+    } else if url.path().contains("/signal/") {
+        (Transport::Cfn { url, method: "POST" }, Form::Condition)
     } else {
         return Err("the URL is none that Heat gives: neither /v1/signal/ nor /v1/waitcondition/ nor a temporary URL".into());
     };
     Ok(Handle { transport, form })
 }
 
-fn token_signal(endpoint: &str, token: &str) -> Result<Handle, String> {
+fn token_signal(endpoint: Url, token: &str) -> Result<Handle, String> {
     if token.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii()) {
         return Err("the token holds characters that no header can carry".into());
     }
-    let transport = Transport::Token { endpoint: http_url("endpoint", endpoint)?, token: Secret::new(token) };
+    let transport = Transport::Token { endpoint, token: Secret::new(token) };
     Ok(Handle { transport, form: Form::Condition })
 }
 
-fn http_url(what: &str, url: &str) -> Result<String, String> {
-    let fine = (url.starts_with("http://") || url.starts_with("https://")) && url.parse::<ureq::http::Uri>().is_ok();
-    // It may be a signature: only its beginning is shown.
-    if fine { Ok(url.to_owned()) } else { Err(format!("{what} ({:?}...) is no http(s) URL", url.chars().take(12).collect::<String>())) }
+fn http_url(what: &str, url: &str) -> Result<Url, String> {
+    // It may be a signature, or another secret in a wrong place: only its beginning is shown.
+    Url::parse(url).map_err(|_| format!("{what} ({:?}...) is no http(s) URL", url.chars().take(12).collect::<String>()))
 }
 
 /// The keys of a mapping, with the prefix that they bear there.
@@ -276,13 +270,11 @@ impl<'a> Keys<'a> {
     }
 
     fn keystone(&self) -> Result<Keystone, String> {
-        let auth_url = http_url("auth_url", self.needed("auth_url")?)?;
-        let base = auth_url.trim_end_matches('/');
         // Heat gives the versioned or the unversioned URL, as it is configured.
-        let base = base.strip_suffix("/v2.0").unwrap_or(base);
-        let auth_url = if base.ends_with("/v3") { base.to_owned() } else { format!("{base}/v3") };
+        let given = self.needed("auth_url")?.trim_end_matches('/');
+        let top = ["/v2.0", "/v3"].iter().find_map(|version| given.strip_suffix(version)).unwrap_or(given);
         Ok(Keystone {
-            auth_url,
+            auth_url: http_url("auth_url", &format!("{top}/v3"))?,
             user_id: self.needed("user_id")?.to_owned(),
             password: Secret::new(self.needed("password")?),
             project_id: self.needed("project_id")?.to_owned(),
@@ -304,7 +296,8 @@ mod tests {
     fn the_forms_of_a_token_signal() {
         let curl = "curl -i -X POST -H 'X-Auth-Token: gAAAA-tok_en' -H 'Accept: application/json' http://heat:8004/v1/p/signal";
         let keys = json!({"endpoint": "http://heat:8004/v1/p/signal", "token": "gAAAA-tok_en", "id": "web-1"});
-        let transport = Transport::Token { endpoint: "http://heat:8004/v1/p/signal".into(), token: Secret::new("gAAAA-tok_en") };
+        let transport =
+            Transport::Token { endpoint: Url::parse("http://heat:8004/v1/p/signal").unwrap(), token: Secret::new("gAAAA-tok_en") };
         for form in [keys.clone(), json!(keys.to_string()), json!(curl), json!({"curl_cli": curl}), json!({"signal": curl})] {
             assert_eq!(parsed(&form), Handle { transport: transport.clone(), form: Form::Condition }, "{form}");
         }
@@ -318,7 +311,7 @@ mod tests {
         let handle = parsed(&json!(attribute.to_string()));
         let Transport::Heat { login, target: Target::Url(url) } = &handle.transport else { panic!("{handle:?}") };
         assert_eq!(
-            (login.auth_url.as_str(), login.password.expose(), url.as_str()),
+            (login.auth_url.expose(), login.password.expose(), url.expose()),
             ("http://ks:5000/v3", "^a#b@c%", attribute["alarm_url"].as_str().unwrap())
         );
         assert_eq!(handle.transport(), "HEAT_SIGNAL");

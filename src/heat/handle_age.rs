@@ -14,11 +14,11 @@ const SIGNATURE_LIVES: u64 = 900;
 /// A sentence about the credential's age at `now`; `None` where it does not say, and where it does not age. `needed` is how long it
 /// may have to serve from now on, in seconds.
 pub fn warning(transport: &Transport, now: i64, needed: u64) -> Option<String> {
-    let aged = |what: &str, made: i64, lives: u64, default: &str| {
+    let aged = |what: &str, made: i64, lifetime: u64, default: &str| {
         let age = u64::try_from(now - made).ok()?;
-        let soon = if age > lives {
+        let soon = if age > lifetime {
             format!("; {default} is older than it lives by default")
-        } else if age + needed > lives {
+        } else if age + needed > lifetime {
             format!("; {default} would die by default before the deadline is over: HEAT_SIGNAL lasts")
         } else {
             String::new()
@@ -28,11 +28,11 @@ pub fn warning(transport: &Transport, now: i64, needed: u64) -> Option<String> {
     match transport {
         Transport::Token { token, .. } => aged("its token was made", token_made(token.expose())?, TOKEN_LIVES, "a token of that age"),
         Transport::Cfn { url, .. } | Transport::Aws(url) => {
-            let made = time::timestamp(&parameter(url.expose(), "Timestamp")?.replace("%3A", ":").replace("%3a", ":"))?;
+            let made = time::timestamp(&url.parameter("Timestamp")?.replace("%3A", ":").replace("%3a", ":"))?;
             aged("its URL was signed", made, SIGNATURE_LIVES, "a signature of that age")
         }
         Transport::TempUrl(url) => {
-            let until = parameter(url.expose(), "temp_url_expires")?.parse::<i64>().ok()?;
+            let until = url.parameter("temp_url_expires")?.parse::<i64>().ok()?;
             let span = time::length(until.abs_diff(now));
             Some(if until < now { format!("its URL died {span} ago") } else { format!("its URL lives for {span} more") })
         }
@@ -49,15 +49,11 @@ fn token_made(token: &str) -> Option<i64> {
     (*version == 0x80).then_some(i64::try_from(u64::from_be_bytes(time.try_into().ok()?)).ok()?)
 }
 
-fn parameter<'a>(url: &'a str, name: &str) -> Option<&'a str> {
-    let (_, query) = url.split_once('?')?;
-    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::types::secret::Secret;
+    use crate::types::url::Url;
 
     const NOW: i64 = 1_795_473_999;
 
@@ -66,7 +62,7 @@ mod tests {
         bytes.extend(made.to_be_bytes());
         let text = format!("{}the-rest_is-encrypted", URL_SAFE_NO_PAD.encode(bytes));
         assert!(text.starts_with("gAAAAA"), "{text}");
-        Transport::Token { endpoint: "http://h/".into(), token: Secret::new(text) }
+        Transport::Token { endpoint: Url::parse("http://h/").unwrap(), token: Secret::new(text) }
     }
 
     #[test]
@@ -74,7 +70,8 @@ mod tests {
         assert_eq!(warning(&token(NOW - 300), NOW, 1_500).unwrap(), "its token was made 5 min ago");
         assert!(warning(&token(NOW - 3_000), NOW, 1_500).unwrap().contains("before the deadline"));
         assert!(warning(&token(NOW - 4_000), NOW, 0).unwrap().contains("older than it lives"));
-        let other = |text: &str| warning(&Transport::Token { endpoint: "http://h/".into(), token: Secret::new(text) }, NOW, 0);
+        let other =
+            |text: &str| warning(&Transport::Token { endpoint: Url::parse("http://h/").unwrap(), token: Secret::new(text) }, NOW, 0);
         for text in ["", "short", "0123456789abcdef0123456789abcdef", "gAAAAABwrong-token"] {
             assert_eq!(other(text), None, "{text}");
         }
@@ -83,7 +80,7 @@ mod tests {
 
     #[test]
     fn signed_urls_tell_theirs() {
-        let url = |text: &str| Secret::new(text);
+        let url = |text: &str| Url::parse(text).unwrap();
         let cfn = Transport::Cfn { url: url("http://h/v1/signal/a?Timestamp=2026-11-23T22%3A41%3A39Z&Signature=s"), method: "POST" };
         assert_eq!(warning(&cfn, NOW, 0).unwrap(), "its URL was signed 5 min ago");
         assert!(warning(&cfn, NOW + 900, 0).unwrap().contains("older than it lives"));

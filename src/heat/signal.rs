@@ -229,6 +229,7 @@ mod tests {
     use crate::types::failure::{Failure, Kind};
     use crate::types::report::{Circumstances, FailedState, States, Step};
     use crate::types::secret::Secret;
+    use crate::types::url::Url;
 
     fn failed(comment: &str, count: usize) -> Report {
         let failures = (0..count).map(|n| FailedState { id: format!("state-{n}"), sls: "web".into(), comment: comment.into() }).collect();
@@ -237,6 +238,10 @@ mod tests {
             ..Circumstances::default()
         };
         Report::failed(of, Some("states".into()), Failure::new(Kind::StateFailed, "1 of 2 states failed"))
+    }
+
+    fn url() -> Url {
+        Url::parse("http://h/").unwrap()
     }
 
     #[test]
@@ -299,13 +304,13 @@ mod tests {
 
     #[test]
     fn questions_that_are_no_signals() {
-        let token = Transport::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
+        let token = Transport::Token { endpoint: url(), token: Secret::new("t") };
         assert!(probe_answer(&token, 405).is_ok());
         for (status, says) in [(401, "expired"), (200, "is the handle's URL right"), (502, "502")] {
             assert!(probe_answer(&token, status).unwrap_err().contains(says), "{status}");
         }
-        assert!(probe_answer(&Transport::TempUrl(Secret::new("http://h/")), 404).is_ok());
-        assert!(probe_answer(&Transport::Aws(Secret::new("http://h/")), 500).is_err());
+        assert!(probe_answer(&Transport::TempUrl(url()), 404).is_ok());
+        assert!(probe_answer(&Transport::Aws(url()), 500).is_err());
     }
 
     #[test]
@@ -318,16 +323,14 @@ mod tests {
 
     #[test]
     fn answers() {
-        let token = Transport::Token { endpoint: "http://h/".into(), token: Secret::new("t") };
+        let token = Transport::Token { endpoint: url(), token: Secret::new("t") };
         assert_eq!(answer(&token, 200, b"null", None), Answer::Taken);
         assert_eq!(answer(&token, 200, b"", None), Answer::Taken);
         assert!(matches!(answer(&token, 200, b"\n<html>Please log in</html>", None), Answer::Odd(_)));
-        assert_eq!(answer(&Transport::Aws(Secret::new("http://h/")), 200, b"<Response/>", None), Answer::Taken);
+        assert_eq!(answer(&Transport::Aws(url()), 200, b"<Response/>", None), Answer::Taken);
         assert!(matches!(answer(&token, 401, b"", None), Answer::Refused(why) if why.contains("HEAT_SIGNAL")));
         assert!(matches!(answer(&token, 503, b"", Some(Duration::from_secs(7))), Answer::Later(_, Some(_))));
         assert!(matches!(answer(&token, 302, b"", None), Answer::Odd(_)));
-        assert!(
-            matches!(answer(&Transport::Aws(Secret::new("http://h/")), 403, b"", None), Answer::Refused(why) if why.contains("15 minutes"))
-        );
+        assert!(matches!(answer(&Transport::Aws(url()), 403, b"", None), Answer::Refused(why) if why.contains("15 minutes")));
     }
 }

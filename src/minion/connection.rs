@@ -28,11 +28,11 @@ pub fn probe(minion: &Minion) -> Option<Connected> {
 pub fn check(minion: &mut Minion, master: Option<&Fingerprint>) -> Result<Option<Connected>, Failure> {
     minion.paths.check_master(master).map_err(|failure| minion.explain(failure))?;
     minion.check()?;
-    let seen = probe(minion);
-    if seen.is_some() {
+    let connected = probe(minion);
+    if connected.is_some() {
         debug!("salt-minion is connected to port {}", minion.paths.publish_port);
     }
-    Ok(seen)
+    Ok(connected)
 }
 
 /// How long a new connection may take. One that takes longer is not seen, and then the minion is restarted, which makes one: no longer

@@ -1,4 +1,6 @@
 //! The minion as a daemon: configured, enabled, started, restarted if its configuration changed.
+//!
+//! Long, since what is done to a minion has one order, whichever of three ways it is started by.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -62,7 +64,7 @@ const DYING: Duration = Duration::from_secs(5);
 
 /// Finds out how the minion is run, unless the configuration says so. A root that is not the
 /// machine's own has no service manager of its own.
-pub fn manner(start: Start, root: &Root) -> StartMethod {
+pub fn start_method(start: Start, root: &Root) -> StartMethod {
     let unit = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"]
         .iter()
         .any(|dir| Path::new(dir).join("salt-minion.service").exists());
@@ -159,7 +161,7 @@ pub fn ensure(
     if running.is_some() && !pending.is_due() {
         return Ok((Minion::found(paths), changed));
     }
-    let method = manner(settings.start, root);
+    let method = start_method(settings.start, root);
     if method == StartMethod::Direct {
         match running {
             Some(pid) => {
@@ -171,7 +173,7 @@ pub fn ensure(
         forget_dead(&paths)?;
     }
     if running.is_none() {
-        keypair::mend(&paths, wait)?;
+        keypair::repair(&paths, wait)?;
     }
     let restart = has_to_restart(method, running.is_some(), pending.is_due());
     let not_before = pending.since();
@@ -284,7 +286,7 @@ impl Minion {
 
     /// Does it not run, and nobody is about to start it? Of one that somebody else starts, at boot perhaps, systemd knows.
     pub fn stays_away(&mut self, start: Start, root: &Root, wait: &Wait) -> Result<bool, Failure> {
-        if self.pid().is_some() || manner(start, root) != StartMethod::Systemd {
+        if self.pid().is_some() || start_method(start, root) != StartMethod::Systemd {
             return Ok(self.check().is_err());
         }
         let shown = command::prompt(&["systemctl", "show", "--property=ActiveState,Job", "salt-minion.service"], wait)?;
@@ -341,7 +343,7 @@ impl Minion {
 /// Stops the minion, by the service manager if there is one. Says whether it ran.
 pub fn stop(start: Start, root: &Root, paths: &MinionPaths, wait: &Wait) -> Result<bool, Failure> {
     let Some(pid) = pidfile::running(paths) else { return Ok(false) };
-    let words: &[&str] = match manner(start, root) {
+    let words: &[&str] = match start_method(start, root) {
         // While the machine goes down the service manager stops it anyway, and a job of ours would have to wait for that.
         StartMethod::Systemd if shutdown::under_way(wait) => &[],
         StartMethod::Systemd => &["systemctl", "stop", "salt-minion.service"],

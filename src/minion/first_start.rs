@@ -49,13 +49,13 @@ pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure
 /// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
 pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
-    let seen = soon(wait).poll(POLL_INTERVAL, || {
+    let found = soon(wait).poll(POLL_INTERVAL, || {
         minion.check()?;
         let pids = minion.pids();
         let ports = [minion.paths.master_port, minion.paths.publish_port];
         Ok(process::connected(&pids, &ports).then_some(()))
     })?;
-    debug!("the minion {} the master", if seen.is_some() { "talks to" } else { "was not seen talking to" });
+    debug!("the minion {} the master", if found.is_some() { "talks to" } else { "was not seen talking to" });
     Ok(())
 }
 

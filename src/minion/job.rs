@@ -151,12 +151,12 @@ pub fn read_job(bytes: &[u8]) -> Option<Job> {
     let value = msgpack::read(bytes)?;
     let arguments = ["fun_args", "arg"].into_iter().find_map(|key| field(&value, key)?.as_array()).map_or(&[][..], Vec::as_slice);
     // A job that had to queue has lost its metadata, but kept its arguments.
-    let told = field(&value, "metadata").into_iter().chain(arguments).find_map(|paths| field(paths, "bootstrap_id"));
+    let id = field(&value, "metadata").into_iter().chain(arguments).find_map(|paths| field(paths, "bootstrap_id"));
     Some(Job {
         fun: field(&value, "fun").and_then(text)?,
         argument: arguments.first().and_then(text),
         options: arguments.iter().skip(1).flat_map(options).collect(),
-        bootstrap_id: told.and_then(text),
+        bootstrap_id: id.and_then(text),
         pid: field(&value, "pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok()),
     })
 }

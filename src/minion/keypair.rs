@@ -121,7 +121,7 @@ fn private_of(paths: &MinionPaths) -> PathBuf {
 /// Salt ends at half a pair, every time (`salt/crypt.py`, InvalidKeyError), and a machine that loses its power in the minion's first
 /// seconds has one. Half a private key is of no use to anybody: it is set aside, and the minion makes another. A public half that is
 /// missing, or another's, is made from the private one, if openssl is there: the minion shows the one and signs with the other.
-pub fn mend(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
+pub fn repair(paths: &MinionPaths, wait: &Wait) -> Result<(), Failure> {
     let (private, public) = (private_of(paths), paths.pki_dir.join("minion.pub"));
     let Ok(Some(bytes)) = files::read_if_there(&private, MOST_BYTES) else { return Ok(()) };
     let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());

@@ -94,7 +94,7 @@ pub fn ensure(
     let transaction = Transaction::by(system.manager, wait);
     match &install.source {
         Source::Repository { url, key, login } => {
-            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), &system);
+            let repository = Repository::at(url.as_ref(), login.as_ref(), install.version.as_ref(), &system);
             source::from_repository(&transaction, repository, &system, key, existing, prepare)?;
         }
         Source::Package { url, format, sha256 } => source::from_file(&transaction, &system, url, *format, sha256, root, existing, prepare)?,
@@ -115,8 +115,8 @@ fn only_into_machine(root: &Root) -> Failure {
         .hint("With --root set install.source to \"preinstalled\".")
 }
 
-fn unsupported(seen: String) -> Failure {
-    Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {seen}"))
+fn unsupported(description: String) -> Failure {
+    Failure::new(Kind::UnsupportedSystem, format!("salt-minion cannot be installed here: {description}"))
 }
 
 /// Is the version that is wanted older than the one that is there?

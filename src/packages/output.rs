@@ -174,9 +174,9 @@ const ERROR_PATTERNS: [(Reason, &[&str]); 7] = [
 
 impl Reason {
     /// Reads the reason from what the manager printed last.
-    pub fn read(said: &str) -> Reason {
-        let said = said.to_lowercase();
-        let fits = |sayings: &[&str]| sayings.iter().any(|saying| said.contains(saying));
+    pub fn read(words: &str) -> Reason {
+        let words = words.to_lowercase();
+        let fits = |sayings: &[&str]| sayings.iter().any(|saying| words.contains(saying));
         ERROR_PATTERNS.iter().find(|(_, sayings)| fits(sayings)).map_or(Reason::Other, |(reason, _)| *reason)
     }
 
@@ -208,8 +208,8 @@ impl Reason {
 
 /// What a manager that did not end in time said of its source. apt tries again by itself, and says why, in the line below, each time
 /// (`Ign:`) and at the last time (`Err:`).
-pub fn trouble_with_source(said: &str) -> Option<String> {
-    let lines: Vec<&str> = said.lines().collect();
+pub fn source_error(words: &str) -> Option<String> {
+    let lines: Vec<&str> = words.lines().collect();
     let marked = |line: &&str| line.starts_with("Ign:") || line.starts_with("Err:");
     if let Some(at) = lines.iter().rposition(marked) {
         let why = lines.get(at + 1).filter(|line| line.starts_with(' ')).map_or(String::new(), |line| format!(": {}", line.trim()));
@@ -254,20 +254,20 @@ mod tests {
             ),
             ("something else went wrong", Reason::Other),
         ];
-        for (said, reason) in cases {
-            assert_eq!(Reason::read(said), reason, "{said}");
+        for (words, reason) in cases {
+            assert_eq!(Reason::read(words), reason, "{words}");
         }
     }
 
     #[test]
     fn what_a_slow_manager_says_of_its_source() {
         let apt = "Get:1 http://h stable InRelease\nIgn:2 http://h/x InRelease\n  503  Not now [IP: 127.0.0.1 80]\n";
-        assert_eq!(trouble_with_source(apt).unwrap(), "Ign:2 http://h/x InRelease: 503 Not now [IP: 127.0.0.1 80]");
+        assert_eq!(source_error(apt).unwrap(), "Ign:2 http://h/x InRelease: 503 Not now [IP: 127.0.0.1 80]");
         assert_eq!(
-            trouble_with_source("x\n  Curl error (7): Couldn't connect to server\ny").unwrap(),
+            source_error("x\n  Curl error (7): Couldn't connect to server\ny").unwrap(),
             "Curl error (7): Couldn't connect to server"
         );
-        assert_eq!(trouble_with_source("Setting up salt-minion (3006.27) ...\n"), None);
+        assert_eq!(source_error("Setting up salt-minion (3006.27) ...\n"), None);
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub fn program(install: &Install, program: &str, root: &Root, wait: &Wait) -> Re
     let system = system().map_err(unsupported)?;
     let back = package_version(wait)?.filter(|found| goes_back(install, found));
     let back = back.map_or_else(String::new, |found| format!(", and so goes back from {found}"));
-    let said = format!("run installs {program} ({}) by {}{back}", wanted(install), system.manager.program());
-    Ok(Need::Program(Box::new(system), said))
+    let summary = format!("run installs {program} ({}) by {}{back}", wanted(install), system.manager.program());
+    Ok(Need::Program(Box::new(system), summary))
 }
 
 /// Looks whether what the package manager is going to be told to use is there. What it makes of it, signatures above all, only the
@@ -55,8 +55,8 @@ pub fn source(install: &Install, system: &System) -> State {
         Source::Package { url, .. } => Err(source::wrong_format(url, system)),
         Source::Repository { .. } if matches!(system.manager, Manager::Rpm | Manager::Dpkg) => Err(source::no_repositories(system)),
         Source::Repository { url, key, login } => {
-            let repository = Repository::at(url.as_deref(), login.as_ref(), install.version.as_ref(), system);
-            if repository.url.contains('$') {
+            let repository = Repository::at(url.as_ref(), login.as_ref(), install.version.as_ref(), system);
+            if repository.url.expose().contains('$') {
                 return State::Unknown(format!("{} holds variables, which only {} knows", repository.url, system.manager.program()));
             }
             let probe = repository.probe_url(system.manager);

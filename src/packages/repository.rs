@@ -9,13 +9,15 @@ use base64::engine::general_purpose::STANDARD;
 use super::os::{Format, Manager, System};
 use super::version::VersionReq;
 use crate::types::secret::Secret;
+use crate::types::url::Url;
 use crate::types::version::PROGRAM;
 
 /// The Salt project's repositories (doc.saltproject.io, install guide: salt.repo and salt.sources).
-const PROJECT_RPM: &str = "https://packages.broadcom.com/artifactory/saltproject-rpm";
-const PROJECT_DEB: &str = "https://packages.broadcom.com/artifactory/saltproject-deb";
+const PROJECT: &str = "packages.broadcom.com";
+const PROJECT_RPM: &str = "/artifactory/saltproject-rpm";
+const PROJECT_DEB: &str = "/artifactory/saltproject-deb";
 /// The key that signs both.
-pub const PROJECT_KEY: &str = "https://packages.broadcom.com/artifactory/api/security/keypair/SaltProjectKey/public";
+const PROJECT_KEY: &str = "/artifactory/api/security/keypair/SaltProjectKey/public";
 /// The line that is installed from the project's own repository if nobody asks for another: its newest with long support.
 const PROJECT_LINE: &str = "3008";
 
@@ -32,7 +34,7 @@ pub struct Login {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     /// Its URL, without a slash at the end.
-    pub url: String,
+    pub url: Url,
     /// Which versions it may give; `None` for all.
     pub wanted_version: Option<VersionReq>,
     /// Are its metadata signed too, and not only its packages? For apt they always are.
@@ -64,7 +66,7 @@ const ZYPPER_AUTH: &str = "/etc/zypp/credentials.d/heat-salt-bootstrap";
 
 impl Repository {
     /// The repository at this URL, or the Salt project's own, for this system.
-    pub fn at(url: Option<&str>, login: Option<&Login>, wanted_version: Option<&VersionReq>, system: &System) -> Repository {
+    pub fn at(url: Option<&Url>, login: Option<&Login>, wanted_version: Option<&VersionReq>, system: &System) -> Repository {
         let own = match system.manager.format() {
             Format::Rpm => PROJECT_RPM,
             Format::Deb => PROJECT_DEB,
@@ -72,7 +74,7 @@ impl Repository {
         // A mirror may hold one line only, so there the newest of all is taken.
         let line = || url.is_none().then(|| VersionReq::parse(PROJECT_LINE).ok()).flatten();
         Repository {
-            url: url.unwrap_or(own).trim_end_matches('/').to_owned(),
+            url: url.map_or_else(|| Url::known(PROJECT, own), Url::base),
             wanted_version: wanted_version.cloned().or_else(line),
             signed_metadata: true,
             login: login.cloned(),
@@ -80,16 +82,16 @@ impl Repository {
     }
 
     /// What has to answer there if it is a repository of this kind.
-    pub fn probe_url(&self, manager: Manager) -> String {
+    pub fn probe_url(&self, manager: Manager) -> Url {
         match manager.format() {
-            Format::Rpm => format!("{}/repodata/repomd.xml", self.url),
-            Format::Deb => format!("{}/dists/stable/Release", self.url),
+            Format::Rpm => self.url.below("repodata/repomd.xml"),
+            Format::Deb => self.url.below("dists/stable/Release"),
         }
     }
 
     /// The signature of the metadata, where it is a file that may be missing.
-    pub fn signature_url(&self, manager: Manager) -> Option<String> {
-        (manager.format() == Format::Rpm).then(|| format!("{}.asc", self.probe_url(manager)))
+    pub fn signature_url(&self, manager: Manager) -> Option<Url> {
+        (manager.format() == Format::Rpm).then(|| self.probe_url(manager).with(".asc"))
     }
 
     /// Everything that has to be written for it. `key` is the armoured public key.
@@ -104,7 +106,7 @@ impl Repository {
                 }
                 // apt_auth.conf(5): the longest URL that fits counts.
                 files.extend(self.secret(APT_AUTH, |Login { username, password }| {
-                    format!("{}machine {} login {username} password {}\n", written_by(), self.url, password.expose())
+                    format!("{}machine {} login {username} password {}\n", written_by(), self.url.expose(), password.expose())
                 }));
             }
             Manager::Zypper => {
@@ -132,9 +134,8 @@ impl Repository {
     }
 
     /// What a request to this URL has to show: nothing, if it leads to another server.
-    pub fn authorization(&self, url: &str) -> Option<Secret> {
-        let server = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/").to_lowercase();
-        let Login { username, password } = self.login.as_ref().filter(|_| server(url) == server(&self.url))?;
+    pub fn authorization(&self, url: &Url) -> Option<Secret> {
+        let Login { username, password } = self.login.as_ref().filter(|_| self.url.same_server(url))?;
         let both = Secret::new(format!("{username}:{}", password.expose()));
         Some(Secret::new(format!("Basic {}", STANDARD.encode(both.expose()))))
     }
@@ -144,7 +145,11 @@ impl Repository {
         let mut text = format!(
             "{}[{PROGRAM}]\nname=Salt, for {PROGRAM}\nbaseurl={}\nenabled=1\ngpgcheck=1\nrepo_gpgcheck={}\ngpgkey=file://{key_file}\npriority=10\n",
             written_by(),
-            if zypper && self.login.is_some() { format!("{}?credentials={PROGRAM}", self.url) } else { self.url.clone() },
+            if zypper && self.login.is_some() {
+                format!("{}?credentials={PROGRAM}", self.url.expose())
+            } else {
+                self.url.expose().to_owned()
+            },
             u8::from(self.signed_metadata)
         );
         if zypper {
@@ -162,7 +167,7 @@ impl Repository {
 
     /// sources.list(5), the deb822 format.
     fn sources(&self, key_file: &str) -> String {
-        format!("{}Types: deb\nURIs: {}\nSuites: stable\nComponents: main\nSigned-By: {key_file}\n", written_by(), self.url)
+        format!("{}Types: deb\nURIs: {}\nSuites: stable\nComponents: main\nSigned-By: {key_file}\n", written_by(), self.url.expose())
     }
 
     /// apt_preferences(5): with more than 1000 a version is taken even if it means going back.
@@ -185,6 +190,11 @@ pub fn login_file(manager: Manager) -> Option<&'static str> {
         Manager::Zypper => Some(ZYPPER_AUTH),
         Manager::Dnf5 | Manager::Dnf | Manager::Yum | Manager::Rpm => None,
     }
+}
+
+/// The key that signs the Salt project's own repositories.
+pub fn project_key() -> Url {
+    Url::known(PROJECT, PROJECT_KEY)
 }
 
 /// Where the key lies for this manager.
@@ -210,7 +220,8 @@ mod tests {
 
     fn files(manager: Manager, url: Option<&str>, wanted_version: Option<&str>) -> Vec<Written> {
         let wanted_version = wanted_version.map(|wanted_version| VersionReq::parse(wanted_version).unwrap());
-        Repository::at(url, None, wanted_version.as_ref(), &system(manager)).files(manager, "KEY\n\n")
+        let url = url.map(|url| Url::parse(url).unwrap());
+        Repository::at(url.as_ref(), None, wanted_version.as_ref(), &system(manager)).files(manager, "KEY\n\n")
     }
 
     #[test]
@@ -253,13 +264,14 @@ mod tests {
 
     #[test]
     fn a_login_stands_where_only_root_reads() {
+        let url = Url::parse("https://mirror.example/salt").unwrap();
         let login = Login { username: "boot".into(), password: Secret::new("s3cret") };
         for manager in [Manager::Dnf, Manager::Zypper, Manager::AptGet] {
-            let repository = Repository::at(Some("https://mirror.example/salt"), Some(&login), None, &system(manager));
+            let repository = Repository::at(Some(&url), Some(&login), None, &system(manager));
             let files = repository.files(manager, "KEY");
             let holding: Vec<u32> = files.iter().filter(|file| file.text.expose().contains("s3cret")).map(|file| file.mode).collect();
             assert_eq!(holding, [0o600], "{files:?}");
-            let shown = |url| repository.authorization(url).map(|secret| secret.expose().to_owned());
+            let shown = |url| repository.authorization(&Url::parse(url).unwrap()).map(|secret| secret.expose().to_owned());
             assert_eq!(shown("https://mirror.example/key.asc").as_deref(), Some("Basic Ym9vdDpzM2NyZXQ="));
             assert_eq!(shown("https://mirror.example.net/key.asc").or(shown("http://mirror.example/x")), None);
         }

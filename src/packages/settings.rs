@@ -1,11 +1,11 @@
 //! The `install` section of the configuration.
 
 use super::os::Format;
-use super::repository::{Login, PROJECT_KEY};
+use super::repository::{self, Login};
 use super::version::VersionReq;
-use crate::types::address::without_secrets;
 use crate::types::references::{References, secret};
 use crate::types::section::Section;
+use crate::types::url::Url;
 
 /// The `install` section.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub enum Source {
     /// From a package repository.
     Repository {
         /// Its URL; the Salt project's own if absent.
-        url: Option<String>,
+        url: Option<Url>,
         /// The key that signs it.
         key: SigningKey,
         /// Who reads it, where it wants to know.
@@ -31,7 +31,7 @@ pub enum Source {
     /// From one package file.
     Package {
         /// Where it is, by https.
-        url: String,
+        url: Url,
         /// What it is: .rpm or .deb.
         format: Format,
         /// The SHA-256 of its content, in lower-case hexadecimal.
@@ -47,7 +47,7 @@ pub enum SigningKey {
     /// Armoured, in the configuration or in a file that it names.
     Given(String),
     /// To be fetched over verified TLS.
-    At(String),
+    At(Url),
 }
 
 /// Reads the section; every problem is listed. `wiped`: its secret may be gone after use.
@@ -74,12 +74,12 @@ pub fn install(top: &Section, refs: &dyn References, wiped: bool) -> Option<Inst
 }
 
 fn repository(section: Section, refs: &dyn References, wiped: bool) -> Option<Source> {
-    let url = section.parsed("url", |url| check_source(url, &["https://", "http://"]));
+    let url = section.parsed("url", Url::parse);
     let inline = section.text("gpg_key").map(str::to_owned);
     let from_file = section.parsed("gpg_key_file", |path| {
         refs.file(path).map(|text| text.expose().to_owned()).map_err(|why| format!("{path} cannot be read: {why}"))
     });
-    let at = section.parsed("gpg_key_url", |url| check_source(url, &["https://"]));
+    let at = section.parsed("gpg_key_url", Url::encrypted);
     if [inline.is_some(), from_file.is_some(), at.is_some()].iter().filter(|given| **given).count() > 1 {
         section.complain("gpg_key", "is given more than once: gpg_key, gpg_key_file and gpg_key_url mean the same, give one");
     }
@@ -90,14 +90,14 @@ fn repository(section: Section, refs: &dyn References, wiped: bool) -> Option<So
     }
     let key = match (inline.or(from_file), at) {
         (Some(armoured), _) => SigningKey::Given(armoured),
-        (None, url) => SigningKey::At(url.unwrap_or_else(|| PROJECT_KEY.to_owned())),
+        (None, url) => SigningKey::At(url.unwrap_or_else(repository::project_key)),
     };
-    let login = login(&section, refs, url.as_deref(), wiped);
+    let login = login(&section, refs, url.as_ref(), wiped);
     section.finish();
     Some(Source::Repository { url, key, login })
 }
 
-fn login(section: &Section, refs: &dyn References, url: Option<&str>, wiped: bool) -> Option<Login> {
+fn login(section: &Section, refs: &dyn References, url: Option<&Url>, wiped: bool) -> Option<Login> {
     // They go into files in which a blank or the end of a line ends a word.
     let word = |text: &str| !text.chars().any(|c| c.is_whitespace() || c.is_control());
     let username = section.text("username");
@@ -110,7 +110,7 @@ fn login(section: &Section, refs: &dyn References, url: Option<&str>, wiped: boo
     }
     match (username, password) {
         (Some(username), Some(password)) => {
-            if !url.is_some_and(|url| url.starts_with("https://")) {
+            if !url.is_some_and(Url::is_encrypted) {
                 section.complain("password", "is for a mirror of yours: give its https:// url too");
             }
             Some(Login { username: username.to_owned(), password })
@@ -128,7 +128,7 @@ fn login(section: &Section, refs: &dyn References, url: Option<&str>, wiped: boo
 }
 
 fn package(section: &Section, wanted: bool) -> Option<Source> {
-    let url = section.parsed("package_url", |url| check_source(url, &["https://"]));
+    let url = section.parsed("package_url", Url::encrypted);
     let sha256 = section.parsed("sha256", |text| {
         let hexadecimal = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if hexadecimal { Ok(text.to_lowercase()) } else { Err(format!("{text:?} is no SHA-256: that has 64 hexadecimal digits")) }
@@ -140,24 +140,13 @@ fn package(section: &Section, wanted: bool) -> Option<Source> {
         section.complain("sha256", "is missing: without it nobody knows whether the package is the right one; see `sha256sum FILE`");
     }
     let url = url?;
-    let format = match url.split(['?', '#']).next().unwrap_or_default().rsplit('.').next() {
+    let format = match url.path().rsplit('.').next() {
         Some("rpm") => Format::Rpm,
         Some("deb") => Format::Deb,
         _ => {
-            section.complain("package_url", format!("{:?} is neither an .rpm nor a .deb", without_secrets(&url)));
+            section.complain("package_url", format!("\"{url}\" is neither an .rpm nor a .deb"));
             return None;
         }
     };
     Some(Source::Package { url, format, sha256: sha256? })
-}
-
-/// URLs go into files that have a syntax of their own.
-fn check_source(url: &str, schemes: &[&str]) -> Result<String, String> {
-    if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(format!("{:?} does not begin with {}", without_secrets(url), schemes.join(" or ")));
-    }
-    if url.chars().any(|c| c.is_whitespace() || c.is_control()) || url.parse::<ureq::http::Uri>().is_err() {
-        return Err(format!("{:?} is no URL", without_secrets(url)));
-    }
-    Ok(url.to_owned())
 }

@@ -21,6 +21,7 @@ use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Fact, Failure, Kind};
 use crate::types::hexadecimal::hexadecimal;
 use crate::types::secret::Secret;
+use crate::types::url::Url;
 
 /// A key is some kilobytes; Salt's packages are 50 MB.
 const MOST_KEY: u64 = 256 * 1024;
@@ -69,7 +70,7 @@ pub fn from_repository(
         transaction.run(&import, |_| None)?;
     }
     if let Some(refresh) = commands::refresh(manager) {
-        transaction.run(&refresh, |finished| output::refresh_fault(&repository.url, &finished.stdout, &finished.stderr))?;
+        transaction.run(&refresh, |finished| output::refresh_fault(repository.url.expose(), &finished.stdout, &finished.stderr))?;
     }
     let wanted_version = repository.wanted_version.as_ref();
     let version = if commands::wants_whole_version(manager) { Some(chosen(transaction, wanted_version, &repository.url)?) } else { None };
@@ -92,13 +93,13 @@ pub fn no_repositories(system: &System) -> Failure {
 }
 
 /// The failure of a package that is none for this system.
-pub fn wrong_format(url: &str, system: &System) -> Failure {
+pub fn wrong_format(url: &Url, system: &System) -> Failure {
     Failure::new(Kind::UnsupportedSystem, format!("{url} is no package for {}", system.release))
 }
 
 /// Looks whether a source gives what is at this URL, and takes no more of it than is needed to know. `holds` is a text that has to be
 /// in what comes.
-pub fn answers(url: &str, authorization: Option<Secret>, timeout: Duration, holds: Option<&str>) -> Result<(), Failure> {
+pub fn answers(url: &Url, authorization: Option<Secret>, timeout: Duration, holds: Option<&str>) -> Result<(), Failure> {
     let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
     let (mut begun, mut taken) = (false, Vec::new());
     let answer = Client::for_downloads().download(url, authorization.as_ref(), timeout, MOST_KEY, &mut |piece| {
@@ -112,12 +113,12 @@ pub fn answers(url: &str, authorization: Option<Secret>, timeout: Duration, hold
         (Ok((200, _)), Some(text)) if String::from_utf8_lossy(&taken).contains(text) => Ok(()),
         (Ok((200, _)), Some(_)) => Err(no_key(url)),
         (Ok((status, _)), _) => Err(failed(format!("HTTP {status}"))),
-        (Err(HttpError::Tls(distrust)), _) => Err(untrusted(failed(distrust.to_string()))),
-        (Err(trouble), _) => Err(failed(trouble.to_string())),
+        (Err(HttpError::Tls(tls_error)), _) => Err(untrusted(failed(tls_error.to_string()))),
+        (Err(error), _) => Err(failed(error.to_string())),
     }
 }
 
-fn no_key(url: &str) -> Failure {
+fn no_key(url: &Url) -> Failure {
     Failure::new(Kind::PackageUntrusted, format!("{url} holds no armoured public key"))
         .hint("Correct install.repository.gpg_key_url, or give the key itself in gpg_key.")
 }
@@ -127,7 +128,7 @@ fn untrusted(failure: Failure) -> Failure {
 }
 
 /// The version that is going to be installed, of those that the repository has.
-fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &str) -> Result<String, Failure> {
+fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &Url) -> Result<String, Failure> {
     let printed = match commands::list(transaction.manager) {
         Some(list) => transaction.query(&list)?.unwrap_or_default(),
         None => String::new(),
@@ -143,7 +144,7 @@ fn chosen(transaction: &Transaction, wanted_version: Option<&VersionReq>, url: &
     })
 }
 
-fn fetched_key(url: &str, authorization: Option<Secret>, wait: &Wait) -> Result<String, Failure> {
+fn fetched_key(url: &Url, authorization: Option<Secret>, wait: &Wait) -> Result<String, Failure> {
     let mut key = Vec::new();
     fetch(url, authorization, KEY_TIMEOUT, MOST_KEY, wait, |piece| {
         // A try that broke off has left its beginning here.
@@ -164,9 +165,9 @@ fn fetched_key(url: &str, authorization: Option<Secret>, wait: &Wait) -> Result<
 /// demanded: the package manager, which may know a way of its own, will see. Over `http://` anybody on the way could change what is not signed.
 pub fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<bool, Failure> {
     let Some(url) = repository.signature_url(manager) else { return Ok(true) };
-    let (of, plain) = (&repository.url, repository.url.starts_with("http://"));
+    let (of, plain) = (&repository.url, !repository.url.is_encrypted());
     // What its variables stand for only the package manager knows.
-    if (plain && of.contains('$')) || !is_missing(&url, repository.authorization(&url), PROBE_TIMEOUT) {
+    if (plain && of.expose().contains('$')) || !is_missing(&url, repository.authorization(&url), PROBE_TIMEOUT) {
         return Ok(true);
     }
     if plain {
@@ -183,7 +184,7 @@ pub fn has_signed_metadata(repository: &Repository, manager: Manager) -> Result<
 }
 
 /// Does the source say within this time that there is no such file?
-fn is_missing(url: &str, authorization: Option<Secret>, within: Duration) -> bool {
+fn is_missing(url: &Url, authorization: Option<Secret>, within: Duration) -> bool {
     let asked = Client::for_downloads().download(url, authorization.as_ref(), within, MOST_KEY, &mut |_| Ok(()));
     matches!(asked, Ok((404 | 410, _)))
 }
@@ -193,7 +194,7 @@ fn is_missing(url: &str, authorization: Option<Secret>, within: Duration) -> boo
 pub fn from_file(
     transaction: &Transaction,
     system: &System,
-    url: &str,
+    url: &Url,
     format: Format,
     sha256: &str,
     root: &Root,
@@ -251,10 +252,10 @@ impl Drop for Announced {
 struct Downloaded(PathBuf);
 
 impl Downloaded {
-    fn new(root: &Root, url: &str, format: Format) -> Result<Downloaded, Failure> {
+    fn new(root: &Root, url: &Url, format: Format) -> Result<Downloaded, Failure> {
         let dir = root.at(CACHE);
         files::ensure_dir(&dir, 0o755)?;
-        let name = url.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        let name = url.path().rsplit('/').next().unwrap_or_default();
         let plain = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
             && !name.starts_with(['.', '-']);
@@ -265,7 +266,7 @@ impl Downloaded {
         Ok(Downloaded(dir.join(if plain { name } else { usual })))
     }
 
-    fn fill(&self, url: &str, sha256: &str, wait: &Wait) -> Result<(), Failure> {
+    fn fill(&self, url: &Url, sha256: &str, wait: &Wait) -> Result<(), Failure> {
         let failed = |error: &std::io::Error| files::cannot("write", &self.0, error);
         let mut file = File::create(&self.0).map_err(|error| failed(&error))?;
         let mut digest = digest::Context::new(&digest::SHA256);
@@ -305,7 +306,7 @@ impl Drop for Downloaded {
 
 /// Fetches, and tries again as the answer deserves. `take` gets `None` before each try, then what comes.
 fn fetch(
-    url: &str,
+    url: &Url,
     authorization: Option<Secret>,
     first: Duration,
     most: u64,
@@ -314,7 +315,7 @@ fn fetch(
 ) -> Result<(), Failure> {
     let client = Client::for_downloads();
     let failed = |why: String| Failure::new(Kind::RepositoryUnreachable, format!("{url}: {why}"));
-    wait.retry(url, |tries| {
+    wait.retry(&url.to_string(), |tries| {
         let disk = |error: std::io::Error| RetryError::Permanent(failed(error.to_string()));
         take(None).map_err(disk)?;
         let timeout = time_for(tries, first, wait);
@@ -327,11 +328,11 @@ fn fetch(
                 Err(RetryError::Transient(failed(format!("HTTP {status}")), retry_after))
             }
             Ok((status, _)) => Err(RetryError::Permanent(failed(format!("HTTP {status}")))),
-            Err(trouble) if refused => Err(RetryError::Permanent(failed(trouble.to_string()))),
-            Err(HttpError::Tls(distrust)) if distrust != TlsError::NotYetValid => {
-                Err(RetryError::Permanent(untrusted(failed(distrust.to_string()))))
+            Err(error) if refused => Err(RetryError::Permanent(failed(error.to_string()))),
+            Err(HttpError::Tls(tls_error)) if tls_error != TlsError::NotYetValid => {
+                Err(RetryError::Permanent(untrusted(failed(tls_error.to_string()))))
             }
-            Err(trouble) => Err(RetryError::Transient(failed(trouble.to_string()), None)),
+            Err(error) => Err(RetryError::Transient(failed(error.to_string()), None)),
         }
     })
 }
@@ -353,7 +354,7 @@ mod tests {
     #[test]
     fn only_who_says_so_has_no_such_file() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/repomd.xml.asc", silent.local_addr().unwrap());
+        let url = Url::parse(&format!("http://{}/repomd.xml.asc", silent.local_addr().unwrap())).unwrap();
         assert!(!is_missing(&url, None, PROBE_TIMEOUT / 100));
         thread::spawn(move || {
             for taken in silent.incoming() {
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn what_takes_longer_than_the_first_try_comes_in_a_later_one() {
         let slow = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/key", slow.local_addr().unwrap());
+        let url = Url::parse(&format!("http://{}/key", slow.local_addr().unwrap())).unwrap();
         thread::spawn(move || {
             for taken in slow.incoming() {
                 let mut taken = taken.unwrap();

@@ -50,8 +50,8 @@ impl<'a> Transaction<'a> {
                 if finished.success() && fault.is_none() {
                     return Ok(finished);
                 }
-                let said = fault.clone().unwrap_or_else(|| format!("{}\n{}", finished.stdout, finished.stderr));
-                let reason = Reason::read(&said);
+                let printed = fault.clone().unwrap_or_else(|| format!("{}\n{}", finished.stdout, finished.stderr));
+                let reason = Reason::read(&printed);
                 if reason == Reason::CutOff && !repaired {
                     repaired = true;
                     self.repair().map_err(RetryError::Permanent)?;
@@ -76,9 +76,11 @@ impl<'a> Transaction<'a> {
         if failure.kind != Kind::OutOfTime {
             return failure;
         }
-        let trouble = failure.facts.get(&Fact::Output).and_then(|said| output::trouble_with_source(said));
-        match trouble {
-            Some(trouble) => Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {trouble}", failure.message), ..failure },
+        let source_error = failure.facts.get(&Fact::Output).and_then(|printed| output::source_error(printed));
+        match source_error {
+            Some(source_error) => {
+                Failure { kind: Kind::RepositoryUnreachable, message: format!("{}: {source_error}", failure.message), ..failure }
+            }
             None if commands::refresh(self.manager).as_ref() == Some(words) => Failure { kind: Kind::RepositoryUnreachable, ..failure },
             None => failure,
         }
@@ -99,25 +101,25 @@ impl<'a> Transaction<'a> {
     /// Waits until nobody else holds a lock that is going to be wanted. Somebody may take one afterwards: then the manager says so.
     fn await_locks(&self) -> Result<(), Failure> {
         let begun = Instant::now();
-        let mut seen: Option<Holder> = None;
+        let mut last_holder: Option<Holder> = None;
         let free = self.wait.poll(LOOK, || {
             let holder = locks::holder(self.manager.locks(), &Manager::BY_PID);
-            if let Some(holder) = holder.as_ref().filter(|holder| seen.as_ref() != Some(holder)) {
+            if let Some(holder) = holder.as_ref().filter(|holder| last_holder.as_ref() != Some(holder)) {
                 info!("waiting for another package manager: {holder}");
             }
             let free = holder.is_none().then_some(());
-            seen = holder.or(seen.take());
+            last_holder = holder.or(last_holder.take());
             Ok(free)
         })?;
         let waited = begun.elapsed().as_secs();
-        match (free, seen) {
+        match (free, last_holder) {
             (Some(()), None) => Ok(()),
             (Some(()), Some(_)) => {
                 info!("the lock is free after {waited} s");
                 Ok(())
             }
-            (None, seen) => {
-                let holder = seen.map_or_else(|| "somebody holds it".to_owned(), |holder| holder.to_string());
+            (None, last_holder) => {
+                let holder = last_holder.map_or_else(|| "somebody holds it".to_owned(), |holder| holder.to_string());
                 Err(Failure::new(Kind::PackageLocked, format!("another package manager was not done after {waited} s: {holder}"))
                     .fact(Fact::Holder, holder))
             }

@@ -7,13 +7,14 @@ use crate::system::clock::Skew;
 use crate::system::http::{HttpError, TlsError};
 use crate::system::retry::RetryError;
 use crate::types::failure::{Fact, Failure, Kind};
+use crate::types::url::Url;
 
 /// What to do about hooks that are answered with 500.
 pub const BROKEN_SOCKET: &str = "Check that salt-master runs. If it does, the event socket of this salt-api is broken, as two hooks at the same moment do to Salt 3007 and 3008: restart salt-api, and set thread_pool: 1 below rest_cherrypy.";
 
 /// What a refusal of `what` by the salt-api at `base` means, for this user.
-pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
-    let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, base);
+pub fn refused(base: &Url, user: &str, eauth: &str, what: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
+    let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, base.to_string());
     RetryError::Permanent(match refusal {
         Refusal::Credentials => fail(Kind::LoginRefused, format!("salt-api refused the login of user {user:?} by eauth {eauth:?}: user, password or eauth is wrong"))
             .hint("salt-api does not say which of the three is wrong. Check that external_auth on the master names this eauth and this user; with pam from a onedir package set auth.pam.python."),
@@ -21,23 +22,23 @@ pub fn refused(base: &str, user: &str, eauth: &str, what: &str, refusal: Refusal
             .hint("Behind a balancer every request has to reach the same salt-api: its sessions live in its memory."),
         Refusal::TokenExpired => fail(Kind::LoginRefused, format!("the Salt token behind the session expired before {what} could be called"))
             .hint("Raise token_expire on the master; its clock may also have jumped."),
-        Refusal::Permission(said) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact(Fact::SaltApiSays, said).fact(Fact::Permission, what).hint(format!(
+        Refusal::Permission(detail) => fail(Kind::PermissionRefused, format!("user {user:?} may not call {what}")).fact(Fact::SaltApiSays, detail).fact(Fact::Permission, what).hint(format!(
             "Give the user '@wheel': [key.accept, key.print, key.finger, key.finger_master] below external_auth: {eauth}: {user}: in the master's configuration, and restart salt-master."
         )),
-        Refusal::ClientDisabled(said) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {said}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
+        Refusal::ClientDisabled(detail) => fail(Kind::PermissionRefused, format!("salt-api does not serve {what}: {detail}")).hint("Add wheel to netapi_enable_clients in the master's configuration and restart salt-api; since Salt 3006 that list is empty by default."),
         Refusal::Exception(line) => fail(Kind::ApiProtocol, format!("{what} raised an exception on the master: {line}")).hint("See the master's log for the traceback."),
         // Something in front of salt-api may have said it.
-        Refusal::InvalidResponse(said) => return RetryError::Suspicious(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {said}"))),
-        Refusal::Unavailable { status: 500, said } if what.starts_with("hook/") => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {said}")).hint(BROKEN_SOCKET), retry_after),
-        Refusal::Unavailable { said, .. } => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {said}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
+        Refusal::InvalidResponse(detail) => return RetryError::Suspicious(fail(Kind::ApiProtocol, format!("{base} does not answer {what} as salt-api does: {detail}"))),
+        Refusal::Unavailable { status: 500, detail } if what.starts_with("hook/") => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api could not fire {what}: {detail}")).hint(BROKEN_SOCKET), retry_after),
+        Refusal::Unavailable { detail, .. } => return RetryError::Transient(fail(Kind::ApiUnreachable, format!("salt-api or the master behind it is not available for {what}: {detail}")).hint("Check on the master that salt-master runs; salt-api answers for it only when it does."), retry_after),
     })
 }
 
 /// What it means that nobody could be spoken to at `base`.
-pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
-    let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base);
-    match &trouble {
-        HttpError::Tls(distrust @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, distrust),
+pub fn unreachable(base: &Url, error: HttpError) -> RetryError {
+    let fail = |kind| Failure::new(kind, format!("{base}: {error}")).fact(Fact::Url, base.to_string());
+    match &error {
+        HttpError::Tls(tls_error @ (TlsError::NotYetValid | TlsError::Expired)) => by_the_clock(base, tls_error),
         HttpError::Tls(TlsError::UnknownIssuer) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Give the CA that signed salt-api's certificate in api.ca or api.ca_file.")),
         HttpError::Tls(TlsError::WrongName) => RetryError::Suspicious(fail(Kind::ApiTls).hint("Use a name in api.url that the certificate holds, or issue it for this name (subjectAltName).")),
         HttpError::Tls(TlsError::Authority) => RetryError::Suspicious(fail(Kind::ApiTls).hint("`openssl req -x509` makes such a certificate by default, and api.ca cannot help. Make salt-api one of its own (rest_cherrypy: ssl_crt), signed by that CA or, self-signed, with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME`.")),
@@ -50,12 +51,12 @@ pub fn unreachable(base: &str, trouble: HttpError) -> RetryError {
 }
 
 /// A certificate that is too new or too old, by a clock that nobody has set yet at a first boot: time synchronisation is waited for.
-fn by_the_clock(base: &str, distrust: &TlsError) -> RetryError {
-    let skew = Skew::asked_of(&format!("{base}/"));
-    let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-    let failure = Failure::new(Kind::ApiTls, format!("{base}: {distrust}{said}")).fact(Fact::Url, base);
+fn by_the_clock(base: &Url, tls_error: &TlsError) -> RetryError {
+    let skew = Skew::asked_of(&base.below(""));
+    let detail = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+    let failure = Failure::new(Kind::ApiTls, format!("{base}: {tls_error}{detail}")).fact(Fact::Url, base.to_string());
     let set_the_clock = "Set this machine's clock: check the time synchronisation (`timedatectl`), and on the hypervisor its own clock.";
-    match (distrust, skew) {
+    match (tls_error, skew) {
         (TlsError::Expired, Some(skew)) if skew.is_ahead() => RetryError::Transient(failure.hint(set_the_clock), None),
         (TlsError::Expired, _) => RetryError::Suspicious(
             failure.hint("Renew salt-api's certificate (rest_cherrypy: ssl_crt), unless this machine's clock is ahead."),

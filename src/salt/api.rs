@@ -26,7 +26,7 @@ pub enum Refusal {
         /// The HTTP status that says so.
         status: u16,
         /// With what was said.
-        said: String,
+        detail: String,
     },
     /// The call itself failed on the master; this is the last line of its traceback.
     Exception(String),
@@ -41,27 +41,27 @@ impl Refusal {
         // As it is, and as it stands in a JSON text; both also as they are on one line.
         let plain = [secret.expose(), &quoted[1..quoted.len() - 1]];
         let forms: Vec<String> = plain.into_iter().flat_map(|form| [form.to_owned(), one_line(form, usize::MAX)]).collect();
-        let masked = |said: String| forms.iter().filter(|form| !form.is_empty()).fold(said, |said, form| mask(said, form));
+        let masked = |detail: String| forms.iter().filter(|form| !form.is_empty()).fold(detail, |detail, form| mask(detail, form));
         match self {
             Refusal::Credentials | Refusal::Session | Refusal::TokenExpired => self,
-            Refusal::Permission(said) => Refusal::Permission(masked(said)),
-            Refusal::ClientDisabled(said) => Refusal::ClientDisabled(masked(said)),
-            Refusal::Unavailable { status, said } => Refusal::Unavailable { status, said: masked(said) },
-            Refusal::Exception(said) => Refusal::Exception(masked(said)),
-            Refusal::InvalidResponse(said) => Refusal::InvalidResponse(masked(said)),
+            Refusal::Permission(detail) => Refusal::Permission(masked(detail)),
+            Refusal::ClientDisabled(detail) => Refusal::ClientDisabled(masked(detail)),
+            Refusal::Unavailable { status, detail } => Refusal::Unavailable { status, detail: masked(detail) },
+            Refusal::Exception(detail) => Refusal::Exception(masked(detail)),
+            Refusal::InvalidResponse(detail) => Refusal::InvalidResponse(masked(detail)),
         }
     }
 }
 
-fn mask(said: String, secret: &str) -> String {
-    let mut said = said.replace(secret, "***");
-    let Some(end) = said.find(CUT) else { return said };
+fn mask(detail: String, secret: &str) -> String {
+    let mut detail = detail.replace(secret, "***");
+    let Some(end) = detail.find(CUT) else { return detail };
     // Fewer bytes than this give nothing away, and are in every text.
-    let begun = |&length: &usize| secret.is_char_boundary(length) && said[..end].ends_with(&secret[..length]);
+    let begun = |&length: &usize| secret.is_char_boundary(length) && detail[..end].ends_with(&secret[..length]);
     if let Some(length) = (4..secret.len()).rev().find(begun) {
-        said.replace_range(end - length..end, "***");
+        detail.replace_range(end - length..end, "***");
     }
-    said
+    detail
 }
 
 /// The body of `POST /login`.
@@ -140,8 +140,8 @@ fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
         401 if message.starts_with("Authorization error") => Refusal::Permission(message),
         400 if message.contains("Client disabled") => Refusal::ClientDisabled(message),
         429 | 500 | 502..=504 => {
-            let said = if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") };
-            Refusal::Unavailable { status, said }
+            let detail = if message.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {message}") };
+            Refusal::Unavailable { status, detail }
         }
         _ => nonsense(status, body),
     })
@@ -149,7 +149,7 @@ fn success(status: u16, body: &[u8]) -> Result<Value, Refusal> {
 
 fn nonsense(status: u16, body: &[u8]) -> Refusal {
     let text = String::from_utf8_lossy(body);
-    let said = match text.trim_start().bytes().next() {
+    let detail = match text.trim_start().bytes().next() {
         None => "an empty body".to_owned(),
         // What begins as salt-api's own answers do may hold a session's token, as half an answer to a login does.
         Some(b'{' | b'[') => format!("JSON that is not all there or says something else ({} bytes)", body.len()),
@@ -160,7 +160,7 @@ fn nonsense(status: u16, body: &[u8]) -> Refusal {
             None => format!("\"{}\"", one_line(&error_page::unescape(&text), 120)),
         },
     };
-    Refusal::InvalidResponse(format!("HTTP {status} with {said}"))
+    Refusal::InvalidResponse(format!("HTTP {status} with {detail}"))
 }
 
 fn last_line(traceback: &str) -> String {
@@ -228,8 +228,8 @@ mod tests {
             br#" {"return": [{"token": ["5e55101"]}]}"#,
             b"\xef\xbb\xbf{\"token\": \"5e55101\"}",
         ] {
-            let Err(Refusal::InvalidResponse(said)) = login_answer(200, body) else { panic!("taken for an answer") };
-            assert!(!said.contains("5e55101") && said.contains("bytes)"), "{said}");
+            let Err(Refusal::InvalidResponse(detail)) = login_answer(200, body) else { panic!("taken for an answer") };
+            assert!(!detail.contains("5e55101") && detail.contains("bytes)"), "{detail}");
         }
         assert_eq!(login_answer(200, b"It works!\n"), Err(Refusal::InvalidResponse("HTTP 200 with \"It works!\"".into())));
     }
@@ -241,17 +241,17 @@ mod tests {
         let Err(refusal) = login_answer(502, &echo) else { panic!("taken for an answer") };
         assert_eq!(
             refusal.without(&secret),
-            Refusal::Unavailable { status: 502, said: "HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into() }
+            Refusal::Unavailable { status: 502, detail: "HTTP 502: {\"username\":\"boot\",\"password\":\"***\",\"eauth\":\"pam\"}".into() }
         );
         assert_eq!(Refusal::InvalidResponse("x".into()).without(&Secret::new("")), Refusal::InvalidResponse("x".into()));
         // As a page that is neither salt-api's nor anybody's says it, and with white space that does not stay as it was.
         for (status, body) in [(404, page("{\"a\": \"pass\\\"word\"}")), (404, b"you said pass&quot;word".to_vec())] {
             let Err(refusal) = login_answer(status, &body) else { panic!("taken for an answer") };
-            let Refusal::InvalidResponse(said) = refusal.without(&secret) else { panic!("something else") };
-            assert!(said.contains("***") && !said.contains("word"), "{said}");
+            let Refusal::InvalidResponse(detail) = refusal.without(&secret) else { panic!("something else") };
+            assert!(detail.contains("***") && !detail.contains("word"), "{detail}");
         }
-        let said = login_answer(502, &page("wrong: a  b\nc!")).unwrap_err().without(&Secret::new("a  b\nc"));
-        assert_eq!(said, Refusal::Unavailable { status: 502, said: "HTTP 502: wrong: ***!".into() });
+        let detail = login_answer(502, &page("wrong: a  b\nc!")).unwrap_err().without(&Secret::new("a  b\nc"));
+        assert_eq!(detail, Refusal::Unavailable { status: 502, detail: "HTTP 502: wrong: ***!".into() });
     }
 
     #[test]
@@ -261,8 +261,8 @@ mod tests {
             let Err(refusal) = login_answer(502, &page(&format!("{} {}", "x".repeat(before), secret.expose().repeat(2)))) else {
                 panic!("taken for an answer")
             };
-            let Refusal::Unavailable { said, .. } = refusal.without(&secret) else { panic!("something else") };
-            assert!(said.len() < 450 && !said.contains("corr"), "{said}");
+            let Refusal::Unavailable { detail, .. } = refusal.without(&secret) else { panic!("something else") };
+            assert!(detail.len() < 450 && !detail.contains("corr"), "{detail}");
         }
         let long = json!({"return": [{"data": {"success": false, "return": "x".repeat(1 << 20)}}]}).to_string();
         let Err(Refusal::Exception(line)) = wheel_answer(200, long.as_bytes()) else { panic!("no exception") };
@@ -273,7 +273,7 @@ mod tests {
     fn what_may_pass_is_unavailable() {
         assert_eq!(
             login_answer(503, &page("Salt Master is not available.")),
-            Err(Refusal::Unavailable { status: 503, said: "HTTP 503: Salt Master is not available.".into() })
+            Err(Refusal::Unavailable { status: 503, detail: "HTTP 503: Salt Master is not available.".into() })
         );
         assert!(matches!(
             hook_answer(500, br#"{"status":500,"return":"An unexpected error occurred"}"#),

@@ -45,8 +45,8 @@ impl Token {
             _ => return Err(wrong()),
         };
         let named = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let fine = secret.len() == 43 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        if named && fine { Ok(Token { name: name.to_owned(), secret: Secret::new(secret), pin }) } else { Err(wrong()) }
+        let successful = secret.len() == 43 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        if named && successful { Ok(Token { name: name.to_owned(), secret: Secret::new(secret), pin }) } else { Err(wrong()) }
     }
 
     /// Its name, which is no secret.
@@ -155,7 +155,7 @@ pub fn document(claimant: &Claimant, asked: &Asked, nonce: &str, time: u64) -> S
             ("again", job.again.into()),
             ("deadline", job.deadline.into()),
         ]),
-        Asked::Report(report) => document.extend(told(report)),
+        Asked::Report(report) => document.extend(report_fields(report)),
         Asked::Renew | Asked::Deregister => {}
     }
     object(document).to_string()
@@ -167,7 +167,7 @@ fn object(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
 }
 
 /// What of a report is for the service.
-fn told(report: &Report) -> [(&'static str, Value); 9] {
+fn report_fields(report: &Report) -> [(&'static str, Value); 9] {
     let failures = |states: &States| {
         let one = |one: &crate::types::report::FailedState| json!({"id": one.id, "sls": one.sls, "comment": one_line(&one.comment, MOST_COMMENT)});
         states.failures.iter().take(MOST_FAILURES).map(one).collect::<Value>()
@@ -241,8 +241,8 @@ const WORDS: [(&str, Kind); 15] = [
 impl Refusal {
     /// What an answer with another status than 200 means.
     fn read(status: u16, body: &[u8]) -> Refusal {
-        let said: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |key: &str| said[key].as_str().map(|text| one_line(text, MOST_SENTENCE)).filter(|text| !text.is_empty());
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |key: &str| answer[key].as_str().map(|text| one_line(text, MOST_SENTENCE)).filter(|text| !text.is_empty());
         let (Some(word), Some(message)) = (text("error"), text("message")) else {
             let shown = format!("HTTP {status}: {}", one_line(&String::from_utf8_lossy(body), 200));
             return if status >= 500 || status == 429 { Refusal::Unavailable(shown) } else { Refusal::InvalidResponse(shown) };
@@ -251,7 +251,7 @@ impl Refusal {
             return Refusal::Unavailable(message);
         }
         if word == "clock-skew" {
-            return Refusal::Skewed { ahead: said["skew"].as_i64().unwrap_or_default() };
+            return Refusal::Skewed { ahead: answer["skew"].as_i64().unwrap_or_default() };
         }
         // A later service may have further reasons; what it says counts, and what it refuses is refused.
         let kind = WORDS.iter().find(|(known, _)| *known == word).map_or(Kind::PermissionRefused, |(_, kind)| *kind);
@@ -270,23 +270,23 @@ pub struct LetIn {
 
 /// Reads the answer to `enroll`: only who knows the token can have said it, and only to this nonce.
 pub fn enroll_answer(status: u16, body: &[u8], token: &Token, nonce: &str) -> Result<LetIn, Refusal> {
-    let nonsense = |why: &str| Refusal::InvalidResponse(why.to_owned());
-    let said = fine(status, body)?;
+    let invalid = |why: &str| Refusal::InvalidResponse(why.to_owned());
+    let envelope = successful(status, body)?;
     let document =
-        said["answer"].as_str().and_then(|text| STANDARD.decode(text).ok()).ok_or_else(|| nonsense("there is no answer in it"))?;
-    if !token.has_proved(&document, said["proof"].as_str().unwrap_or_default()) {
-        return Err(nonsense("the answer is not proved by the token: somebody else has given it"));
+        envelope["answer"].as_str().and_then(|text| STANDARD.decode(text).ok()).ok_or_else(|| invalid("there is no answer in it"))?;
+    if !token.has_proved(&document, envelope["proof"].as_str().unwrap_or_default()) {
+        return Err(invalid("the answer is not proved by the token: somebody else has given it"));
     }
-    let answer: Value = serde_json::from_slice(&document).map_err(|_| nonsense("its answer is no JSON"))?;
+    let answer: Value = serde_json::from_slice(&document).map_err(|_| invalid("its answer is no JSON"))?;
     if answer["nonce"] != nonce {
-        return Err(nonsense("it is the answer to another claim"));
+        return Err(invalid("it is the answer to another claim"));
     }
     let status = answer["status"].as_str().unwrap_or_default();
     if !["accepted", "already", "replaced"].contains(&status) {
-        return Err(nonsense("it does not say whether the key is accepted"));
+        return Err(invalid("it does not say whether the key is accepted"));
     }
     let master = answer["master_public_key"].as_str().unwrap_or_default();
-    let master = PublicKey::parse(master).map_err(|why| nonsense(&format!("the master's key {why}")))?;
+    let master = PublicKey::parse(master).map_err(|why| invalid(&format!("the master's key {why}")))?;
     Ok(LetIn { changed: status != "already", master })
 }
 
@@ -303,26 +303,26 @@ pub struct Good {
 
 /// Reads the answer to `check`.
 pub fn check_answer(status: u16, body: &[u8]) -> Result<Good, Refusal> {
-    let said = fine(status, body)?;
-    if said["status"] != "good" {
+    let answer = successful(status, body)?;
+    if answer["status"] != "good" {
         return Err(Refusal::InvalidResponse("it does not say whether the token is good".to_owned()));
     }
     Ok(Good {
-        already: said["would"] == "already",
-        uses_left: said["uses_left"].as_u64().unwrap_or_default(),
-        expires: said["expires"].as_i64().unwrap_or_default(),
+        already: answer["would"] == "already",
+        uses_left: answer["uses_left"].as_u64().unwrap_or_default(),
+        expires: answer["expires"].as_i64().unwrap_or_default(),
     })
 }
 
 /// Reads the answer to `apply`.
 pub fn apply_answer(status: u16, body: &[u8]) -> Result<Jid, Refusal> {
-    let said = fine(status, body)?;
-    said["jid"].as_str().and_then(Jid::parse).ok_or_else(|| Refusal::InvalidResponse("there is no job id in the answer".to_owned()))
+    let answer = successful(status, body)?;
+    answer["jid"].as_str().and_then(Jid::parse).ok_or_else(|| Refusal::InvalidResponse("there is no job id in the answer".to_owned()))
 }
 
 /// Reads the answer to `renew`: had the key been removed, and is accepted again?
 pub fn renew_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
-    match fine(status, body)?["status"].as_str() {
+    match successful(status, body)?["status"].as_str() {
         Some("returned") => Ok(true),
         Some("renewed") => Ok(false),
         _ => Err(Refusal::InvalidResponse("it does not say whether the key is accepted".to_owned())),
@@ -331,7 +331,7 @@ pub fn renew_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
 
 /// Reads the answer to `deregister`: was there a key that is gone now?
 pub fn deregister_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
-    match fine(status, body)?["status"].as_str() {
+    match successful(status, body)?["status"].as_str() {
         Some("removed") => Ok(true),
         Some("absent") => Ok(false),
         _ => Err(Refusal::InvalidResponse("it does not say whether the key is removed".to_owned())),
@@ -340,19 +340,19 @@ pub fn deregister_answer(status: u16, body: &[u8]) -> Result<bool, Refusal> {
 
 /// Reads the answer to `status`: what its clock says, in seconds since 1970.
 pub fn status_answer(status: u16, body: &[u8]) -> Result<Option<i64>, Refusal> {
-    let said = fine(status, body)?;
-    if said["service"] != "heat-salt-bootstrap" || said["protocol"] != 1 {
+    let answer = successful(status, body)?;
+    if answer["service"] != "heat-salt-bootstrap" || answer["protocol"] != 1 {
         return Err(Refusal::InvalidResponse("it is another service, or another version of it".to_owned()));
     }
-    Ok(said["time"].as_i64())
+    Ok(answer["time"].as_i64())
 }
 
 /// Reads the answer to `report`.
 pub fn report_answer(status: u16, body: &[u8]) -> Result<(), Refusal> {
-    fine(status, body).map(|_| ())
+    successful(status, body).map(|_| ())
 }
 
-fn fine(status: u16, body: &[u8]) -> Result<Value, Refusal> {
+fn successful(status: u16, body: &[u8]) -> Result<Value, Refusal> {
     if status != 200 {
         return Err(Refusal::read(status, body));
     }
@@ -437,13 +437,13 @@ mod tests {
 
     #[test]
     fn only_who_knows_the_token_says_who_the_master_is() {
-        let fine = json!({"status": "accepted", "id": "web-1", "nonce": "00ff", "master_public_key": KEY, "time": 5});
+        let successful = json!({"status": "accepted", "id": "web-1", "nonce": "00ff", "master_public_key": KEY, "time": 5});
         let read = |document: &Value, by: &Token| enroll_answer(200, &answer(document.clone(), by), &token(), "00ff");
-        assert_eq!(read(&fine, &token()), Ok(LetIn { changed: true, master: PublicKey::parse(KEY).unwrap() }));
+        assert_eq!(read(&successful, &token()), Ok(LetIn { changed: true, master: PublicKey::parse(KEY).unwrap() }));
         let other = Token::parse(&format!("hsb2.0123456789abcdef.{}", SECRET.replace('A', "B"))).unwrap();
-        assert!(matches!(read(&fine, &other), Err(Refusal::InvalidResponse(why)) if why.contains("not proved")));
+        assert!(matches!(read(&successful, &other), Err(Refusal::InvalidResponse(why)) if why.contains("not proved")));
         for (key, wrong) in [("nonce", json!("00fe")), ("status", json!("perhaps")), ("master_public_key", json!("x"))] {
-            let mut document = fine.clone();
+            let mut document = successful.clone();
             document[key] = wrong;
             assert!(matches!(read(&document, &token()), Err(Refusal::InvalidResponse(_))), "{key}");
         }
@@ -454,18 +454,18 @@ mod tests {
 
     #[test]
     fn what_the_service_refuses_is_told_with_its_own_sentence() {
-        let said = |status, word: &str| {
+        let answer = |status, word: &str| {
             let body =
                 json!({"error": word, "message": "the token\nis used up", "hint": "make another", "skew": -400, "time": 1}).to_string();
             Refusal::read(status, body.as_bytes())
         };
         for (word, kind) in WORDS {
-            let Refusal::Refused { kind: found, message, hint, .. } = said(403, word) else { panic!("{word}") };
+            let Refusal::Refused { kind: found, message, hint, .. } = answer(403, word) else { panic!("{word}") };
             assert_eq!((found, message.as_str(), hint.as_deref()), (kind, "the token is used up", Some("make another")));
         }
-        assert!(matches!(said(403, "something-new"), Refusal::Refused { kind: Kind::PermissionRefused, .. }));
-        assert_eq!(said(403, "clock-skew"), Refusal::Skewed { ahead: -400 });
-        assert!(matches!(said(503, "busy"), Refusal::Unavailable(_)));
+        assert!(matches!(answer(403, "something-new"), Refusal::Refused { kind: Kind::PermissionRefused, .. }));
+        assert_eq!(answer(403, "clock-skew"), Refusal::Skewed { ahead: -400 });
+        assert!(matches!(answer(503, "busy"), Refusal::Unavailable(_)));
         assert!(matches!(Refusal::read(502, b"<html>"), Refusal::Unavailable(_)));
         assert!(matches!(Refusal::read(404, b"<html>"), Refusal::InvalidResponse(_)));
     }

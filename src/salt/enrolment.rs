@@ -19,6 +19,7 @@ use crate::types::names::{Jid, MinionId};
 use crate::types::pin::Pin;
 use crate::types::report::Report;
 use crate::types::time;
+use crate::types::url::Url;
 
 /// What to do about a clock that nobody has set.
 const SET_THE_CLOCK: &str =
@@ -65,18 +66,18 @@ impl<'a> Service<'a> {
     }
 
     /// The URL that is spoken to.
-    pub fn url(&self) -> &str {
+    pub fn url(&self) -> &Url {
         &self.enroll.urls[self.url]
     }
 
     /// Asks for nothing: whoever answers can be trusted and reached. Returns what its clock says, in seconds since 1970.
     pub fn probe(&self, within: Duration) -> Result<Option<i64>, Failure> {
-        let url = format!("{}/v1/status", self.url());
+        let url = self.url().below("v1/status");
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
         let failed = |miss| match miss {
             RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure) => failure,
         };
-        let reply = self.client.send(&request).map_err(|trouble| failed(self.unreachable(trouble)))?;
+        let reply = self.client.send(&request).map_err(|error| failed(self.unreachable(error)))?;
         claim::status_answer(reply.status, &reply.body).map_err(|refusal| failed(self.refused("status", refusal, None)))
     }
 
@@ -134,11 +135,11 @@ impl<'a> Service<'a> {
         let document = claim::document(&claimant, &asked, &nonce, clock::seconds());
         let signature = asking.keys.map(|keys| keys.sign(document.as_bytes())).transpose().map_err(RetryError::Permanent)?;
         let body = claim::body(&asked, &document, signature.as_deref());
-        let url = format!("{}/v1/{}", self.url(), asked.verb());
+        let url = self.url().below(&format!("v1/{}", asked.verb()));
         let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
         let timeout = session::timeout(tries, wait);
         let sent = self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes(), timeout });
-        sent.map(|reply| (reply, nonce)).map_err(|trouble| self.unreachable(trouble))
+        sent.map(|reply| (reply, nonce)).map_err(|error| self.unreachable(error))
     }
 
     /// Where there is another URL, that one is asked the next time.
@@ -157,7 +158,7 @@ impl<'a> Service<'a> {
 
     fn refused(&self, verb: &str, refusal: Refusal, retry_after: Option<Duration>) -> RetryError {
         let url = self.url();
-        let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, url);
+        let fail = |kind, message: String| Failure::new(kind, message).fact(Fact::Url, url.to_string());
         match refusal {
             Refusal::Refused { kind, word, message, hint } => {
                 let failure = fail(kind, format!("the enrolment service refuses {verb}: {message}")).fact(Fact::Refused, word);
@@ -168,32 +169,32 @@ impl<'a> Service<'a> {
             Refusal::Skewed { ahead } => {
                 let side = if ahead > 0 { "ahead of" } else { "behind" };
                 let length = time::length(ahead.unsigned_abs());
-                let said = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
-                let failure = fail(Kind::ApiTls, said).fact(Fact::SkewSeconds, ahead.to_string()).hint(SET_THE_CLOCK);
+                let detail = format!("this machine's clock is {length} {side} the enrolment service's, which refuses {verb} for it");
+                let failure = fail(Kind::ApiTls, detail).fact(Fact::SkewSeconds, ahead.to_string()).hint(SET_THE_CLOCK);
                 RetryError::Transient(failure, None)
             }
-            Refusal::Unavailable(said) => RetryError::Transient(
-                fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {said}")),
+            Refusal::Unavailable(detail) => RetryError::Transient(
+                fail(Kind::ApiUnreachable, format!("the enrolment service cannot do {verb} now: {detail}")),
                 retry_after,
             ),
             // Something in front of it may have said it.
-            Refusal::InvalidResponse(said) => RetryError::Suspicious(fail(
+            Refusal::InvalidResponse(detail) => RetryError::Suspicious(fail(
                 Kind::ApiProtocol,
-                format!("{url} does not answer {verb} as the enrolment service does: {said}"),
+                format!("{url} does not answer {verb} as the enrolment service does: {detail}"),
             )),
         }
     }
 
-    fn unreachable(&self, trouble: HttpError) -> RetryError {
+    fn unreachable(&self, error: HttpError) -> RetryError {
         let base = self.url();
-        let fail = |kind| Failure::new(kind, format!("{base}: {trouble}")).fact(Fact::Url, base);
+        let fail = |kind| Failure::new(kind, format!("{base}: {error}")).fact(Fact::Url, base.to_string());
         let tls = |hint: &str| RetryError::Suspicious(fail(Kind::ApiTls).hint(hint));
-        match &trouble {
+        match &error {
             HttpError::Tls(TlsError::NotYetValid | TlsError::Expired) => {
                 // By a clock that nobody has set yet at a first boot: time synchronisation is waited for.
-                let skew = Skew::asked_of(&format!("{base}/v1/status"));
-                let said = skew.map_or_else(String::new, |skew| format!("; {skew}"));
-                let failure = Failure::new(Kind::ApiTls, format!("{base}: {trouble}{said}")).fact(Fact::Url, base);
+                let skew = Skew::asked_of(&base.below("v1/status"));
+                let detail = skew.map_or_else(String::new, |skew| format!("; {skew}"));
+                let failure = Failure::new(Kind::ApiTls, format!("{base}: {error}{detail}")).fact(Fact::Url, base.to_string());
                 RetryError::Transient(failure.hint("Set this machine's clock (`timedatectl`), or renew the service's certificate (heat_bootstrap: ssl_crt)."), None)
             }
             HttpError::Tls(TlsError::WrongKey) => tls(

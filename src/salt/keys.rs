@@ -35,13 +35,13 @@ pub fn lacks_permission(failure: &Failure) -> bool {
     failure.kind == Kind::PermissionRefused && failure.facts.contains_key(&Fact::Permission)
 }
 
-/// Gets the key `ours` accepted, and no other, once it has reached the master. As long as it has not, `lives` is asked, and fails if the
-/// minion that has to show the key will not come up any more. Says whether that changed anything.
+/// Gets the key `ours` accepted, and no other, once it has reached the master. As long as it has not, `can_still_come` is asked, and
+/// fails if the minion that has to show the key will not come up any more. Says whether that changed anything.
 pub fn accept(
     session: &mut Session,
     id: &MinionId,
     ours: PublicKey,
-    mut lives: impl FnMut() -> Result<(), Failure>,
+    mut can_still_come: impl FnMut() -> Result<(), Failure>,
     wait: &Wait,
 ) -> Result<bool, Failure> {
     let mut look = Look::new(id, Some(ours));
@@ -49,7 +49,7 @@ pub fn accept(
     let judgement = wait.poll_aloud(REMOTE, &missing, || {
         let judgement = look.at_master(session, wait)?;
         if judgement == Judgement::Absent {
-            return lives().map(|()| None);
+            return can_still_come().map(|()| None);
         }
         Ok(Some(judgement))
     })?;

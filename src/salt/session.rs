@@ -14,6 +14,7 @@ use crate::system::retry::{RetryError, Wait};
 use crate::types::failure::{Failure, Kind};
 use crate::types::names::HookPath;
 use crate::types::secret::Secret;
+use crate::types::url::Url;
 
 /// With the master away, salt-api keeps a call for 180 s and then says 503; and the first login after a start has been seen to take 27 s.
 /// The enrolment service gives up after 20 s on a master that does not publish. So each try gets more than the one before, and of tries
@@ -105,15 +106,15 @@ impl<'a> Session<'a> {
     }
 
     /// The URL that is spoken to.
-    pub fn url(&self) -> &str {
+    pub fn url(&self) -> &Url {
         self.base()
     }
 
     /// Asks for nothing: whoever answers, whatever it is, can be trusted and reached. Returns what its clock says, if it does.
     pub fn probe(&self, within: Duration) -> Result<Option<String>, Failure> {
-        let url = format!("{}/", self.base());
+        let url = self.base().below("");
         let request = Request { method: "GET", url: &url, headers: &[("Accept", "application/json")], body: b"", timeout: within };
-        match self.client.send(&request).map_err(|trouble| advice::unreachable(self.base(), trouble)) {
+        match self.client.send(&request).map_err(|error| advice::unreachable(self.base(), error)) {
             Ok(reply) => Ok(reply.header("date").map(str::to_owned)),
             Err(RetryError::Permanent(failure) | RetryError::Transient(failure, _) | RetryError::Suspicious(failure)) => Err(failure),
         }
@@ -146,10 +147,10 @@ impl<'a> Session<'a> {
         let mut broken = 0;
         let fired = self.call(&path, wait, |session, timeout| {
             let span = if may_be_fired { ON_ITS_WAY } else { Duration::ZERO };
-            let seen =
+            let found =
                 if asked_before { wait.slice(span).poll(LOCAL, || Ok(came_through())).map_err(RetryError::Permanent)? } else { None };
-            if seen.is_some() {
-                return Ok(seen);
+            if found.is_some() {
+                return Ok(found);
             }
             asked_before = true;
             // Of what is left now, and not before the job was looked for.
@@ -161,7 +162,7 @@ impl<'a> Session<'a> {
                 // It was never heard, or by somebody else.
                 Err(HttpError::Name(_) | HttpError::Connect(_) | HttpError::Tls(_) | HttpError::InvalidResponse(_)) => false,
             };
-            let reply = sent.map_err(|trouble| advice::unreachable(session.base(), trouble))?;
+            let reply = sent.map_err(|error| advice::unreachable(session.base(), error))?;
             broken += u32::from(reply.status == 500);
             if reply.status == 500 && broken == BROKEN {
                 warn!("salt-api has answered {path} with 500 {BROKEN} times. {BROKEN_SOCKET} Retrying meanwhile");
@@ -214,11 +215,11 @@ impl<'a> Session<'a> {
     }
 
     fn post(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, RetryError> {
-        self.send(path, body, with_token, timeout).map_err(|trouble| advice::unreachable(self.base(), trouble))
+        self.send(path, body, with_token, timeout).map_err(|error| advice::unreachable(self.base(), error))
     }
 
     fn send(&self, path: &str, body: &str, with_token: bool, timeout: Duration) -> Result<Reply, HttpError> {
-        let url = format!("{}/{path}", self.base());
+        let url = self.base().below(path);
         let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/json")];
         if let Some(token) = self.token.as_ref().filter(|_| with_token) {
             headers.push(("X-Auth-Token", token.expose()));
@@ -231,7 +232,7 @@ impl<'a> Session<'a> {
         !self.pinned && self.api.urls.len() > 1
     }
 
-    fn base(&self) -> &str {
+    fn base(&self) -> &Url {
         &self.api.urls[self.url]
     }
 
@@ -253,11 +254,11 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let Some(token) = self.token.take() else { return };
-        let url = format!("{}/logout", self.base());
+        let url = self.base().below("logout");
         let headers = [("Accept", "application/json"), ("X-Auth-Token", token.expose())];
         match self.client.send(&Request { method: "POST", url: &url, headers: &headers, body: b"", timeout: LOGOUT_TIMEOUT }) {
             Ok(_) => debug!("logged out"),
-            Err(trouble) => warn!("could not log out of salt-api: {trouble}; the session ends by itself"),
+            Err(error) => warn!("could not log out of salt-api: {error}; the session ends by itself"),
         }
     }
 }

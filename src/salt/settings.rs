@@ -7,12 +7,13 @@ use crate::types::names::{HookPath, StateName};
 use crate::types::references::{References, certificate, secret, urls};
 use crate::types::secret::Secret;
 use crate::types::section::Section;
+use crate::types::url::Url;
 
 /// The `api` section.
 #[derive(Debug)]
 pub struct Api {
     /// Base URLs without a slash at the end.
-    pub urls: Vec<String>,
+    pub urls: Vec<Url>,
     /// Who logs in.
     pub username: String,
     /// With what; absent where it was wiped after use.
@@ -27,7 +28,7 @@ pub struct Api {
 #[derive(Debug)]
 pub struct Enroll {
     /// Base URLs without a slash at the end.
-    pub urls: Vec<String>,
+    pub urls: Vec<Url>,
     /// What proves that this machine may be let in; absent where it was wiped after use.
     pub token: Option<Token>,
     /// The CA that signed the service's certificate, as PEM, where the token pins no key; the system's if absent.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::files;
 use super::http;
 use crate::types::time;
+use crate::types::url::Url;
 
 /// Asking is a courtesy to whoever reads the log: without an answer the failure stands as it is, whatever time there is.
 const ASKING: Duration = Duration::from_secs(5);
@@ -25,11 +26,11 @@ pub struct Skew {
 impl Skew {
     /// Asks a server whose certificate cannot be trusted because of its dates. What it says is worth a sentence and a little time,
     /// and nothing more: nobody vouches for it.
-    pub fn asked_of(url: &str) -> Option<Skew> {
+    pub fn asked_of(url: &Url) -> Option<Skew> {
         Skew::asked_within(url, ASKING)
     }
 
-    fn asked_within(url: &str, span: Duration) -> Option<Skew> {
+    fn asked_within(url: &Url, span: Duration) -> Option<Skew> {
         let there = time::http_date(&http::date_unverified(url, span)?)?;
         Some(Skew { here: now(), there }).filter(|skew| skew.here.abs_diff(skew.there) >= SAME)
     }
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn who_does_not_say_the_time_is_not_waited_for() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://{}/", silent.local_addr().unwrap());
+        let url = Url::parse(&format!("https://{}/", silent.local_addr().unwrap())).unwrap();
         assert_eq!(Skew::asked_within(&url, ASKING / 50), None);
     }
 

@@ -70,18 +70,18 @@ impl Finished {
         if self.took >= WORTH_TELLING {
             how.push_str(&format!(" after {:.0} s", self.took.as_secs_f64()));
         }
-        let said = [&self.stderr, &self.stdout]
+        let printed = [&self.stderr, &self.stdout]
             .into_iter()
             .find(|text| !text.trim().is_empty())
             .map(|text| text.trim().to_owned())
             .unwrap_or_default();
         // systemctl(1) says what has happened, and then where to read more.
-        let last = said.lines().rfind(|line| !line.starts_with("See \"systemctl")).unwrap_or("no output").to_owned();
+        let last = printed.lines().rfind(|line| !line.starts_with("See \"systemctl")).unwrap_or("no output").to_owned();
         let mut failure = Failure::new(kind, format!("`{}` {how}: {last}", self.command));
         if let Some(signal) = self.status.signal() {
             failure = failure.fact(Fact::KilledBySignal, signal.to_string());
         }
-        if said.lines().count() > 1 { failure.fact(Fact::Output, said) } else { failure }
+        if printed.lines().count() > 1 { failure.fact(Fact::Output, printed) } else { failure }
     }
 }
 

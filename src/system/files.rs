@@ -16,9 +16,10 @@ use crate::types::failure::{Failure, Kind};
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Takes the directory as the person named it and makes it absolute.
+    /// Takes the directory as the person named it and makes it absolute. Configurations name it, and they are UTF-8.
     pub fn new(dir: &Path) -> io::Result<Root> {
-        fs::canonicalize(dir).map(Root)
+        let whole = fs::canonicalize(dir)?;
+        if whole.to_str().is_none() { Err(io::Error::other("its path is not UTF-8")) } else { Ok(Root(whole)) }
     }
 
     /// Is it the machine's own root?

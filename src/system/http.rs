@@ -21,6 +21,7 @@ use super::tls::provider;
 use crate::types::pin::Pin;
 use crate::types::secret::Secret;
 use crate::types::time::http_date;
+use crate::types::url::Url;
 use crate::types::version::{PROGRAM, VERSION};
 
 /// No answer that this program wants is larger.
@@ -38,7 +39,7 @@ pub struct Request<'a> {
     /// GET, POST ...
     pub method: &'static str,
     /// The whole URL.
-    pub url: &'a str,
+    pub url: &'a Url,
     /// Header lines; their values are never logged.
     pub headers: &'a [(&'a str, &'a str)],
     /// The body; it is never logged.
@@ -110,7 +111,7 @@ impl fmt::Display for HttpError {
             HttpError::Name(host) => write!(f, "the name {host} does not resolve"),
             HttpError::Connect(why) => write!(f, "no connection: {why}"),
             HttpError::TimedOut(span) => write!(f, "no complete answer within {:.0} s", span.as_secs_f64()),
-            HttpError::Tls(distrust) => write!(f, "{distrust}"),
+            HttpError::Tls(tls_error) => write!(f, "{tls_error}"),
             HttpError::Broken(why) => write!(f, "the connection broke: {why}"),
             HttpError::InvalidResponse(why) => write!(f, "the answer cannot be read: {why}"),
         }
@@ -149,7 +150,7 @@ impl Client {
     /// what comes with status 200 is handed on. `most` bytes at most.
     pub fn download(
         &self,
-        url: &str,
+        url: &Url,
         authorization: Option<&Secret>,
         timeout: Duration,
         most: u64,
@@ -158,12 +159,12 @@ impl Client {
         let shown = authorization.map(|secret| ("Authorization", secret.expose()));
         let request = Request { method: "GET", url, headers: shown.as_slice(), body: b"", timeout };
         let fetched = self.try_download(&request, most, sink);
-        debug!("GET {}: {fetched:?}", url.split('?').next().unwrap_or_default());
+        debug!("GET {url}: {fetched:?}");
         fetched.map_err(|error| classify(&error, &request))
     }
 
     fn try_download(&self, request: &Request, most: u64, sink: Sink) -> Result<(u16, Option<Duration>), ureq::Error> {
-        let mut get = self.agent.get(request.url);
+        let mut get = self.agent.get(request.url.expose());
         for (name, value) in request.headers {
             get = get.header(*name, *value);
         }
@@ -207,16 +208,14 @@ impl Client {
         let result = self.try_send(request).map_err(|error| classify(&error, request));
         let outcome = match &result {
             Ok(reply) => reply.status.to_string(),
-            Err(trouble) => trouble.to_string(),
+            Err(error) => error.to_string(),
         };
-        // A URL's query may be a signature.
-        let url = request.url.split('?').next().unwrap_or_default();
-        debug!("{} {url}: {outcome} in {:.0} ms", request.method, begun.elapsed().as_secs_f64() * 1000.0);
+        debug!("{} {}: {outcome} in {:.0} ms", request.method, request.url, begun.elapsed().as_secs_f64() * 1000.0);
         result
     }
 
     fn try_send(&self, request: &Request) -> Result<Reply, ureq::Error> {
-        let mut builder = http::Request::builder().method(request.method).uri(request.url);
+        let mut builder = http::Request::builder().method(request.method).uri(request.url.expose());
         for (name, value) in request.headers {
             builder = builder.header(*name, *value);
         }
@@ -232,11 +231,12 @@ impl Client {
 }
 
 /// What a server that cannot be trusted says the time is (the Date header). It is sent nothing but a path.
-pub fn date_unverified(url: &str, within: Duration) -> Option<String> {
+pub fn date_unverified(url: &Url, within: Duration) -> Option<String> {
     let blind = TlsConfig::builder().disable_verification(true).unversioned_rustls_crypto_provider(provider()).build();
     let config = Agent::config_builder().tls_config(blind).http_status_as_error(false).proxy(None).max_redirects(0);
     let agent = agent(config.max_redirects_will_error(false).timeout_global(Some(within)).build());
-    let response = agent.get(url.split('?').next()?).call().inspect_err(|error| debug!("asking {url} for the time: {error}")).ok()?;
+    let response =
+        agent.get(format!("https://{}", url.place())).call().inspect_err(|error| debug!("asking {url} for the time: {error}")).ok()?;
     Some(response.headers().get("date")?.to_str().ok()?.to_owned())
 }
 
@@ -287,15 +287,13 @@ fn system_certificates() -> Result<Vec<Certificate<'static>>, String> {
 }
 
 fn classify(error: &ureq::Error, request: &Request) -> HttpError {
-    let host =
-        || http::Uri::try_from(request.url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| request.url.to_owned());
     match error {
-        ureq::Error::HostNotFound => HttpError::Name(host()),
+        ureq::Error::HostNotFound => HttpError::Name(request.url.host().to_owned()),
         ureq::Error::Timeout(_) => HttpError::TimedOut(request.timeout),
-        ureq::Error::Rustls(inner) => HttpError::Tls(distrust(inner)),
+        ureq::Error::Rustls(inner) => HttpError::Tls(tls_error(inner)),
         ureq::Error::Tls(why) => HttpError::Tls(TlsError::Other((*why).to_owned())),
         ureq::Error::ConnectionFailed => HttpError::Connect("refused".into()),
-        ureq::Error::Io(inner) => io_trouble(inner, &host()),
+        ureq::Error::Io(inner) => io_error(inner, request.url.host()),
         ureq::Error::BodyExceedsLimit(most) => HttpError::InvalidResponse(format!("it is larger than {most} bytes")),
         ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
             HttpError::InvalidResponse(error.to_string())
@@ -304,10 +302,10 @@ fn classify(error: &ureq::Error, request: &Request) -> HttpError {
     }
 }
 
-fn io_trouble(error: &std::io::Error, host: &str) -> HttpError {
+fn io_error(error: &std::io::Error, host: &str) -> HttpError {
     use std::io::ErrorKind;
     if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return HttpError::Tls(distrust(inner));
+        return HttpError::Tls(tls_error(inner));
     }
     let mut text = error.to_string();
     let mut source = error.source();
@@ -325,7 +323,7 @@ fn io_trouble(error: &std::io::Error, host: &str) -> HttpError {
     }
 }
 
-fn distrust(error: &rustls::Error) -> TlsError {
+fn tls_error(error: &rustls::Error) -> TlsError {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsError::UnknownIssuer,
         rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => TlsError::Expired,

@@ -98,11 +98,11 @@ impl Wait {
 
     /// Looks again and again, `every` so often, until there is something to see; `None` if there
     /// never was. It always looks once more after the last pause.
-    pub fn poll<T>(&self, every: Duration, mut look: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+    pub fn poll<T>(&self, every: Duration, mut probe: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
         loop {
             let over = self.over();
-            if let Some(seen) = look()? {
-                return Ok(Some(seen));
+            if let Some(found) = probe()? {
+                return Ok(Some(found));
             }
             if over {
                 return Ok(None);
@@ -117,7 +117,7 @@ impl Wait {
         &self,
         every: Duration,
         missing: &str,
-        mut look: impl FnMut() -> Result<Option<T>, Failure>,
+        mut probe: impl FnMut() -> Result<Option<T>, Failure>,
     ) -> Result<Option<T>, Failure> {
         let begun = Instant::now();
         let mut next = FIRST_WORD;
@@ -127,12 +127,12 @@ impl Wait {
                 // Whoever is asked for so long is asked less often.
                 self.pause((waited / 40).min(FIRST_WORD))?;
             }
-            let seen = look()?;
-            if seen.is_none() && waited >= next {
+            let found = probe()?;
+            if found.is_none() && waited >= next {
                 next = next_word(waited);
                 self.say_missing(missing, waited);
             }
-            Ok(seen)
+            Ok(found)
         })
     }
 
@@ -322,7 +322,7 @@ pub mod tests {
     #[test]
     fn polling_looks_once_more_at_the_end() {
         let wait = patience(Duration::from_millis(30));
-        let seen = wait.poll(Duration::from_secs(60), || Ok(wait.over().then_some(())));
-        assert_eq!(seen, Ok(Some(())));
+        let found = wait.poll(Duration::from_secs(60), || Ok(wait.over().then_some(())));
+        assert_eq!(found, Ok(Some(())));
     }
 }

@@ -13,12 +13,12 @@ const ASKING: Duration = Duration::from_secs(10);
 
 /// Does it go down, in whatever way? systemctl(1), "is-system-running".
 pub fn under_way(wait: &Wait) -> bool {
-    said(&["systemctl", "is-system-running"], wait).is_some_and(|said| said.trim() == "stopping")
+    printed(&["systemctl", "is-system-running"], wait).is_some_and(|printed| printed.trim() == "stopping")
 }
 
 /// Is it being switched off, and not only started anew?
 pub fn for_good(wait: &Wait) -> bool {
-    said(&["systemctl", "list-jobs", "--no-legend", "--plain"], wait).is_some_and(|jobs| names_the_end(&jobs))
+    printed(&["systemctl", "list-jobs", "--no-legend", "--plain"], wait).is_some_and(|jobs| names_the_end(&jobs))
 }
 
 /// Is it being started anew, and comes back?
@@ -32,7 +32,7 @@ pub fn is_reboot() -> bool {
 }
 
 /// What a command says, if it comes to its end.
-fn said(words: &[&str], wait: &Wait) -> Option<String> {
+fn printed(words: &[&str], wait: &Wait) -> Option<String> {
     command::run(words, &soon(wait)).ok().map(|finished| finished.stdout)
 }
 
@@ -62,8 +62,8 @@ mod tests {
         let hour = hour();
         assert!(soon(&hour).remaining() <= ASKING);
         let silent = ["sh", "-c", "echo stopping; exec sleep 4714"];
-        assert_eq!(said(&silent, &hour.slice(Duration::from_millis(100))), None);
-        assert_eq!(said(&["echo", "running"], &hour).as_deref(), Some("running\n"));
+        assert_eq!(printed(&silent, &hour.slice(Duration::from_millis(100))), None);
+        assert_eq!(printed(&["echo", "running"], &hour).as_deref(), Some("running\n"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Failures: a closed kind, a sentence, and facts. The exit code, the stable reason, the meaning
 //! and the advice all come from the kind by exhaustive matches, so that a new kind cannot be
 //! forgotten in one of them.
+//!
+//! Long, since each kind has its line in each of the tables, and whoever adds one wants to see them together.
 
 use std::collections::BTreeMap;
 use std::fmt;

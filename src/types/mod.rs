@@ -15,4 +15,5 @@ pub mod secret;
 pub mod section;
 pub mod step;
 pub mod time;
+pub mod url;
 pub mod version;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::address::without_secrets;
 use super::duration;
 use super::secret::Secret;
 use super::section::Section;
+use super::url::Url;
 
 /// Texts that the configuration only refers to. Looking them up is the caller's effect.
 pub trait References {
@@ -21,33 +21,22 @@ pub trait References {
 }
 
 /// The base URLs of a section, without a slash at the end.
-pub fn urls(section: &Section, such_as: &str) -> Vec<String> {
-    let urls: Vec<String> = section.texts("url").into_iter().flatten().map(|url| url.trim_end_matches('/').to_owned()).collect();
+pub fn urls(section: &Section, such_as: &str) -> Vec<Url> {
     if section.value("url").is_none() {
         section.complain("url", format!("is missing: such as {such_as}"));
     }
-    for url in &urls {
-        if let Err(why) = check_url(url) {
-            section.complain("url", format!("{:?} {why}", without_secrets(url)));
-        }
-    }
-    urls
+    let texts = section.texts("url").into_iter().flatten();
+    texts.filter_map(|text| base_url(text).map_err(|why| section.complain("url", why)).ok()).collect()
 }
 
-fn check_url(url: &str) -> Result<(), String> {
-    let parsed: ureq::http::Uri = url.parse().map_err(|_| "is no URL".to_owned())?;
-    match parsed.scheme_str() {
-        Some("https") => {}
-        Some("http") => return Err("is not encrypted: it has to be https://".into()),
-        _ => return Err("is no https:// URL".into()),
+fn base_url(text: &str) -> Result<Url, String> {
+    let url = Url::encrypted(text)?;
+    let complaint = |what| Err(format!("\"{url}\" holds {what}: give the base URL only"));
+    match (url.has_login(), url.has_query()) {
+        (true, _) => complaint("a user name"),
+        (_, true) => complaint("a query or a fragment"),
+        _ => Ok(url.base()),
     }
-    if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err("holds a user name: give the base URL only".into());
-    }
-    if parsed.query().is_some() || url.contains('#') {
-        return Err("holds a query or a fragment: give the base URL only".into());
-    }
-    Ok(())
 }
 
 /// A secret that stands in the configuration, in a file that it names, or in a credential under the key's path.

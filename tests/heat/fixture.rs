@@ -1,17 +1,13 @@
 //! What the cases share: one Heat, and VMs that run the agent.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use lab::openstack::{Heat, Stack};
 use lab::process::{Finished, Running};
+use lab::sandbox::Sandbox;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Longer than anything takes that happens at all.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -62,7 +58,7 @@ pub fn named(name: &str) -> String {
 
 /// A VM that the agent runs on, with nothing of Salt.
 pub struct Vm {
-    root: TempDir,
+    machine: Sandbox,
 }
 
 impl Vm {
@@ -73,22 +69,15 @@ impl Vm {
 
     /// One with this configuration.
     pub fn with(config: &Value) -> Vm {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("etc/heat-salt-bootstrap");
-        fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("config.json");
-        fs::write(&file, config.to_string()).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let machine = Sandbox::configured(env!("CARGO_BIN_EXE_heat-salt-bootstrap"), config);
         // All are one machine: a report that one of them has made is told by another.
-        fs::write(root.path().join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        Vm { root }
+        machine.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        Vm { machine }
     }
 
     /// Starts the agent.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heat-salt-bootstrap"));
-        command.args(arguments).arg("--root").arg(self.root.path());
-        Running::start(&mut command).unwrap()
+        self.machine.start(arguments)
     }
 
     /// Runs the agent, and expects this exit code.
@@ -110,17 +99,12 @@ impl Vm {
 
     /// What the agent keeps of its last run.
     pub fn report(&self) -> Value {
-        serde_json::from_str(&fs::read_to_string(self.report_file()).unwrap()).unwrap()
+        self.machine.report()
     }
 
     /// Replaces that.
     pub fn keep_report(&self, report: &Value) {
-        fs::create_dir_all(self.report_file().parent().unwrap()).unwrap();
-        fs::write(self.report_file(), report.to_string()).unwrap();
-    }
-
-    fn report_file(&self) -> PathBuf {
-        self.root.path().join("var/lib/heat-salt-bootstrap/report.json")
+        self.machine.write("var/lib/heat-salt-bootstrap/report.json", &report.to_string());
     }
 }
 

@@ -8,6 +8,7 @@ use lab::harness::Case;
 use lab::heat::StandIn;
 use lab::master::Master;
 use lab::minion::Root;
+use lab::schema;
 use lab::venv::Line;
 use serde_json::{Value, json};
 
@@ -58,7 +59,7 @@ fn bare_to_applied(line: Line, root: &str, format: &str, version: &str) {
         assert!(vm.text(&format!("opt/{turn}.service")).starts_with("enabled\nactive\n"), "{turn}: {seen}");
     }
     let changed = |turn: &str| -> Vec<String> {
-        let report: Value = serde_json::from_str(&vm.text(&format!("opt/{turn}.report"))).unwrap_or_default();
+        let report = schema::report(&vm.text(&format!("opt/{turn}.report")));
         let steps = report["steps"].as_array().cloned().unwrap_or_default();
         steps.iter().filter(|step| step["changed"] == true).filter_map(|step| step["name"].as_str().map(str::to_owned)).collect()
     };
@@ -102,7 +103,7 @@ fn start_hangs() {
         vm.set("/deadline", json!(deadline));
         let told = heat.signals().len();
         let console = vm.boot("heat-salt-bootstrap run >/opt/out 2>&1; echo $? >/opt/code; systemctl kill --signal=KILL salt-minion");
-        let report: Value = serde_json::from_str(&vm.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+        let report = schema::report(&vm.text("var/lib/heat-salt-bootstrap/report.json"));
         let seen = format!("{}{report:#}\n{console}", vm.text("opt/out"));
         assert_eq!(
             (vm.text("opt/code").trim(), &report["reason"], &report["step"]),
@@ -210,7 +211,7 @@ fn rebooted_by_a_state() {
     let console = vm
         .boot(&story("cd /opt; heat-salt-bootstrap run --config config.json -v >first.out 2>&1; sleep 30; systemctl --no-block poweroff"));
     let seen = |console: &str| format!("{}{}{console}", vm.text("opt/first.out"), vm.text("var/log/heat-salt-bootstrap.log"));
-    let report = || serde_json::from_str::<Value>(&vm.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+    let report = || schema::report(&vm.text("var/lib/heat-salt-bootstrap/report.json"));
     assert_eq!(report()["code"], 61, "{}", seen(&console));
     assert_eq!(heat.signals(), [], "a reboot is no end: {}", seen(&console));
     let bootstrap = report()["bootstrap_id"].clone();
@@ -262,7 +263,7 @@ fn unit_of_the_rpm() {
     let seen = |console: &str| {
         format!("{}{}{}{console}", vm.text("opt/unit"), vm.text("opt/signal-unit"), vm.text("var/log/heat-salt-bootstrap.log"))
     };
-    let report = || serde_json::from_str::<Value>(&vm.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+    let report = || schema::report(&vm.text("var/lib/heat-salt-bootstrap/report.json"));
     // For `make demo-rpm`: what a person would read in the log of each boot.
     let mut read = 0;
     let mut show = |what: &str| {

@@ -9,6 +9,7 @@ use lab::harness::Case;
 use lab::heat::StandIn;
 use lab::island::{Island, Question, Says};
 use lab::process::run;
+use lab::sandbox::Sandbox;
 use lab::vm::{Vm, agent};
 use serde_json::{Value, json};
 
@@ -64,12 +65,9 @@ fn modules(root: &str) {
 /// No /proc either: then there is no second process to watch the one that works.
 fn empty() {
     let heat = StandIn::start().unwrap();
-    let root = tempfile::tempdir().unwrap();
-    let path = |below: &str| root.path().join(below);
-    fs::create_dir_all(path("etc/heat-salt-bootstrap")).unwrap();
-    fs::copy(agent(), path("agent")).unwrap();
-    fs::write(path("etc/heat-salt-bootstrap/config.json"), config(&heat, "127.0.0.1").to_string()).unwrap();
-    let ended = run(Command::new("chroot").arg(root.path()).args(["/agent", "run"]), Duration::from_secs(30)).unwrap();
+    let machine = Sandbox::configured(agent(), &config(&heat, "127.0.0.1"));
+    fs::copy(agent(), machine.path("agent")).unwrap();
+    let ended = run(Command::new("chroot").arg(machine.root()).args(["/agent", "run"]), Duration::from_secs(30)).unwrap();
     assert_eq!(ended.code, 20, "{}", ended.stderr);
     assert_eq!(heat.signals().len(), 1, "{}", ended.stderr);
     assert!(ended.stderr.contains("cannot start a second process"), "{}", ended.stderr);
@@ -78,19 +76,14 @@ fn empty() {
 /// A name server that answers the question for IPv4 addresses well, and the one for IPv6 like this: it is no real one.
 fn one_answer(to_ipv6: Says) {
     let heat = StandIn::start().unwrap();
-    let root = tempfile::tempdir().unwrap();
-    let path = |below: &str| root.path().join(below);
-    fs::create_dir_all(path("etc/heat-salt-bootstrap")).unwrap();
-    fs::write(path("etc/heat-salt-bootstrap/config.json"), config(&heat, "heat.test").to_string()).unwrap();
-    fs::write(path("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+    let machine = Sandbox::configured(agent(), &config(&heat, "heat.test"));
+    let resolv_conf = machine.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let island = Island::new().unwrap();
-    island.sh(&format!("mount --bind '{}' /etc/resolv.conf", path("resolv.conf").display())).unwrap();
+    island.sh(&format!("mount --bind '{}' /etc/resolv.conf", resolv_conf.display())).unwrap();
     let address = heat.endpoint().split('/').nth(2).unwrap().parse().unwrap();
     island.let_through(address, address).unwrap();
     island.name_server([127, 0, 0, 1], move |question| if question == Question::Ipv4 { Says::Known } else { to_ipv6 }).unwrap();
-    let prefix = island.prefix();
-    let mut command = Command::new(&prefix[0]);
-    command.args(&prefix[1..]).arg(agent()).args(["run", "--root"]).arg(root.path());
+    let mut command = machine.command_by(&island.prefix(), &["run"]);
     let ended = run(&mut command, Duration::from_secs(60)).unwrap();
     assert_eq!((ended.code, heat.signals().len()), (20, 1), "{}", ended.stderr);
 }

@@ -15,6 +15,7 @@ use lab::master::{Master, MasterOptions};
 use lab::minion::{Root, enrolling};
 use lab::pam::SystemUser;
 use lab::process::{Finished, Running, until};
+use lab::schema;
 use lab::stall::Stalls;
 use lab::venv::Line;
 use memchr::memmem::Finder;
@@ -352,7 +353,7 @@ impl Vm {
 
     /// The report that lies there.
     pub fn report(&self) -> Value {
-        serde_json::from_str(&self.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default()
+        schema::report(&self.text("var/lib/heat-salt-bootstrap/report.json"))
     }
 
     /// Is a session closed? The agent gives salt-api a second for that, and does not wait for longer; salt-api itself may.

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::limits::{self, FIRINGS, REFUSED_AGAIN};
 use super::memory::remembered;
-use super::verdict::{judged, killed_twice, still_running};
+use super::verdict::{killed_twice, result_of, still_running};
 use crate::bootstrap::context::Context;
 use crate::bootstrap::state::{Memory, Phase, Store};
 use crate::minion::connection::{self, Connected};
@@ -57,7 +57,7 @@ pub fn by_hook(
     // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
     // at once, both would run side by side, and Salt ends either because of the other.
     let mut found = on_its_way(&memory, rebooted, &mut watch, wait)?;
-    let (mut lives, mut refusals) = (2, 0);
+    let (mut attempts_left, mut refusals) = (2, 0);
     loop {
         let jid = match found.take() {
             Some(jid) => jid,
@@ -70,8 +70,8 @@ pub fn by_hook(
             Ended::NotYet => {
                 return Err(still_running(apply, &jid));
             }
-            Ended::Vanished if lives > 1 && memory.firings < FIRINGS => {
-                lives -= 1;
+            Ended::Vanished if attempts_left > 1 && memory.firings < FIRINGS => {
+                attempts_left -= 1;
                 warn!("job {jid} is gone without a result: the minion was probably restarted; triggering again");
                 watch.pass_over(jid);
                 connected = connection::wait(minion, master, wait)?;
@@ -112,7 +112,7 @@ pub fn by_hook(
                 }
                 context.store.keep_memory(&memory)?;
                 let option = if watch.only_tests(&jid) { None } else { paths.tests_by.as_deref() };
-                return judged(context, apply, &jid, outcome, option);
+                return result_of(context, apply, &jid, outcome, option);
             }
         }
     }

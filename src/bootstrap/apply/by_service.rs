@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::limits::{FIRINGS, REFUSED_AGAIN, on_its_way};
 use super::memory::remembered;
-use super::verdict::{judged, killed_twice, still_running};
+use super::verdict::{killed_twice, result_of, still_running};
 use crate::bootstrap::context::Context;
 use crate::bootstrap::state::Phase;
 use crate::minion::connection::{self, Connected};
@@ -50,7 +50,7 @@ pub fn by_service(
     let bootstrap_id = memory.bootstrap_id.clone();
     let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
     let mut resumed = memory.job.is_some();
-    let (mut lives, mut publications) = (2, 0);
+    let (mut attempts_left, mut publications) = (2, 0);
     let (third, arrival) = (wait.remaining() / 3, wait.slice(wait.remaining() * 2 / 3));
     loop {
         let name = match memory.job.clone() {
@@ -72,14 +72,14 @@ pub fn by_service(
         journal.name_job(&jid);
         // One that an earlier run had published is here, or its minion has forgotten it. What is published to a minion that is just
         // ending, or coming up, is lost.
-        let span = match (resumed, lives) {
+        let span = match (resumed, attempts_left) {
             (true, _) => on_its_way(wait.remaining()),
             (false, 2) => published_again_after(publications, third).min(arrival.remaining()),
             (false, _) => after_a_restart(wait.remaining()),
         };
         resumed = false;
         if !jobs::arrives(&paths, &jid, &wait.slice(span))? {
-            if (publications < FIRINGS || lives < 2 || !arrival.over()) && !wait.over() {
+            if (publications < FIRINGS || attempts_left < 2 || !arrival.over()) && !wait.over() {
                 warn!("job {jid} has not arrived within {:.0} s: publishing it again", span.as_secs_f64());
                 continue;
             }
@@ -98,8 +98,8 @@ pub fn by_service(
         let outcome = match watch.end_of(&jid, wait)? {
             Ended::Finished(outcome) => outcome,
             Ended::NotYet => return Err(still_running(apply, &jid)),
-            Ended::Vanished if lives > 1 => {
-                lives -= 1;
+            Ended::Vanished if attempts_left > 1 => {
+                attempts_left -= 1;
                 warn!("job {jid} is gone without a result: the minion was probably restarted; publishing it again");
                 connection::wait(minion, master, wait)?;
                 continue;
@@ -118,7 +118,7 @@ pub fn by_service(
         memory.phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
         store.keep_memory(&memory)?;
         let option = if watch.only_tests(&jid) { None } else { paths.tests_by.as_deref() };
-        return judged(context, apply, &jid, outcome, option);
+        return result_of(context, apply, &jid, outcome, option);
     }
 }
 

@@ -20,7 +20,7 @@ pub fn killed_twice(apply: &Apply, jid: &Jid) -> Failure {
 }
 
 /// What a state run's end means. `tests_by` is the file that makes this minion try states only, if it was not the job itself.
-pub fn judged(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tests_by: Option<&Path>) -> Result<States, Failure> {
+pub fn result_of(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, tests_by: Option<&Path>) -> Result<States, Failure> {
     let names = apply.argument();
     match outcome {
         Outcome::Held(states) => {

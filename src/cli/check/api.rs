@@ -20,7 +20,6 @@ use crate::salt::session::Session;
 use crate::salt::settings::{Accept, Api};
 use crate::system::clock;
 use crate::system::retry::Wait;
-use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
 use crate::types::names::HookPath;
@@ -39,7 +38,7 @@ const NOBODY_HEARS: (&str, &str) = ("heat-salt-bootstrap-check", "nobody-listens
 pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<()> {
     let api = settings.api.as_ref()?;
     let url = api.urls.get(number)?;
-    let address = Address::of_url(url)?;
+    let address = url.address();
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
     let greeted = Session::at(api, number).and_then(|session| session.probe(ANSWER_TIMEOUT));
@@ -48,9 +47,9 @@ pub fn reached(chain: &mut Chain, settings: &Settings, number: usize) -> Option<
         Some(date) => chain.put(skew(date.as_deref().and_then(time::http_date), clock::now(), Kind::LocalSystem)),
         None => {
             // A clock that is wrong makes good certificates bad ones, and the other way round.
-            let said = format!("it is {} here; no trusted server says what it should be", time::written(clock::now()));
+            let detail = format!("it is {} here; no trusted server says what it should be", time::written(clock::now()));
             if distrusted {
-                chain.put(State::Unknown(said));
+                chain.put(State::Unknown(detail));
             }
             None
         }
@@ -83,10 +82,10 @@ pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, pat
     });
     let mut session = chain.found(opened, |session| format!("{} is let in as {} at {}", api.username, api.eauth, session.url()))?;
     let ours = paths.public_key();
-    let seen = Seen::by(&mut session, settings, ours.as_ref().ok().cloned().flatten(), wait);
-    chain.put(permissions(&session, settings, api, &seen));
-    chain.put(master(settings, paths, &seen));
-    chain.put(own_key(settings, paths, ours, &seen));
+    let answers = Answers::by(&mut session, settings, ours.as_ref().ok().cloned().flatten(), wait);
+    chain.put(permissions(&session, settings, api, &answers));
+    chain.put(master(settings, paths, &answers));
+    chain.put(own_key(settings, paths, ours, &answers));
     if settings.apply.is_some() {
         let (dir, name) = NOBODY_HEARS;
         let hook = HookPath::below(dir, name);
@@ -102,20 +101,20 @@ pub fn inside(chain: &mut Chain, settings: &Settings, number: Option<usize>, pat
 }
 
 /// What the master says to this user; `None` for what it was not asked.
-struct Seen {
+struct Answers {
     master: Option<Result<Fingerprint, Failure>>,
     key: Option<Result<Judgement, Failure>>,
 }
 
-impl Seen {
+impl Answers {
     /// Asks only what a run would ask, and what the user may ask for all that is known.
-    fn by(session: &mut Session, settings: &Settings, ours: Option<PublicKey>, wait: &Wait) -> Seen {
+    fn by(session: &mut Session, settings: &Settings, ours: Option<PublicKey>, wait: &Wait) -> Answers {
         let may = |session: &Session, fun| may_wheel(session.permissions(), fun) == Some(true);
         let asks = settings.minion.trust == Trust::AskApi || may(session, "key.finger_master");
         let master = asks.then(|| keys::master_fingerprint(session, wait));
         let asks = settings.accept == Accept::Wheel || may(session, "key.print") || may(session, "key.finger");
         let key = asks.then(|| keys::inspect(session, &settings.minion.id, ours, wait));
-        Seen { master, key }
+        Answers { master, key }
     }
 }
 
@@ -124,11 +123,11 @@ fn refused<T>(asked: Option<&Result<T, Failure>>) -> Option<&Failure> {
 }
 
 /// What the user lacks, all at once: nobody likes to restart a master three times.
-fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -> State {
+fn permissions(session: &Session, settings: &Settings, api: &Api, answers: &Answers) -> State {
     let (user, eauth, has) = (&api.username, &api.eauth, session.permissions());
     let (wheel, asks) = (settings.accept == Accept::Wheel, settings.minion.trust == Trust::AskApi);
-    let master = refused(seen.master.as_ref()).filter(|_| asks);
-    let key = refused(seen.key.as_ref()).filter(|_| wheel);
+    let master = refused(answers.master.as_ref()).filter(|_| asks);
+    let key = refused(answers.key.as_ref()).filter(|_| wheel);
     // Not the user's fault: salt-api does not serve wheel at all.
     if let Some(failure) = master.into_iter().chain(key).find(|failure| !keys::lacks_permission(failure)) {
         return State::Wrong(failure.clone());
@@ -168,8 +167,8 @@ fn permissions(session: &Session, settings: &Settings, api: &Api, seen: &Seen) -
     }
 }
 
-fn master(settings: &Settings, paths: &MinionPaths, seen: &Seen) -> State {
-    let told = seen.master.as_ref().and_then(|asked| asked.as_ref().ok());
+fn master(settings: &Settings, paths: &MinionPaths, answers: &Answers) -> State {
+    let shown = answers.master.as_ref().and_then(|asked| asked.as_ref().ok());
     let expected = match &settings.minion.trust {
         Trust::FirstUse => {
             return State::Fine(match paths.known_master() {
@@ -180,19 +179,19 @@ fn master(settings: &Settings, paths: &MinionPaths, seen: &Seen) -> State {
         Trust::Given(finger) => finger,
         // That one says it of itself when it is asked for more.
         Trust::AskService => return State::Unknown("the enrolment service tells it when the machine enrols".to_owned()),
-        Trust::AskApi => match (told, seen.master.as_ref().and_then(|asked| asked.as_ref().err())) {
-            (Some(told), _) => told,
+        Trust::AskApi => match (shown, answers.master.as_ref().and_then(|asked| asked.as_ref().err())) {
+            (Some(shown), _) => shown,
             (None, Some(failure)) if failure.kind != Kind::PermissionRefused => return State::Wrong(failure.clone()),
             (None, _) => return State::Unknown("this user may not see it".to_owned()),
         },
     };
-    if let Some(told) = told.filter(|told| *told != expected) {
+    if let Some(shown) = shown.filter(|shown| *shown != expected) {
         return State::Wrong(
             Failure::new(
                 Kind::MasterUntrusted,
                 format!(
                     "salt-api says that the master's key has the fingerprint {}, the configuration expects {}",
-                    told.as_str(),
+                    shown.as_str(),
                     expected.as_str()
                 ),
             )
@@ -203,7 +202,7 @@ fn master(settings: &Settings, paths: &MinionPaths, seen: &Seen) -> State {
         return State::Wrong(failure);
     }
     let expected = expected.as_str();
-    match (told.is_some(), paths.known_master().is_some()) {
+    match (shown.is_some(), paths.known_master().is_some()) {
         (true, true) => State::Fine(format!("{expected}, by salt-api, and the minion has met it")),
         (true, false) => State::Fine(format!("{expected}, by salt-api")),
         (false, true) => State::Fine(format!("{expected}, by the configuration, and the minion has met it")),
@@ -213,14 +212,14 @@ fn master(settings: &Settings, paths: &MinionPaths, seen: &Seen) -> State {
     }
 }
 
-fn own_key(settings: &Settings, paths: &MinionPaths, ours: Result<Option<PublicKey>, Failure>, seen: &Seen) -> State {
+fn own_key(settings: &Settings, paths: &MinionPaths, ours: Result<Option<PublicKey>, Failure>, answers: &Answers) -> State {
     let ours = match ours.and_then(|ours| keypair::load(paths).map(|_| ours)) {
         Ok(ours) => ours,
         Err(failure) => return State::Wrong(failure),
     };
     let id = &settings.minion.id;
     let own = ours.as_ref().map_or_else(|| "this machine has none yet".to_owned(), |key| key.fingerprint().as_str().to_owned());
-    match &seen.key {
+    match &answers.key {
         Some(Ok(Judgement::Accepted)) => State::Fine(format!("{own}, accepted on the master")),
         Some(Ok(Judgement::Pending)) if settings.accept == Accept::Nobody => {
             State::Unknown(format!("{own}, pending on the master until somebody accepts it"))
@@ -247,7 +246,7 @@ mod tests {
         let date = "Mon, 23 Nov 2026 22:46:39 GMT";
         let there = time::http_date(date).unwrap();
         for (here, says) in [(there + 1, "as on the master's"), (there + 200, "3 min ahead of"), (there - 30, "30 s behind")] {
-            assert!(matches!(skew(Some(there), here, Kind::LocalSystem), State::Fine(said) if said.contains(says)), "{says}");
+            assert!(matches!(skew(Some(there), here, Kind::LocalSystem), State::Fine(detail) if detail.contains(says)), "{says}");
         }
         assert!(
             matches!(skew(Some(there), there - 86_400, Kind::LocalSystem), State::Wrong(failure) if failure.message.contains("24 h behind"))

@@ -49,7 +49,7 @@ impl Board {
     }
 
     /// Lines that are going to be filled by these looks, which begin at once. Lines that they leave were not looked at.
-    pub fn look(&mut self, rows: Vec<Row>, looks: impl FnOnce(&mut Chain, &Wait) -> Option<()> + Send + 'static) {
+    pub fn check(&mut self, rows: Vec<Row>, looks: impl FnOnce(&mut Chain, &Wait) -> Option<()> + Send + 'static) {
         let mut chain = Chain { rows: rows.clone(), first: self.rows.len(), next: 0, broken: None, sender: self.sender.clone() };
         self.states.extend(rows.iter().map(|_| None));
         self.rows.extend(rows);
@@ -82,10 +82,10 @@ impl Chain {
     }
 
     /// Fills the next line by what a look brought. Without that the rest cannot be looked at: `None`.
-    pub fn found<T>(&mut self, looked: Result<T, Failure>, said: impl FnOnce(&T) -> String) -> Option<T> {
+    pub fn found<T>(&mut self, looked: Result<T, Failure>, describe: impl FnOnce(&T) -> String) -> Option<T> {
         match looked {
             Ok(found) => {
-                self.put(State::Fine(said(&found)));
+                self.put(State::Fine(describe(&found)));
                 Some(found)
             }
             Err(failure) => {
@@ -120,20 +120,20 @@ mod tests {
     fn lines_stand_in_the_order_in_which_they_were_announced() {
         let mut board = Board::new();
         board.note(Subject::Configuration.alone(), State::Fine("a".into()));
-        board.look(rows(&[Subject::Program, Subject::PackageSource]), |chain, _| {
+        board.check(rows(&[Subject::Program, Subject::PackageSource]), |chain, _| {
             thread::sleep(Duration::from_millis(30));
             chain.put(State::Fine("b".into()))?;
             chain.put(State::Fine("c".into()))
         });
-        board.look(rows(&[Subject::Heat]), |chain, _| chain.put(State::Fine("d".into())));
-        let said: Vec<String> = board.findings().into_iter().map(|one| format!("{} {:?}", one.row, one.state)).collect();
-        assert_eq!(said, [r#"configuration Fine("a")"#, r#"program Fine("b")"#, r#"package source Fine("c")"#, r#"heat Fine("d")"#]);
+        board.check(rows(&[Subject::Heat]), |chain, _| chain.put(State::Fine("d".into())));
+        let describe: Vec<String> = board.findings().into_iter().map(|one| format!("{} {:?}", one.row, one.state)).collect();
+        assert_eq!(describe, [r#"configuration Fine("a")"#, r#"program Fine("b")"#, r#"package source Fine("c")"#, r#"heat Fine("d")"#]);
     }
 
     #[test]
     fn what_follows_from_something_wrong_is_not_looked_at() {
         let mut board = Board::new();
-        board.look(rows(&[Subject::ApiName, Subject::ApiPort, Subject::Login]), |chain, _| {
+        board.check(rows(&[Subject::ApiName, Subject::ApiPort, Subject::Login]), |chain, _| {
             chain.put(State::Fine("known".into()))?;
             chain.found(Err::<(), _>(Failure::new(Kind::ApiUnreachable, "closed")), |()| "open".into())?;
             panic!("the rest depends on it");
@@ -147,11 +147,11 @@ mod tests {
     fn whoever_does_not_end_is_not_waited_for() {
         let mut board = Board::new();
         board.end = Deadline::after(Duration::from_millis(50));
-        board.look(rows(&[Subject::ApiName, Subject::ApiPort]), |chain, _| {
+        board.check(rows(&[Subject::ApiName, Subject::ApiPort]), |chain, _| {
             thread::sleep(Duration::from_secs(60));
             chain.put(State::Fine("too late".into()))
         });
-        board.look(rows(&[Subject::Minion]), |chain, _| chain.put(State::Fine("here".into())));
+        board.check(rows(&[Subject::Minion]), |chain, _| chain.put(State::Fine("here".into())));
         let states: Vec<State> = board.findings().into_iter().map(|one| one.state).collect();
         assert_eq!(states, [State::Late, State::Late, State::Fine("here".into())]);
     }

@@ -18,7 +18,7 @@ const MOST_WORDS: usize = 300;
 pub fn packages(chain: &mut Chain, settings: &Settings, root: &Root, wait: &Wait) -> Option<()> {
     let need = probe::program(&settings.install, &settings.minion.program, root, wait);
     let need = chain.found(need, |need| match need {
-        Need::Nothing(said) | Need::Program(_, said) => said.clone(),
+        Need::Nothing(detail) | Need::Program(_, detail) => detail.clone(),
     })?;
     match need {
         Need::Nothing(_) => {
@@ -36,7 +36,7 @@ pub fn packages(chain: &mut Chain, settings: &Settings, root: &Root, wait: &Wait
 pub fn minion(chain: &mut Chain, paths: &MinionPaths) -> Option<()> {
     let minion = Minion::found(paths.clone());
     let pid = minion.pids().first().copied();
-    chain.put(judged(Seen {
+    chain.put(verdict(Seen {
         configured: paths.drop_in.exists(),
         pid,
         connected: connection::probe(&minion).is_some(),
@@ -58,13 +58,13 @@ struct Seen {
     port: u16,
 }
 
-fn judged(seen: Seen) -> State {
+fn verdict(seen: Seen) -> State {
     let Seen { configured, pid, connected, ended, words, log, port } = seen;
     // Salt logs this as an error at each try, and it is none.
     let waits = words.as_ref().is_some_and(|words| words.contains("has cached the public key"));
-    let with_words = |said: String| match &words {
-        Some(words) => format!("{said}; the last error in {log}: {}", words.chars().take(MOST_WORDS).collect::<String>()),
-        None => format!("{said}; no error in {log}"),
+    let with_words = |detail: String| match &words {
+        Some(words) => format!("{detail}; the last error in {log}: {}", words.chars().take(MOST_WORDS).collect::<String>()),
+        None => format!("{detail}; no error in {log}"),
     };
     match (pid, ended) {
         (None, _) if !configured => State::Fine("does not run yet: run configures and starts it".into()),
@@ -98,13 +98,15 @@ mod tests {
     #[test]
     fn a_minion_that_runs() {
         assert!(
-            matches!(judged(Seen { connected: true, ..seen() }), State::Fine(said) if said.contains("connected") && said.contains("no error"))
+            matches!(verdict(Seen { connected: true, ..seen() }), State::Fine(detail) if detail.contains("connected") && detail.contains("no error"))
         );
         let waiting = Some("[ERROR   ] The Salt Master has cached the public key for this node".to_owned());
-        assert!(matches!(judged(Seen { words: waiting, ..seen() }), State::Fine(said) if said.contains("waits to be accepted")));
-        assert!(matches!(judged(Seen { configured: false, ..seen() }), State::Fine(said) if said.contains("with another configuration")));
+        assert!(matches!(verdict(Seen { words: waiting, ..seen() }), State::Fine(detail) if detail.contains("waits to be accepted")));
+        assert!(
+            matches!(verdict(Seen { configured: false, ..seen() }), State::Fine(detail) if detail.contains("with another configuration"))
+        );
         let words = Some(format!("[ERROR] no route {}", "x".repeat(1_000)));
-        let State::Wrong(failure) = judged(Seen { words, ..seen() }) else { panic!("it is not connected") };
+        let State::Wrong(failure) = verdict(Seen { words, ..seen() }) else { panic!("it is not connected") };
         assert_eq!(failure.kind, Kind::MinionNotConnected);
         assert!(failure.message.contains("no route") && failure.message.len() < 500, "{}", failure.message);
     }
@@ -112,10 +114,10 @@ mod tests {
     #[test]
     fn a_minion_that_does_not_run() {
         let gone = || Seen { pid: None, ended: ended(Kind::MinionNotConnected), ..seen() };
-        assert!(matches!(judged(Seen { configured: false, ..gone() }), State::Fine(_)));
-        assert!(matches!(judged(gone()), State::Unknown(said) if said.contains("run starts it")));
+        assert!(matches!(verdict(Seen { configured: false, ..gone() }), State::Fine(_)));
+        assert!(matches!(verdict(gone()), State::Unknown(detail) if detail.contains("run starts it")));
         for kind in [Kind::KeyRejected, Kind::MasterUntrusted] {
-            assert!(matches!(judged(Seen { ended: ended(kind), ..gone() }), State::Wrong(failure) if failure.kind == kind));
+            assert!(matches!(verdict(Seen { ended: ended(kind), ..gone() }), State::Wrong(failure) if failure.kind == kind));
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::system::files::Root;
 use crate::system::retry::Wait;
 use crate::types::failure::Failure;
 use crate::types::finding::{Finding, State, Subject, exit_code};
+use crate::types::url::Url;
 
 /// Long enough for Keystone and Heat to answer; what fails is not worth trying for longer while a person waits.
 const HEAT: Duration = Duration::from_secs(8);
@@ -45,11 +46,11 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
         Ok(settings) => {
             board.note(Subject::Configuration.alone(), State::Fine(format!("can be used, for the minion {}", settings.minion.id)));
             serves = settings.deadline;
-            spare = look_by(Arc::new(settings), root, &mut board);
+            spare = check_by(Arc::new(settings), root, &mut board);
         }
     }
     if let Some(signal) = signal {
-        board.look(vec![Subject::Heat.alone()], move |chain, wait| chain.put(heat(&signal, serves, wait)));
+        board.check(vec![Subject::Heat.alone()], move |chain, wait| chain.put(heat(&signal, serves, wait)));
     }
     let mut findings = board.findings();
     if spare {
@@ -60,12 +61,12 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
 }
 
 /// Looks at all that the settings name. Says whether one salt-api may stand in for another.
-fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
+fn check_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
     let paths = Arc::new(MinionPaths::of(root, &settings.minion));
     {
         let (settings, root) = (Arc::clone(&settings), root.clone());
         let rows = [Subject::Program, Subject::PackageSource, Subject::PackageLocks].map(Subject::alone).to_vec();
-        board.look(rows, move |chain, wait| here::packages(chain, &settings, &root, wait));
+        board.check(rows, move |chain, wait| here::packages(chain, &settings, &root, wait));
     }
     let spare = match &settings.enroll {
         Some(enroll) => {
@@ -85,9 +86,9 @@ fn look_by(settings: Arc<Settings>, root: &Root, board: &mut Board) -> bool {
             Subject::PublishPort.of(of_port(paths.publish_port)),
         ];
         let settings = Arc::clone(&settings);
-        board.look(rows, move |chain, _| net::master(chain, &settings.minion.masters[number], ports));
+        board.check(rows, move |chain, _| net::master(chain, &settings.minion.masters[number], ports));
     }
-    board.look(vec![Subject::Minion.alone()], move |chain, _| here::minion(chain, &paths));
+    board.check(vec![Subject::Minion.alone()], move |chain, _| here::minion(chain, &paths));
     spare
 }
 
@@ -102,11 +103,11 @@ fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Boar
         subjects.chain(hooks.then_some(Subject::Hook)).map(|subject| subject.of(suffix)).collect::<Vec<_>>()
     };
     for (number, url) in settings.api.iter().flat_map(|api| &api.urls).enumerate() {
-        let suffix = suffix(urls > 1, url);
+        let suffix = suffix(urls > 1, url.place());
         let alone = urls == 1 || each;
         let rows = outside(&suffix).into_iter().chain(if alone { inside(&suffix) } else { Vec::new() });
         let (settings, paths) = (Arc::clone(settings), Arc::clone(paths));
-        board.look(rows.collect(), move |chain, wait| {
+        board.check(rows.collect(), move |chain, wait| {
             api::reached(chain, &settings, number)?;
             if alone { api::inside(chain, &settings, Some(number), &paths, wait) } else { Some(()) }
         });
@@ -114,18 +115,18 @@ fn salt_api(settings: &Arc<Settings>, paths: &Arc<MinionPaths>, board: &mut Boar
     let spare = urls > 1 && !each;
     if spare {
         let (settings, paths) = (Arc::clone(settings), Arc::clone(paths));
-        board.look(inside(""), move |chain, wait| api::inside(chain, &settings, None, &paths, wait));
+        board.check(inside(""), move |chain, wait| api::inside(chain, &settings, None, &paths, wait));
     }
     spare
 }
 
-fn enrolment(settings: &Arc<Settings>, urls: &[String], paths: &Arc<MinionPaths>, root: &Root, board: &mut Board) {
+fn enrolment(settings: &Arc<Settings>, urls: &[Url], paths: &Arc<MinionPaths>, root: &Root, board: &mut Board) {
     for (number, url) in urls.iter().enumerate() {
-        let suffix = suffix(urls.len() > 1, url);
+        let suffix = suffix(urls.len() > 1, url.place());
         let subjects = [Subject::ServiceName, Subject::ServicePort, Subject::Certificate, Subject::Clock, Subject::Token];
         let rows = subjects.map(|subject| subject.of(suffix.as_str()));
         let (settings, paths, store) = (Arc::clone(settings), Arc::clone(paths), Store::below(root));
-        board.look(rows.to_vec(), move |chain, wait| service::check(chain, &settings, number, &paths, &store, wait));
+        board.check(rows.to_vec(), move |chain, wait| service::check(chain, &settings, number, &paths, &store, wait));
     }
 }
 
@@ -146,7 +147,7 @@ fn excuse_other_urls(findings: &mut [Finding]) {
 }
 
 fn suffix(several: bool, of: &str) -> String {
-    if several { format!("({})", of.trim_start_matches("https://")) } else { String::new() }
+    if several { format!("({of})") } else { String::new() }
 }
 
 /// Heat is asked, and not told: it counts nothing of this.
@@ -154,7 +155,7 @@ fn heat(signal: &Signal, serves: Duration, wait: &Wait) -> State {
     let aged = handle_age::warning(&signal.handle.transport, clock::now(), serves.as_secs());
     let and = |text: String| aged.as_ref().map_or_else(|| text.clone(), |aged| format!("{text}; {aged}"));
     match client::probe(signal, &wait.slice(HEAT)) {
-        Ok(said) => State::Fine(and(said)),
+        Ok(detail) => State::Fine(and(detail)),
         Err(failure) => State::Wrong(Failure { message: and(failure.message), ..failure }),
     }
 }

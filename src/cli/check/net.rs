@@ -51,12 +51,12 @@ fn listed(addresses: &[SocketAddr]) -> String {
 
 /// The way to a port: one address that answers is enough, and the others are told. `None` if none does.
 pub fn port(chain: &mut Chain, of: &Address, addresses: &[SocketAddr], kind: Kind) -> Option<()> {
-    let judged = judged(of, &reach::connect(addresses, WITHIN), kind);
-    chain.found(judged, String::clone).map(|_| ())
+    let verdict = verdict(of, &reach::connect(addresses, WITHIN), kind);
+    chain.found(verdict, String::clone).map(|_| ())
 }
 
-fn judged(of: &Address, tried: &[Tried], kind: Kind) -> Result<String, Failure> {
-    let said: Vec<String> = tried
+fn verdict(of: &Address, tried: &[Tried], kind: Kind) -> Result<String, Failure> {
+    let results: Vec<String> = tried
         .iter()
         .map(|Tried { to, from }| match from {
             Ok(from) => format!("{to} answers (from {from})"),
@@ -64,9 +64,9 @@ fn judged(of: &Address, tried: &[Tried], kind: Kind) -> Result<String, Failure> 
         })
         .collect();
     if tried.iter().any(|one| one.from.is_ok()) {
-        return Ok(said.join("; "));
+        return Ok(results.join("; "));
     }
-    let failure = Failure::new(kind, format!("no connection to {}: {}", of.host, said.join("; ")));
+    let failure = Failure::new(kind, format!("no connection to {}: {}", of.host, results.join("; ")));
     let hint = tried.iter().find_map(|one| one.from.as_ref().err()).map(reach::advice);
     Err(match hint {
         Some(hint) => failure.hint(hint),
@@ -97,10 +97,10 @@ mod tests {
         let of = Address { host: "salt".into(), port: 4506 };
         let refused = || Tried { to: "[2001:db8::1]:4506".parse().unwrap(), from: Err(io::Error::from_raw_os_error(111)) };
         let fine = Tried { to: "192.0.2.1:4506".parse().unwrap(), from: Ok("192.0.2.9".parse().unwrap()) };
-        let failure = judged(&of, &[refused()], Kind::KeyNotSeen).unwrap_err();
+        let failure = verdict(&of, &[refused()], Kind::KeyNotSeen).unwrap_err();
         assert_eq!(failure.message, "no connection to salt: [2001:db8::1]:4506 does not: connection refused");
         assert!(failure.hint.unwrap().contains("listens"));
-        let said = judged(&of, &[refused(), fine], Kind::KeyNotSeen).unwrap();
-        assert_eq!(said, "[2001:db8::1]:4506 does not: connection refused; 192.0.2.1:4506 answers (from 192.0.2.9)");
+        let results = verdict(&of, &[refused(), fine], Kind::KeyNotSeen).unwrap();
+        assert_eq!(results, "[2001:db8::1]:4506 does not: connection refused; 192.0.2.1:4506 answers (from 192.0.2.9)");
     }
 }

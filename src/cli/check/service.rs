@@ -15,7 +15,6 @@ use crate::salt::enrolment::{Asking, Service};
 use crate::salt::settings::Enroll;
 use crate::system::clock;
 use crate::system::retry::Wait;
-use crate::types::address::Address;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::State;
 use crate::types::pin::Pinned;
@@ -28,7 +27,7 @@ const ASKING: Duration = Duration::from_secs(5);
 pub fn check(chain: &mut Chain, settings: &Settings, number: usize, paths: &MinionPaths, store: &Store, wait: &Wait) -> Option<()> {
     let enroll = settings.enroll.as_ref()?;
     let url = enroll.urls.get(number)?;
-    let address = Address::of_url(url)?;
+    let address = url.address();
     let addresses = net::name(chain, &address, Kind::ApiUnreachable)?;
     net::port(chain, &address, &addresses, Kind::ApiUnreachable)?;
     let greeted = Service::at(enroll, store.pin(), number).and_then(|service| service.probe(ANSWER_TIMEOUT).map(|time| (service, time)));

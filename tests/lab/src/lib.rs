@@ -23,6 +23,8 @@ pub mod pam;
 pub mod peer;
 pub mod process;
 pub mod proxy;
+pub mod sandbox;
+pub mod schema;
 pub mod stall;
 pub mod tls;
 pub mod trace;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Request, Server};
 use crate::process::{self, Finished, Guard};
+use crate::schema;
 use crate::tls::{Authority, Validity};
 use crate::venv::{Line, Venv, salt};
 
@@ -225,7 +226,7 @@ impl Vm {
     /// Runs `install` after this piece of shell, which may start what is in its way.
     pub fn install_after(&self, before: &str) -> Ended {
         let finished = self.sh(&format!("{before}\nheat-salt-bootstrap install"));
-        let report = serde_json::from_str(&self.text("var/lib/heat-salt-bootstrap/report.json")).unwrap_or_default();
+        let report = schema::report(&self.text("var/lib/heat-salt-bootstrap/report.json"));
         Ended { code: finished.code, stderr: finished.stderr, report }
     }
 
