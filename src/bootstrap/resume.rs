@@ -1,5 +1,6 @@
 //! A run that a reboot cuts off continues at the next boot, and Heat is told what it has not taken: by the units of the packages where an
-//! image has them enabled, else by the same units, which a run writes at its beginning and removes at its end.
+//! image has them enabled, else by the same units, which a run writes at its beginning and removes at its end. Of a run that nobody else
+//! watches, systemd watches that it ends in order.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -9,12 +10,17 @@ use std::path::{Path, PathBuf};
 use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, escaped, quoted};
 use crate::system::command;
 use crate::system::files::{self, Root};
-use crate::types::failure::Failure;
+use crate::system::retry::Wait;
+use crate::types::failure::{Failure, Kind};
 
 const RUN: &str = "heat-salt-bootstrap.service";
 const SIGNAL: &str = "heat-salt-bootstrap-signal.service";
 const RUN_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap.service");
 const SIGNAL_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap-signal.service");
+/// Waits, in a control group of its own, for the end of a run, and tells Heat if that was no end in order.
+const WATCH: &str = "heat-salt-bootstrap-watch.service";
+/// Units that are gone with this boot.
+const UNITS_OF_THIS_BOOT: &str = "/run/systemd/system";
 /// What a unit that is ours to remove begins with.
 const MARK: &str = "# Written by heat-salt-bootstrap for the run that is under way, and removed at its end.\n";
 /// The proxies that the run was started with: their passwords have no place in a unit, which everybody may read.
@@ -35,7 +41,7 @@ pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<(), Failu
         return Ok(());
     }
     let program = systemd::own_program()?;
-    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let directory = directory();
     let proxies: String = command::proxies().iter().filter_map(|(name, value)| Some(format!("{name}={}\n", value.to_str()?))).collect();
     if !proxies.is_empty() {
         files::write(&root.at(ENVIRONMENT), proxies.as_bytes(), 0o600)?;
@@ -47,10 +53,40 @@ pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<(), Failu
     Ok(())
 }
 
-/// What [`arrange`] would do, for a person.
+/// Has systemd watch this run, which it has not started: whoever kills both processes of it, or all of the service that it is a part of, as
+/// cloud-init's scripts are, leaves somebody who tells Heat.
+pub fn watch(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<(), Failure> {
+    if !root.is_machine() || !systemd::runs() {
+        return Ok(());
+    }
+    let text = watch_text(&systemd::own_program()?, &directory(), config);
+    files::ensure(&root.at(UNITS_OF_THIS_BOOT).join(WATCH), text.as_bytes(), 0o644)?;
+    // One of the run before may be about to end.
+    let start = ["systemctl", "--no-block", "restart", WATCH];
+    if command::prompt(&start, wait)?.success() {
+        return Ok(());
+    }
+    // Before 246 systemd finds a new unit only when it is told to look.
+    command::prompt(&["systemctl", "daemon-reload"], wait)?;
+    let finished = command::prompt(&start, wait)?;
+    if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
+}
+
+/// What [`arrange`] and [`watch`] would do, for a person.
 pub fn planned(root: &Root) -> Option<String> {
-    let does = root.is_machine() && systemd::runs() && (!is_arranged(root) || is_ours(root, RUN));
-    does.then(|| format!("{RUN} and {SIGNAL} are written for the time of the run: after a reboot they continue it, and tell Heat"))
+    let others = is_arranged(root) && !is_ours(root, RUN);
+    (root.is_machine() && systemd::runs()).then(|| {
+        let watches = format!("{WATCH} is started for the time of the run: it tells Heat if the run is killed");
+        if others {
+            return watches;
+        }
+        format!("{RUN} and {SIGNAL} are written for the time of the run: after a reboot they continue it, and tell Heat; {watches}")
+    })
+}
+
+/// What commands are called in.
+fn directory() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| "/".into())
 }
 
 /// Has this run, or the packages, arranged for the next boot?
@@ -58,8 +94,10 @@ pub fn is_arranged(root: &Root) -> bool {
     root.at(WANTS).join(RUN).symlink_metadata().is_ok()
 }
 
-/// Removes what [`arrange`] has written: the run has ended. As long as Heat has not taken a signal, what sends it at boot stays.
+/// Removes what [`arrange`] and [`watch`] have written: the run has ended, as who watches sees by itself. As long as Heat has not taken a
+/// signal, what sends it at boot stays.
 pub fn run_ended(root: &Root, owes_signal: bool) -> Result<(), Failure> {
+    files::remove(&root.at(UNITS_OF_THIS_BOOT).join(WATCH))?;
     remove(root, RUN)?;
     if owes_signal { Ok(()) } else { signal_taken(root) }
 }
@@ -126,6 +164,20 @@ fn signal_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
     with_surroundings(lines, directory)
 }
 
+/// The same unit in place of a boot's: it waits, and is there again whoever kills it. The configuration may lie in /tmp.
+fn watch_text(program: &Path, directory: &Path, config: Option<&Path>) -> String {
+    let command = format!("{} signal --killed --wait{}", quoted(program.as_os_str()), config_words(config));
+    let elsewhere = ["#", "Condition", "Timeout", "PrivateTmp=", "[Install]", "WantedBy="];
+    let lines = SIGNAL_TEXT.lines().filter(|line| !elsewhere.iter().any(|begin| line.starts_with(begin)));
+    let lines = lines.map(|line| match line.split_once('=') {
+        Some(("Description", _)) => "Description=Tell Heat if the bootstrap that is under way is killed".to_owned(),
+        Some(("Type", _)) => "Type=simple\nRestart=on-abnormal\nRestartForceExitStatus=SIGTERM".to_owned(),
+        Some(("ExecStart", _)) => format!("ExecStart={command}\nReadWritePaths={UNITS}"),
+        _ => line.to_owned(),
+    });
+    with_surroundings(lines, directory)
+}
+
 /// Paths among the arguments may be relative, and names may have to be asked of a proxy.
 fn with_surroundings(lines: impl Iterator<Item = String>, directory: &Path) -> String {
     let mut text = MARK.to_owned();
@@ -171,6 +223,24 @@ mod tests {
         let text = signal_text(Path::new("/opt/x/agent"), Path::new("/root"), &AtBoot::Continue(arguments));
         assert!(text.contains("\nExecStart=/opt/x/agent signal --kept --config \"my conf.json\"\n"), "{text}");
         assert!(text.contains("ConditionPathExists=/var/lib/heat-salt-bootstrap/signal.json"));
+    }
+
+    #[test]
+    fn who_watches_runs_as_what_tells_at_boot_but_for_the_whole_run() {
+        let text = watch_text(Path::new("/opt/x/agent"), Path::new("/root"), Some(Path::new("/tmp/c.json")));
+        for line in [
+            "ExecStart=/opt/x/agent signal --killed --wait --config /tmp/c.json",
+            "Type=simple",
+            "Restart=on-abnormal",
+            "NoNewPrivileges=yes",
+            "WorkingDirectory=-/root",
+        ] {
+            assert_eq!(text.lines().filter(|one| *one == line).count(), 1, "{line} in {text}");
+        }
+        assert!(text.starts_with(MARK));
+        for other in ["Condition", "Timeout", "PrivateTmp", "Install", "--kept"] {
+            assert!(!text.contains(other), "{other} in {text}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::bootstrap::progress::Progress;
 use crate::bootstrap::resume;
 use crate::bootstrap::state::Store;
 use crate::config::load;
+use crate::config::parse::LONGEST;
 use crate::system::files::Root;
 use crate::system::interrupt::Interrupt;
 use crate::system::process;
@@ -196,9 +197,12 @@ fn speak_for(
 }
 
 /// The verb `signal --killed`: tells Heat of a run that was cut off together with whoever watched it. One that goes on after a reboot
-/// has nothing to tell yet.
-pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
+/// has nothing to tell yet. `waits`: not before the run that is under way has ended.
+pub fn signal_killed(root: &Root, common: &Common, waits: bool) -> Result<(), Failure> {
     let store = Store::below(root);
+    if waits {
+        await_end_of_run(&store)?;
+    }
     let Some(progress) = Progress::of(&store) else {
         info!("no run was cut off");
         return Ok(());
@@ -221,6 +225,17 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         Some(why) => Err(Failure::new(Kind::SignalUndelivered, why)),
         None => Ok(()),
     }
+}
+
+/// Until nobody holds the lock. If the one that worked was killed, its guardian takes it then, and knows more of that end.
+fn await_end_of_run(store: &Store) -> Result<(), Failure> {
+    let mut free = false;
+    let wait = Wait::until(Deadline::after(LONGEST), Interrupt::default());
+    wait.poll(LETTING_GO, || {
+        let before = std::mem::replace(&mut free, store.runner().is_none());
+        Ok((before && free).then_some(()))
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]
