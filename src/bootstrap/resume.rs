@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, escaped, quoted};
+use super::sysv;
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
@@ -17,6 +18,8 @@ const RUN: &str = "heat-salt-bootstrap.service";
 const SIGNAL: &str = "heat-salt-bootstrap-signal.service";
 const RUN_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap.service");
 const SIGNAL_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootstrap-signal.service");
+/// What Heat has not taken (`state`).
+const KEPT: &str = "/var/lib/heat-salt-bootstrap/signal.json";
 /// Waits, in a control group of its own, for the end of a run, and tells Heat if that was no end in order.
 const WATCH: &str = "heat-salt-bootstrap-watch.service";
 /// Units that are gone with this boot.
@@ -35,9 +38,9 @@ pub enum AtBoot {
 }
 
 /// Puts the units in place, unless those of the packages are enabled, or have started this run (`by_unit`).
-pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<(), Failure> {
+pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool, wait: &Wait) -> Result<(), Failure> {
     let others = (is_arranged(root) || by_unit) && !is_ours(root, RUN);
-    if !root.is_machine() || !systemd::runs() || others {
+    if !root.is_machine() || others || !(systemd::runs() || sysv::runs(root)) {
         return Ok(());
     }
     let program = systemd::own_program()?;
@@ -45,6 +48,9 @@ pub fn arrange(root: &Root, at_boot: &AtBoot, by_unit: bool) -> Result<(), Failu
     let proxies: String = command::proxies().iter().filter_map(|(name, value)| Some(format!("{name}={}\n", value.to_str()?))).collect();
     if !proxies.is_empty() {
         files::write(&root.at(ENVIRONMENT), proxies.as_bytes(), 0o600)?;
+    }
+    if !systemd::runs() {
+        return scripts(&program, &directory, at_boot).iter().try_for_each(|(name, text)| sysv::ensure(root, name, text, wait));
     }
     for (name, text) in [(RUN, run_text(&program, &directory, at_boot)), (SIGNAL, signal_text(&program, &directory, at_boot))] {
         files::ensure(&root.at(UNITS).join(name), text.as_bytes(), 0o644)?;
@@ -74,8 +80,17 @@ pub fn watch(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<(), Fail
 
 /// What [`arrange`] and [`watch`] would do, for a person.
 pub fn planned(root: &Root) -> Option<String> {
+    if !systemd::runs() {
+        let [run, signal] = [RUN, SIGNAL].map(script_name);
+        let said = || {
+            format!(
+                "the init scripts {run} and {signal} are written for the time of the run: after a reboot they continue it, and tell Heat"
+            )
+        };
+        return (root.is_machine() && sysv::runs(root)).then(said);
+    }
     let others = is_arranged(root) && !is_ours(root, RUN);
-    (root.is_machine() && systemd::runs()).then(|| {
+    root.is_machine().then(|| {
         let watches = format!("{WATCH} is started for the time of the run: it tells Heat if the run is killed");
         if others {
             return watches;
@@ -91,7 +106,7 @@ fn directory() -> PathBuf {
 
 /// Has this run, or the packages, arranged for the next boot?
 pub fn is_arranged(root: &Root) -> bool {
-    root.at(WANTS).join(RUN).symlink_metadata().is_ok()
+    root.at(WANTS).join(RUN).symlink_metadata().is_ok() || sysv::is_ours(root, script_name(RUN))
 }
 
 /// Removes what [`arrange`] and [`watch`] have written: the run has ended, as who watches sees by itself. As long as Heat has not taken a
@@ -109,7 +124,8 @@ pub fn signal_taken(root: &Root) -> Result<(), Failure> {
 }
 
 fn remove(root: &Root, name: &str) -> Result<(), Failure> {
-    if !is_ours(root, name) {
+    sysv::remove(root, script_name(name))?;
+    if !is_our_unit(root, name) {
         return Ok(());
     }
     files::remove(&root.at(WANTS).join(name))?;
@@ -117,6 +133,15 @@ fn remove(root: &Root, name: &str) -> Result<(), Failure> {
 }
 
 fn is_ours(root: &Root, name: &str) -> bool {
+    is_our_unit(root, name) || sysv::is_ours(root, script_name(name))
+}
+
+/// What an init script is called that does what this unit does.
+fn script_name(unit: &str) -> &str {
+    unit.trim_end_matches(".service")
+}
+
+fn is_our_unit(root: &Root, name: &str) -> bool {
     files::read_text(&root.at(UNITS).join(name), 64 * 1024).is_ok_and(|text| text.starts_with(MARK))
 }
 
@@ -134,10 +159,7 @@ fn enable(root: &Root, name: &str) -> Result<(), Failure> {
 fn run_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
     let start = match at_boot {
         AtBoot::Continue(arguments) => {
-            let mut words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
-            if !arguments.iter().any(|word| word == "--at-boot") {
-                words.push("--at-boot".to_owned());
-            }
+            let words: Vec<String> = with_at_boot(arguments).iter().map(|word| quoted(word)).collect();
             format!("{} {}", quoted(program.as_os_str()), words.join(" "))
         }
         AtBoot::Tell(config) => format!("{} signal --killed{}", quoted(program.as_os_str()), config_words(config.as_deref())),
@@ -162,6 +184,45 @@ fn signal_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
         _ => line.to_owned(),
     });
     with_surroundings(lines, directory)
+}
+
+/// The same as init scripts. They are started at once, where units wait for each other: the lock sees to that.
+fn scripts(program: &Path, directory: &Path, at_boot: &AtBoot) -> [(&'static str, String); 2] {
+    let config = match at_boot {
+        AtBoot::Continue(arguments) => config_of(arguments),
+        AtBoot::Tell(config) => config.clone(),
+    };
+    let signal = |flag: &str| {
+        let config = config.iter().flat_map(|config| ["--config".into(), config.clone().into_os_string()]);
+        sysv::shell(program, &["signal".into(), flag.into()].into_iter().chain(config).collect::<Vec<_>>())
+    };
+    let killed = signal("--killed");
+    let first = match at_boot {
+        AtBoot::Continue(arguments) => {
+            let run = sysv::shell(program, &with_at_boot(arguments));
+            // A code above 128: it was killed, and its guardian too.
+            format!("{run} || [ $? -le 128 ] || {killed}")
+        }
+        AtBoot::Tell(_) => killed,
+    };
+    let kept = format!("[ ! -e {KEPT} ] || {}", signal("--kept"));
+    let script = |unit, what, commands: &str| {
+        let name = script_name(unit);
+        (name, sysv::script(name, what, commands, directory, ENVIRONMENT))
+    };
+    [
+        script(RUN, "Continue the bootstrap of this machine that a reboot has cut off", &first),
+        script(SIGNAL, "Tell Heat what it has not taken yet of the bootstrap of this machine", &kept),
+    ]
+}
+
+/// A run's arguments, as the next boot gives them.
+fn with_at_boot(arguments: &[OsString]) -> Vec<OsString> {
+    let mut words = arguments.to_vec();
+    if !words.iter().any(|word| word == "--at-boot") {
+        words.push("--at-boot".into());
+    }
+    words
 }
 
 /// The same unit in place of a boot's: it waits, and is there again whoever kills it. The configuration may lie in /tmp.

@@ -198,7 +198,7 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 if let Some(said) = over {
                     return Err(Failure::new(Kind::OutOfTime, said));
                 }
-                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot)) {
+                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot, wait)) {
                     warn!("a reboot would end this run: {failure}");
                 }
                 // A unit that has started this run tells Heat itself.
