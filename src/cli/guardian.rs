@@ -203,14 +203,16 @@ pub fn signal_killed(root: &Root, common: &Common, waits: bool) -> Result<(), Fa
     if waits {
         await_end_of_run(&store)?;
     }
+    // Of two processes that were killed at once the one that worked may end a moment later.
+    let soon = Wait::until(Deadline::after(LETTING_GO), Interrupt::default());
+    if soon.poll(Duration::from_millis(50), || Ok(store.runner().is_none().then_some(())))?.is_none() {
+        info!("a run is under way (pid {}): it tells Heat itself", store.runner().unwrap_or_default());
+        return Ok(());
+    }
     let Some(progress) = Progress::of(&store) else {
         info!("no run was cut off");
         return Ok(());
     };
-    if let Some(pid) = store.runner() {
-        info!("a run is under way (pid {pid}): it tells Heat itself");
-        return Ok(());
-    }
     if progress.continues || (progress.ended.is_none() && root.is_machine() && shutdown::is_reboot()) {
         info!("this machine is being rebooted: the run continues at the next boot");
         return Ok(());

@@ -361,6 +361,16 @@ fn killed_without_a_unit() {
         assert_eq!(keyboard.types(left), "", "{run}");
         let heard = world.heard();
         assert_eq!((heard.len(), heard[2].0.as_str()), (3, "SUCCESS"), "{heard:#?} {run}");
+        // While it tells Heat, what it was about to tell is told in its place.
+        world.set(Gate::Heat, true);
+        keyboard.types("heat-salt-bootstrap run >/opt/fourth.out 2>&1 &");
+        until(LONG, || world.waits(Gate::Heat, &Value::Null).then_some(())).unwrap_or_else(|_| panic!("{:#}", world.progress()));
+        world.set(Gate::Heat, false);
+        keyboard.types(&format!("{watched}; pkill -KILL -x heat-salt-boots"));
+        until(LONG, || (world.heard().len() > 3).then_some(())).expect("Heat is told");
+        assert_eq!(keyboard.types(left), "");
+        let heard = world.heard();
+        assert_eq!((heard.len(), heard[3].0.as_str()), (4, "SUCCESS"), "{heard:#?}");
     });
     assert_eq!(world.vm.text("runs.out"), "run\n");
 }
