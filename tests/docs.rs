@@ -1,7 +1,7 @@
 //! The pages say what is so: their blocks are run, parsed and compared, their links followed. CONTRIBUTING.md, "Pages", tells what
 //! the words after a fence mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -355,6 +355,64 @@ fn the_cases_that_pages_name_exist() {
         let (suite, name) = nobody.split_once(' ').unwrap();
         assert!(!exists(suite, name), "{nobody}");
     }
+}
+
+/// The parameters of a template that it cannot do without (true), and the others. Read line by line, as they are written here.
+fn parameters(template: &str) -> BTreeMap<&str, bool> {
+    let lines = template.lines().skip_while(|line| *line != "parameters:").skip(1);
+    let mut found = BTreeMap::new();
+    let mut last = "";
+    for line in lines.take_while(|line| line.is_empty() || line.starts_with([' ', '#'])) {
+        match line.strip_prefix("  ") {
+            Some(name) if !name.starts_with([' ', '#']) => {
+                last = name.split(':').next().unwrap();
+                found.insert(last, !name.contains("default:"));
+            }
+            Some(key) if key.starts_with("  default:") => drop(found.insert(last, false)),
+            _ => (),
+        }
+    }
+    found
+}
+
+/// What a page tells Heat has a template to go with it that takes it, and lacks nothing.
+#[test]
+fn stacks_of_the_pages_are_those_of_the_templates() {
+    let mut stacks = 0;
+    for path in pages(&top()) {
+        let page = fs::read_to_string(&path).unwrap();
+        for block in taken_apart(&page).unwrap().0 {
+            let text = block.text.replace("\\\n", " ");
+            for line in text.lines().filter(|line| line.starts_with("openstack stack create ")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let after = |flag: &str| -> Vec<&str> { words.windows(2).filter(|two| two[0] == flag).map(|two| two[1]).collect() };
+                let template = fs::read_to_string(top().join("cloud-init").join(after("--template")[0])).unwrap();
+                let known = parameters(&template);
+                let given: Vec<&str> = after("--parameter").iter().map(|word| word.split_once('=').expect(word).0).collect();
+                assert!(!given.is_empty() && given.iter().all(|name| known.contains_key(name)), "{given:?} of {known:?}: {line}");
+                let missing: Vec<_> = known.iter().filter(|(name, needed)| **needed && !given.contains(*name)).collect();
+                assert!(missing.is_empty(), "{missing:?} has no default: {line}");
+                stacks += 1;
+            }
+        }
+    }
+    assert!(stacks > 0, "is the command read?");
+}
+
+#[test]
+fn the_oldest_heat_is_that_of_the_templates() {
+    let page = fs::read_to_string(top().join("docs/heat.md")).unwrap();
+    let (_, rest) = page.split_once("They are of `heat_template_version` ").expect("docs/heat.md says which");
+    let named = rest.split(':').next().unwrap();
+    let mut templates = 0;
+    for entry in fs::read_dir(top().join("cloud-init")).unwrap().map(Result::unwrap) {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        if let Some(version) = text.lines().find_map(|line| line.strip_prefix("heat_template_version: ")) {
+            assert_eq!(version, named, "{}", entry.path().display());
+            templates += 1;
+        }
+    }
+    assert_eq!(templates, 5);
 }
 
 /// What the page of figures says of itself, in a tree with the page, its drawing, the files of what was measured, and the script.
