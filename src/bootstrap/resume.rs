@@ -12,7 +12,7 @@ use super::sysv;
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::Failure;
 
 const RUN: &str = "heat-salt-bootstrap.service";
 const SIGNAL: &str = "heat-salt-bootstrap-signal.service";
@@ -22,6 +22,9 @@ const SIGNAL_TEXT: &str = include_str!("../../packaging/systemd/heat-salt-bootst
 const KEPT: &str = "/var/lib/heat-salt-bootstrap/signal.json";
 /// Waits, in a control group of its own, for the end of a run, and tells Heat if that was no end in order.
 const WATCH: &str = "heat-salt-bootstrap-watch.service";
+/// For a person.
+const BOOTS: &str = "are written for the time of the run: after a reboot they continue it, and tell Heat";
+const WATCHES: &str = "heat-salt-bootstrap-watch.service is started for the time of the run: it tells Heat if the run is killed";
 /// Units that are gone with this boot.
 const UNITS_OF_THIS_BOOT: &str = "/run/systemd/system";
 /// What a unit that is ours to remove begins with.
@@ -35,6 +38,16 @@ pub enum AtBoot {
     Continue(Vec<OsString>),
     /// Tell Heat that it was cut off: what it was given on its standard input is gone, or it was only a part of the work.
     Tell(Option<PathBuf>),
+}
+
+impl AtBoot {
+    /// The configuration's path, if one was given.
+    fn config(&self) -> Option<PathBuf> {
+        match self {
+            AtBoot::Continue(arguments) => config_of(arguments),
+            AtBoot::Tell(config) => config.clone(),
+        }
+    }
 }
 
 /// Puts the units in place, unless those of the packages are enabled, or have started this run (`by_unit`).
@@ -69,34 +82,23 @@ pub fn watch(root: &Root, config: Option<&Path>, wait: &Wait) -> Result<(), Fail
     files::ensure(&root.at(UNITS_OF_THIS_BOOT).join(WATCH), text.as_bytes(), 0o644)?;
     // One of the run before may be about to end.
     let start = ["systemctl", "--no-block", "restart", WATCH];
-    if command::prompt(&start, wait)?.success() {
-        return Ok(());
-    }
-    // Before 246 systemd finds a new unit only when it is told to look.
-    command::prompt(&["systemctl", "daemon-reload"], wait)?;
-    let finished = command::prompt(&start, wait)?;
-    if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
+    systemd::manage(&start, wait).or_else(|_| {
+        // Before 246 systemd finds a new unit only when it is told to look.
+        systemd::manage(&["systemctl", "daemon-reload"], wait)?;
+        systemd::manage(&start, wait)
+    })
 }
 
 /// What [`arrange`] and [`watch`] would do, for a person.
 pub fn planned(root: &Root) -> Option<String> {
-    if !systemd::runs() {
-        let [run, signal] = [RUN, SIGNAL].map(script_name);
-        let said = || {
-            format!(
-                "the init scripts {run} and {signal} are written for the time of the run: after a reboot they continue it, and tell Heat"
-            )
-        };
-        return (root.is_machine() && sysv::runs(root)).then(said);
-    }
-    let others = is_arranged(root) && !is_ours(root, RUN);
-    root.is_machine().then(|| {
-        let watches = format!("{WATCH} is started for the time of the run: it tells Heat if the run is killed");
-        if others {
-            return watches;
-        }
-        format!("{RUN} and {SIGNAL} are written for the time of the run: after a reboot they continue it, and tell Heat; {watches}")
-    })
+    let said = match (systemd::runs(), is_arranged(root) && !is_ours(root, RUN)) {
+        _ if !root.is_machine() => return None,
+        (true, true) => WATCHES.to_owned(),
+        (true, false) => format!("{RUN} and {SIGNAL} {BOOTS}; {WATCHES}"),
+        (false, false) if sysv::runs(root) => format!("the init scripts {} and {} {BOOTS}", script_name(RUN), script_name(SIGNAL)),
+        (false, _) => return None,
+    };
+    Some(said)
 }
 
 /// What commands are called in.
@@ -174,10 +176,7 @@ fn run_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
 
 /// The package's unit. It removes itself once Heat knows, for which it has to write where it lies.
 fn signal_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
-    let config = match at_boot {
-        AtBoot::Continue(arguments) => config_of(arguments),
-        AtBoot::Tell(config) => config.clone(),
-    };
+    let config = at_boot.config();
     let command = format!("{} signal --kept{}", quoted(program.as_os_str()), config_words(config.as_deref()));
     let lines = SIGNAL_TEXT.lines().map(|line| match line.split_once('=') {
         Some(("ExecStart", _)) => format!("ExecStart={command}\nReadWritePaths={UNITS}"),
@@ -188,32 +187,20 @@ fn signal_text(program: &Path, directory: &Path, at_boot: &AtBoot) -> String {
 
 /// The same as init scripts. They are started at once, where units wait for each other: the lock sees to that.
 fn scripts(program: &Path, directory: &Path, at_boot: &AtBoot) -> [(&'static str, String); 2] {
-    let config = match at_boot {
-        AtBoot::Continue(arguments) => config_of(arguments),
-        AtBoot::Tell(config) => config.clone(),
-    };
-    let signal = |flag: &str| {
-        let config = config.iter().flat_map(|config| ["--config".into(), config.clone().into_os_string()]);
-        sysv::shell(program, &["signal".into(), flag.into()].into_iter().chain(config).collect::<Vec<_>>())
-    };
-    let killed = signal("--killed");
+    let program = sysv::quoted(program.as_os_str());
+    let config = at_boot.config().map_or_else(String::new, |config| format!(" --config {}", sysv::quoted(config.as_os_str())));
+    let killed = format!("{program} signal --killed{config}");
     let first = match at_boot {
         AtBoot::Continue(arguments) => {
-            let run = sysv::shell(program, &with_at_boot(arguments));
+            let words: Vec<String> = with_at_boot(arguments).iter().map(|word| sysv::quoted(word)).collect();
             // A code above 128: it was killed, and its guardian too.
-            format!("{run} || [ $? -le 128 ] || {killed}")
+            format!("{program} {} || [ $? -le 128 ] || {killed}", words.join(" "))
         }
         AtBoot::Tell(_) => killed,
     };
-    let kept = format!("[ ! -e {KEPT} ] || {}", signal("--kept"));
-    let script = |unit, what, commands: &str| {
-        let name = script_name(unit);
-        (name, sysv::script(name, what, commands, directory, ENVIRONMENT))
-    };
-    [
-        script(RUN, "Continue the bootstrap of this machine that a reboot has cut off", &first),
-        script(SIGNAL, "Tell Heat what it has not taken yet of the bootstrap of this machine", &kept),
-    ]
+    let kept = format!("[ ! -e {KEPT} ] || {program} signal --kept{config}");
+    let script = |unit, commands: &str| (script_name(unit), sysv::script(script_name(unit), commands, directory, ENVIRONMENT));
+    [script(RUN, &first), script(SIGNAL, &kept)]
 }
 
 /// A run's arguments, as the next boot gives them.

@@ -1,20 +1,21 @@
 //! What is started at boot where no systemd runs: init scripts, as the distributions' own tools enable them.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 
+use super::systemd;
 use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::Failure;
 
 const SCRIPTS: &str = "/etc/init.d";
 /// What a script that is ours to remove begins with.
 const BEGINS: &str = "#!/bin/sh\n# Written by heat-salt-bootstrap for the run that is under way, and removed at its end.\n";
 
 /// What enables a script, where there is such a tool.
-fn enabling(name: &str) -> Option<Vec<&str>> {
-    let tools = [vec!["chkconfig", "--add", name], vec!["update-rc.d", name, "defaults"]];
+fn enabling(name: &str) -> Option<[&str; 3]> {
+    let tools = [["chkconfig", "--add", name], ["update-rc.d", name, "defaults"]];
     tools.into_iter().find(|words| command::find(words[0]).is_some())
 }
 
@@ -32,8 +33,7 @@ pub fn is_ours(root: &Root, name: &str) -> bool {
 pub fn ensure(root: &Root, name: &str, text: &str, wait: &Wait) -> Result<(), Failure> {
     files::ensure(&root.at(SCRIPTS).join(name), text.as_bytes(), 0o755)?;
     let Some(words) = enabling(name) else { return Ok(()) };
-    let finished = command::prompt(&words, wait)?;
-    if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
+    systemd::manage(&words, wait)
 }
 
 /// Removes a script that is ours and what starts it, also where the tools of the distribution are slow, or hang.
@@ -53,11 +53,11 @@ pub fn remove(root: &Root, name: &str) -> Result<(), Failure> {
 }
 
 /// A script that runs this piece of shell at boot, in that directory, with the variables of a file of lines (NAME=value).
-pub fn script(name: &str, what: &str, commands: &str, directory: &Path, environment: &str) -> String {
+pub fn script(name: &str, commands: &str, directory: &Path, environment: &str) -> String {
     let directory = quoted(directory.as_os_str());
     format!(
         r#"{BEGINS}# chkconfig: 2345 99 01
-# description: {what}
+# description: The bootstrap that a reboot has cut off.
 ### BEGIN INIT INFO
 # Provides:          {name}
 # Required-Start:    $remote_fs $network
@@ -65,7 +65,7 @@ pub fn script(name: &str, what: &str, commands: &str, directory: &Path, environm
 # Should-Start:      $syslog $named $time cloud-init cloud-config salt-minion
 # Default-Start:     2 3 4 5
 # Default-Stop:
-# Short-Description: {what}
+# Short-Description: The bootstrap that a reboot has cut off
 ### END INIT INFO
 [ "$1" = start ] || exit 0
 cd {directory} || cd /
@@ -80,16 +80,9 @@ fi
     )
 }
 
-/// A command of the shell's.
-pub fn shell(program: &Path, arguments: &[OsString]) -> String {
-    let program = PathBuf::from(program).into_os_string();
-    std::iter::once(&program).chain(arguments).map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:,".contains(c));
-    if plain { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+/// A word of the shell's.
+pub fn quoted(word: &OsStr) -> String {
+    format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
@@ -105,10 +98,10 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("it's $here")).unwrap();
         fs::write(path("environment"), "http_proxy=http://a:b'c$d \\@p:1\n").unwrap();
-        let words = ["-c", "printf '%s|' \"$PWD\" \"$http_proxy\" \"$@\" >../said", "x", "a b", "it's", "$HOME", ""].map(OsString::from);
-        let commands = shell(Path::new("/bin/sh"), &words);
+        let words = ["/bin/sh", "-c", "printf '%s|' \"$PWD\" \"$http_proxy\" \"$@\" >../said", "x", "a b", "it's", "$HOME", ""];
+        let commands = words.map(|word| quoted(OsStr::new(word))).join(" ");
         let environment = path("environment").display().to_string();
-        let text = script("x", "Do it", &commands, &path("it's $here"), &environment) + "wait\n";
+        let text = script("x", &commands, &path("it's $here"), &environment) + "wait\n";
         fs::write(path("script"), &text).unwrap();
         for (verb, said) in [("stop", None), ("start", Some("http://a:b'c$d \\@p:1|a b|it's|$HOME||"))] {
             assert!(Command::new("sh").arg(path("script")).arg(verb).status().unwrap().success(), "{text}");
@@ -124,7 +117,7 @@ mod tests {
         for place in [SCRIPTS, "/etc/rc2.d", "/etc/rc.d/rc3.d"] {
             fs::create_dir_all(root.at(place)).unwrap();
         }
-        for (name, text) in [("x", script("x", "Do it", "true", Path::new("/"), "/none")), ("y", "#!/bin/sh\n".to_owned())] {
+        for (name, text) in [("x", script("x", "true", Path::new("/"), "/none")), ("y", "#!/bin/sh\n".to_owned())] {
             fs::write(root.at(SCRIPTS).join(name), text).unwrap();
             for link in [format!("/etc/rc2.d/S01{name}"), format!("/etc/rc.d/rc3.d/S99{name}")] {
                 symlink(format!("../init.d/{name}"), root.at(link)).unwrap();
