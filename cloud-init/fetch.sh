@@ -60,7 +60,7 @@ main() {
         work=$why why=
         break
     done
-    [ -d "$work" ] || fail 24 local-system "a temporary directory cannot be made: $why"
+    [ -d "$work" ] || nowhere
     gather_cas
     choose_tools
     [ "$closed" != true ] || close_metadata
@@ -77,6 +77,7 @@ main() {
     trap - HUP INT TERM
     "$program" "$verb"
     code=$?
+    if [ "$code" -gt 128 ] && [ -e /var/lib/heat-salt-bootstrap/progress ] && "$program" signal --killed; then exit "$code"; fi
     [ "$code" -le 128 ] || fail "$code" interrupted "the program was ended by signal $((code - 128)), by the out-of-memory killer perhaps"
     exit "$code"
 }
@@ -91,6 +92,17 @@ fail() {
     rm -f "$work/program" "$began"
     [ -z "$handle" ] || tell "$1" "$2"
     exit "$1"
+}
+
+# All of them are full or read-only; memory is not, and what is needed to tell Heat fits. What lies in /tmp is hidden until then.
+nowhere() {
+    if mount -t tmpfs -o size=16m,mode=700 fetch.sh /tmp 2>/dev/null; then
+        work=/tmp
+        trap 'umount /tmp' EXIT
+        gather_cas
+    fi
+    choose_tools
+    fail 24 local-system "a temporary directory cannot be made: $why"
 }
 
 # Of the configuration's deadline a minute is left at least, for telling Heat; of a short one, half.
@@ -398,6 +410,10 @@ field() {
 tell() {
     if [ -z "$tool" ]; then
         echo 'fetch.sh: Heat cannot be told: none of curl, wget and python3 is here' >&2
+        return
+    fi
+    if [ ! -d "$work" ]; then
+        echo 'fetch.sh: Heat cannot be told: no directory takes a file' >&2
         return
     fi
     message="\"id\": \"$id\", \"data\": {\"schema\": 1, \"minion_id\": \"$id\", \"verdict\": \"failed\", \"code\": $1, \"reason\": \"$2\","

@@ -1,7 +1,7 @@
 //! The pages say what is so: their blocks are run, parsed and compared, their links followed. CONTRIBUTING.md, "Pages", tells what
 //! the words after a fence mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -310,12 +310,17 @@ fn exists(suite: &str, name: &str) -> bool {
 }
 
 /// Looks up the cases in the last column of a page's tables, and says how many there are.
-fn cases_exist(page: &str, columns: usize) -> usize {
+fn cases_exist(page: &str) -> usize {
     let page = fs::read_to_string(top().join(page)).unwrap();
     let mut seen = 0;
     let is_head = |line: &str| ["| situation", "| bound", "| event"].iter().any(|head| line.starts_with(head));
-    for row in page.lines().filter(|line| line.starts_with("| ") && !is_head(line)) {
+    let mut columns = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        if is_head(row) {
+            columns = cells.len();
+            continue;
+        }
         assert_eq!(cells.len(), columns, "{row}");
         let cases: Vec<&str> = cells[columns - 1].split('`').skip(1).step_by(2).collect();
         assert!(!cases.is_empty(), "no case: {row}");
@@ -330,8 +335,8 @@ fn cases_exist(page: &str, columns: usize) -> usize {
 
 #[test]
 fn the_cases_that_pages_name_exist() {
-    for (page, columns, least) in [("docs/verdicts.md", 4, 90), ("docs/life.md", 5, 30)] {
-        let seen = cases_exist(page, columns);
+    for (page, least) in [("docs/verdicts.md", 90), ("docs/life.md", 40)] {
+        let seen = cases_exist(page);
         assert!(seen >= least, "{page}: only {seen} were found: are they read?");
     }
     for nobody in [
@@ -348,6 +353,64 @@ fn the_cases_that_pages_name_exist() {
         let (suite, name) = nobody.split_once(' ').unwrap();
         assert!(!exists(suite, name), "{nobody}");
     }
+}
+
+/// The parameters of a template that it cannot do without (true), and the others. Read line by line, as they are written here.
+fn parameters(template: &str) -> BTreeMap<&str, bool> {
+    let lines = template.lines().skip_while(|line| *line != "parameters:").skip(1);
+    let mut found = BTreeMap::new();
+    let mut last = "";
+    for line in lines.take_while(|line| line.is_empty() || line.starts_with([' ', '#'])) {
+        match line.strip_prefix("  ") {
+            Some(name) if !name.starts_with([' ', '#']) => {
+                last = name.split(':').next().unwrap();
+                found.insert(last, !name.contains("default:"));
+            }
+            Some(key) if key.starts_with("  default:") => drop(found.insert(last, false)),
+            _ => (),
+        }
+    }
+    found
+}
+
+/// What a page tells Heat has a template to go with it that takes it, and lacks nothing.
+#[test]
+fn stacks_of_the_pages_are_those_of_the_templates() {
+    let mut stacks = 0;
+    for path in pages(&top()) {
+        let page = fs::read_to_string(&path).unwrap();
+        for block in taken_apart(&page).unwrap().0 {
+            let text = block.text.replace("\\\n", " ");
+            for line in text.lines().filter(|line| line.starts_with("openstack stack create ")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let after = |flag: &str| -> Vec<&str> { words.windows(2).filter(|two| two[0] == flag).map(|two| two[1]).collect() };
+                let template = fs::read_to_string(top().join("cloud-init").join(after("--template")[0])).unwrap();
+                let known = parameters(&template);
+                let given: Vec<&str> = after("--parameter").iter().map(|word| word.split_once('=').expect(word).0).collect();
+                assert!(!given.is_empty() && given.iter().all(|name| known.contains_key(name)), "{given:?} of {known:?}: {line}");
+                let missing: Vec<_> = known.iter().filter(|(name, needed)| **needed && !given.contains(*name)).collect();
+                assert!(missing.is_empty(), "{missing:?} has no default: {line}");
+                stacks += 1;
+            }
+        }
+    }
+    assert!(stacks > 0, "is the command read?");
+}
+
+#[test]
+fn the_oldest_heat_is_that_of_the_templates() {
+    let page = fs::read_to_string(top().join("docs/heat.md")).unwrap();
+    let (_, rest) = page.split_once("They are of `heat_template_version` ").expect("docs/heat.md says which");
+    let named = rest.split(':').next().unwrap();
+    let mut templates = 0;
+    for entry in fs::read_dir(top().join("cloud-init")).unwrap().map(Result::unwrap) {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        if let Some(version) = text.lines().find_map(|line| line.strip_prefix("heat_template_version: ")) {
+            assert_eq!(version, named, "{}", entry.path().display());
+            templates += 1;
+        }
+    }
+    assert_eq!(templates, 5);
 }
 
 /// What the page of figures says of itself, in a tree with the page, its drawing, the files of what was measured, and the script.

@@ -169,6 +169,29 @@ fn if_both_are_killed_somebody_else_can_tell() {
     assert_eq!(vm.told().len(), 1);
 }
 
+/// Whoever waits for the end of a run leaves the word to its guardian, who knows more, and has it where that was killed too.
+#[test]
+fn who_waits_for_the_end_of_a_run_tells_what_nobody_else_can() {
+    for both in [false, true] {
+        let vm = Vm::new();
+        let run = vm.hanging(&["accept"]);
+        let waiting = vm.machine.start(&["signal", "--killed", "--wait"]);
+        // Nobody works unwatched.
+        if both {
+            run.running.signal(Signal::SIGKILL).unwrap()
+        } else {
+            run.strike(Signal::SIGKILL)
+        }
+        run.end();
+        let ended = waiting.finish(LONG).unwrap();
+        let told = vm.told();
+        assert_eq!((ended.code, told.len()), (0, 1), "{told:?} {}", ended.stderr);
+        let by = if both { "killed during step login" } else { "killed by SIGKILL during step login" };
+        assert!(told[0].1.starts_with(&format!("interrupted: {by}")), "{told:?}");
+        assert!(!vm.machine.state("progress").exists());
+    }
+}
+
 /// A run that is started again at once may begin in the second in which the one before began, whose report Heat has.
 #[test]
 fn two_runs_of_one_second_are_both_told() {

@@ -43,6 +43,7 @@ const ACTING: &[&str] = &[
     "bootstrap/resume.rs",
     "bootstrap/state.rs",
     "bootstrap/systemd.rs",
+    "bootstrap/sysv.rs",
     "bootstrap/unit.rs",
     "cli/check/api.rs",
     "cli/check/board.rs",

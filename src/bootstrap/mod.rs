@@ -14,4 +14,5 @@ pub mod progress;
 pub mod resume;
 pub mod state;
 pub mod systemd;
+pub mod sysv;
 pub mod unit;

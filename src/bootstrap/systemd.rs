@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::system::command;
+use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
 /// The program's path in the packages' units.
@@ -15,6 +17,12 @@ pub const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 /// Is it systemd that runs this machine? sd_booted(3).
 pub fn runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
+}
+
+/// Calls a tool that changes what is started, and has to succeed.
+pub fn manage(words: &[&str], wait: &Wait) -> Result<(), Failure> {
+    let finished = command::prompt(words, wait)?;
+    if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
 }
 
 /// The path of this program.

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, quoted};
+use super::systemd::{self, PACKAGED, UNITS, WANTS, config_words, manage, quoted};
 use crate::config::settings::Leaving;
-use crate::system::command;
 use crate::system::files::{self, Root};
 use crate::system::retry::Wait;
-use crate::types::failure::{Failure, Kind};
+use crate::types::failure::Failure;
 
 /// A package brings them here.
 const OF_PACKAGES: &str = "/usr/lib/systemd/system";
@@ -104,11 +103,6 @@ pub fn ensure(leaving: Leaving, root: &Root, config: Option<&Path>, wait: &Wait)
         manage(&[words, &units[..]].concat(), wait)?;
     }
     Ok(true)
-}
-
-fn manage(words: &[&str], wait: &Wait) -> Result<(), Failure> {
-    let finished = command::prompt(words, wait)?;
-    if finished.success() { Ok(()) } else { Err(finished.failure(Kind::LocalSystem)) }
 }
 
 fn text(unit: &Unit, program: &Path, config: Option<&Path>) -> String {

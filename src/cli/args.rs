@@ -234,6 +234,9 @@ pub struct SignalArgs {
     /// Only that a run was killed before it could tell, if one was
     #[arg(long, conflicts_with_all = ["status", "kept"])]
     pub killed: bool,
+    /// With --killed: wait for the end of the run that is under way, if one is
+    #[arg(long, requires = "killed")]
+    pub wait: bool,
 }
 
 /// Options of the verbs that do something.

@@ -21,6 +21,7 @@ use crate::bootstrap::progress::Progress;
 use crate::bootstrap::resume;
 use crate::bootstrap::state::Store;
 use crate::config::load;
+use crate::config::parse::LONGEST;
 use crate::system::files::Root;
 use crate::system::interrupt::Interrupt;
 use crate::system::process;
@@ -196,17 +197,22 @@ fn speak_for(
 }
 
 /// The verb `signal --killed`: tells Heat of a run that was cut off together with whoever watched it. One that goes on after a reboot
-/// has nothing to tell yet.
-pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
+/// has nothing to tell yet. `waits`: not before the run that is under way has ended.
+pub fn signal_killed(root: &Root, common: &Common, waits: bool) -> Result<(), Failure> {
     let store = Store::below(root);
+    if waits {
+        await_end_of_run(&store)?;
+    }
+    // Of two processes that were killed at once the one that worked may end a moment later.
+    let soon = Wait::until(Deadline::after(LETTING_GO), Interrupt::default());
+    if soon.poll(Duration::from_millis(50), || Ok(store.runner().is_none().then_some(())))?.is_none() {
+        info!("a run is under way (pid {}): it tells Heat itself", store.runner().unwrap_or_default());
+        return Ok(());
+    }
     let Some(progress) = Progress::of(&store) else {
         info!("no run was cut off");
         return Ok(());
     };
-    if let Some(pid) = store.runner() {
-        info!("a run is under way (pid {pid}): it tells Heat itself");
-        return Ok(());
-    }
     if progress.continues || (progress.ended.is_none() && root.is_machine() && shutdown::is_reboot()) {
         info!("this machine is being rebooted: the run continues at the next boot");
         return Ok(());
@@ -221,6 +227,17 @@ pub fn signal_killed(root: &Root, common: &Common) -> Result<(), Failure> {
         Some(why) => Err(Failure::new(Kind::SignalUndelivered, why)),
         None => Ok(()),
     }
+}
+
+/// Until nobody holds the lock. If the one that worked was killed, its guardian takes it then, and knows more of that end.
+fn await_end_of_run(store: &Store) -> Result<(), Failure> {
+    let mut free = false;
+    let wait = Wait::until(Deadline::after(LONGEST), Interrupt::default());
+    wait.poll(LETTING_GO, || {
+        let before = std::mem::replace(&mut free, store.runner().is_none());
+        Ok((before && free).then_some(()))
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]

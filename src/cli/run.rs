@@ -198,8 +198,14 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
                 if let Some(message) = over {
                     return Err(Failure::new(Kind::OutOfTime, message));
                 }
-                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot)) {
+                if let (Action::Steps(_), Err(failure)) = (action, resume::arrange(&root, &next_boot, at_boot, wait)) {
                     warn!("a reboot would end this run: {failure}");
+                }
+                // A unit that has started this run tells Heat itself.
+                if let (Action::Steps(_), false) = (action, at_boot)
+                    && let Err(failure) = resume::watch(&root, config.as_deref(), wait)
+                {
+                    warn!("nobody would tell Heat if this run and its guardian were killed: {failure}");
                 }
                 let config = config.as_deref();
                 let context = Context { settings: &settings, root: &root, store: &store, journal: &entries, wait, config, again };

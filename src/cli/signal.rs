@@ -23,7 +23,7 @@ use crate::types::report::{self, Report, Verdict};
 pub fn signal(args: &SignalArgs, root: &Root, common: &Common) -> Result<(), Failure> {
     logging::keep(root);
     if args.killed {
-        return guardian::signal_killed(root, common);
+        return guardian::signal_killed(root, common, args.wait);
     }
     let found = load::find(root, common.config.as_deref(), &common.settings.overrides());
     let Some(signal) = found.signal() else {

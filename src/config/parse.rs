@@ -14,7 +14,7 @@ use crate::types::section::{Complaints, Section};
 /// Shorter than this no run can even report.
 const SHORTEST: Duration = Duration::from_secs(5);
 /// Heat's own limit for the timeout of a wait condition (43,200 s).
-const LONGEST: Duration = Duration::from_secs(43_200);
+pub const LONGEST: Duration = Duration::from_secs(43_200);
 /// Long enough for a slow mirror and long states, and less than the half hour for which many templates wait.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(25 * 60);
 

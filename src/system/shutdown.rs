@@ -1,4 +1,4 @@
-//! Is this machine going down, and for how long? Asked of systemd.
+//! Is this machine going down, and for how long? Asked of systemd, or of what an init(8) without it has written.
 
 use std::time::Duration;
 
@@ -28,7 +28,12 @@ pub fn is_reboot() -> bool {
         return matches!(verb, "reboot" | "kexec" | "soft-reboot");
     }
     let wait = Wait::until(Deadline::after(ASKING), Interrupt::default());
-    under_way(&wait) && !for_good(&wait)
+    (under_way(&wait) && !for_good(&wait)) || printed(&["runlevel"], &wait).is_some_and(|levels| is_six(&levels))
+}
+
+/// The run level before and now, 6 being the one in which a machine is started anew (runlevel(8)).
+fn is_six(levels: &str) -> bool {
+    levels.split_whitespace().nth(1) == Some("6")
 }
 
 /// What a command says, if it comes to its end.
@@ -74,6 +79,7 @@ mod tests {
         assert!(!names_the_end(&off.replace("poweroff", "reboot")));
         assert!(!names_the_end("1 poweroff.target stop waiting\n"));
         assert!(!names_the_end(""));
+        assert!(is_six("2 6\n") && !is_six("N 2\n") && !is_six("6 0") && !is_six("unknown\n"));
         assert_eq!(last_verb("/usr/lib/systemd/systemd-shutdown reboot --log-level 6 --log-target kmsg"), Some("reboot"));
         assert_eq!(last_verb("/lib/systemd/systemd --switched-root --system"), None);
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use lab::harness::Case;
+use lab::listen::ClosedPort;
 use lab::tls::Authority;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Case> {
     add("locked_for_ever", &WITH_REPOSITORIES, locked_for_ever);
     add("disk_full", &[DNF, APT], disk_full);
     add("by_way_of_a_proxy", &[DNF, APT], by_way_of_a_proxy);
+    add("around_a_proxy", &[DNF, APT], around_a_proxy);
     add("mirror_with_a_password", &WITH_REPOSITORIES, mirror_with_a_password);
     add("dpkg_was_cut_off", &[APT], dpkg_was_cut_off);
     add("killed_in_mid_run", &[DNF, APT], killed_in_mid_run);
@@ -316,6 +318,24 @@ fn by_way_of_a_proxy(flavour: Flavour) {
     let ended = vm.install_after(&format!("export http_proxy={}", proxy.trim_end_matches('/')));
     ended.done(true);
     assert!(mirror.asked().iter().any(|asked| asked.starts_with("http://salt.test/")), "{:?}", mirror.asked());
+}
+
+/// Nobody listens where the proxy is said to be: what `no_proxy` names is asked straight, for packages and, by this program, for the key. (By
+/// https:// apt 2.6 asks the mirror itself to be a proxy then.)
+fn around_a_proxy(flavour: Flavour) {
+    let authority = Authority::new().unwrap();
+    let mirror = Mirror::start((flavour.format == "rpm").then_some(&authority));
+    let keys = Mirror::start(Some(&authority));
+    let url = mirror.url(&format!("{}/good", flavour.format));
+    let repository = json!({"url": url, "gpg_key_url": keys.url("key.asc")});
+    let vm = machine(flavour, &json!({"version": "3006", "repository": repository}));
+    vm.trust(&authority);
+    let nowhere = ClosedPort::pick().unwrap();
+    let proxy = format!("export https_proxy=http://{0} http_proxy=http://{0}", nowhere.address());
+    vm.set("/deadline", json!("10s"));
+    vm.install_after(&proxy).failed(21, "repository-unreachable", &[]);
+    vm.set("/deadline", json!("60s"));
+    vm.install_after(&format!("{proxy} no_proxy=salt.test,127.0.0.1")).done(true);
 }
 
 /// Who reads it stands in the configuration and in one file of root's alone; `plan` shows that file without the password.

@@ -44,13 +44,14 @@ pub fn all() -> Vec<Case> {
     for shell in ["bash", "busybox sh"] {
         cases.push(case_of(format!("fetch::in_place_by_{}", shell.replace(' ', "_")), move || in_place("true", shell)));
     }
-    let others: [(&str, fn()); 14] = [
+    let others: [(&str, fn()); 16] = [
         ("in_place_by_busybox_alone", in_place_by_busybox_alone),
         ("nothing_to_fetch_with", nothing_to_fetch_with),
         ("down", down),
         ("down_for_a_while", down_for_a_while),
         ("little_time", little_time),
         ("no_usual_place", no_usual_place),
+        ("no_place_at_all", no_place_at_all),
         ("unknown_authority", unknown_authority),
         ("read_only_usr", read_only_usr),
         ("no_space_to_fetch", no_space_to_fetch),
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Case> {
         ("run_twice", run_twice),
         ("the_program_takes_over", the_program_takes_over),
         ("the_program_is_killed", the_program_is_killed),
+        ("the_program_is_killed_at_work", the_program_is_killed_at_work),
         ("heat_is_away_for_a_while", heat_is_away_for_a_while),
     ];
     cases.extend(others.map(|(name, case)| case_of(format!("fetch::{name}"), case)));
@@ -279,6 +281,16 @@ fn no_usual_place() {
     scene.serve_from("/gone").fails(full, 21, "repository-unreachable", "404");
 }
 
+/// Nothing takes a temporary file. By each of the tools Heat hears of it.
+fn no_place_at_all() {
+    for (_, without) in TOOLS {
+        let full =
+            "mkdir -p /dev/shm; for place in /run /tmp /var/tmp /dev/shm; do mount -t tmpfs -o size=4k,nr_inodes=1 tmpfs $place; done";
+        let ended = Scene::good().fails(&format!("{without}; {full}"), 24, "local-system", "a temporary directory cannot be made");
+        assert!(ended.stderr.contains("Heat was told"), "{}", ended.stderr);
+    }
+}
+
 /// Every kind of handle that it can tell. A scripted peer looks at what it is sent, since here it is about the wire only; that
 /// Heat counts it is shown by the suite with a real Heat. Nothing secret may stand among the arguments of a process.
 fn handles(without: &str) {
@@ -427,6 +439,26 @@ fn the_program_is_killed() {
     assert_eq!(finished.code, 137, "{}", finished.stderr);
     let signals = scene.heat.signals();
     assert!(signals[0].status == "FAILURE" && signals[0].reason.contains("ended by signal 9"), "{signals:?}");
+}
+
+/// With its guardian, while it waits for somebody: it has left word of the step.
+fn the_program_is_killed_at_work() {
+    let mut scene = Scene::good();
+    scene.heat = StandIn::start().unwrap();
+    let silent = Server::start(None, |_| Answer::Hang).unwrap();
+    let signal = scene.heat.handle().to_string();
+    let config = json!({
+        "minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["ab"; 32].join(":")},
+        "api": {"url": silent.url().replace("http://", "https://"), "username": "u", "password": "secret"},
+        "deadline": "60s",
+    });
+    let kills = "{ until grep -q '\"step\":\"login\"' /var/lib/heat-salt-bootstrap/progress 2>/dev/null; do sleep 0.1; done
+        pkill -KILL -x heat-salt-boots; } &";
+    let finished = scene.give("SIGNAL", &signal).give("CONFIG", &config.to_string()).give("VERB", "accept").run(kills);
+    assert_eq!(finished.code, 137, "{}", finished.stderr);
+    let signals = scene.heat.signals();
+    assert!(signals.len() == 1 && signals[0].status == "FAILURE", "{signals:?} {}", finished.stderr);
+    assert!(signals[0].reason.contains("killed during step login"), "{signals:?}");
 }
 
 fn heat_is_away_for_a_while() {

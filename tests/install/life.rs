@@ -30,6 +30,7 @@ pub fn all() -> Vec<Case> {
     vec![
         case_of("life::rebooted_at_each_point", rebooted_at_each_point).light(),
         case_of("life::killed_at_each_point", killed_at_each_point).light(),
+        case_of("life::killed_without_a_unit", killed_without_a_unit).light(),
     ]
 }
 
@@ -325,4 +326,51 @@ fn rebooted_at_each_point() {
     for unit in [UNIT, "heat-salt-bootstrap-signal.service"] {
         assert!(!wants("multi-user").join(unit).is_symlink() && !world.vm.path("etc/systemd/system").join(unit).exists(), "{unit} is left");
     }
+}
+
+/// Started by a person, or by a script of cloud-init's, on a machine without a package of ours: systemd itself has somebody who is left, of all
+/// that belongs to the script's service, and of everything that has this program's name.
+fn killed_without_a_unit() {
+    let world = World::new(Vm::new("el", &json!({})));
+    world.set(Gate::Service, true);
+    world.set(Gate::States, false);
+    let watched = "until [ \"$(pgrep -c -x heat-salt-boots)\" = 3 ]; do sleep 0.1; done";
+    let left = "while pgrep -x heat-salt-boots >/opt/none; do sleep 0.1; done
+        ls /etc/systemd/system /etc/systemd/system/*.wants /run/systemd/system | grep heat-salt-bootstrap
+        systemctl list-units --no-legend 'heat-salt-bootstrap*'
+        ls /var/lib/heat-salt-bootstrap/progress 2>/opt/none";
+    world.boot(|keyboard| {
+        for (number, (starts, kills)) in [
+            ("systemd-run --quiet --unit=script heat-salt-bootstrap run", "systemctl kill --kill-who=all --signal=KILL script.service"),
+            ("heat-salt-bootstrap run >/opt/second.out 2>&1 &", "pkill -KILL -x heat-salt-boots"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            keyboard.types(starts);
+            until(LONG, || world.waits(Gate::Service, &json!("enroll")).then_some(())).unwrap_or_else(|_| panic!("{:#}", world.progress()));
+            keyboard.types(&format!("{watched}; {kills}"));
+            until(LONG, || (world.heard().len() > number).then_some(())).expect("Heat is told");
+            assert_eq!(keyboard.types(left), "", "{kills}");
+            let heard = world.heard();
+            assert_eq!((heard.len(), heard[number].0.as_str()), (number + 1, "FAILURE"), "{kills}: {heard:#?}");
+            assert!(heard[number].1.contains("killed during step enroll"), "{kills}: {}", heard[number].1);
+        }
+        world.set(Gate::Service, false);
+        let run = keyboard.types("heat-salt-bootstrap run 2>&1");
+        assert_eq!(keyboard.types(left), "", "{run}");
+        let heard = world.heard();
+        assert_eq!((heard.len(), heard[2].0.as_str()), (3, "SUCCESS"), "{heard:#?} {run}");
+        // While it tells Heat, what it was about to tell is told in its place.
+        world.set(Gate::Heat, true);
+        keyboard.types("heat-salt-bootstrap run >/opt/fourth.out 2>&1 &");
+        until(LONG, || world.waits(Gate::Heat, &Value::Null).then_some(())).unwrap_or_else(|_| panic!("{:#}", world.progress()));
+        world.set(Gate::Heat, false);
+        keyboard.types(&format!("{watched}; pkill -KILL -x heat-salt-boots"));
+        until(LONG, || (world.heard().len() > 3).then_some(())).expect("Heat is told");
+        assert_eq!(keyboard.types(left), "");
+        let heard = world.heard();
+        assert_eq!((heard.len(), heard[3].0.as_str()), (4, "SUCCESS"), "{heard:#?}");
+    });
+    assert_eq!(world.vm.text("runs.out"), "run\n");
 }

@@ -11,7 +11,7 @@ use lab::harness::{self, Case, Slots};
 use lab::heat::StandIn;
 use lab::master::Master;
 use lab::minion::{Root, enrolling};
-use lab::process;
+use lab::process::{self, Running, until};
 use lab::venv::Line;
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let all = vec![
         Case::new("systemd", || minion_under("systemd.sh", Line::Lts3008, "enabled")),
         Case::new("sysv", || minion_under("sysv.sh", Line::Lts3006, "Ssalt-minion")),
+        Case::new("sysv_rebooted", sysv_rebooted),
     ];
     harness::run("services", SLOTS, all, || (), || ())
 }
@@ -91,5 +92,42 @@ fn minion_under(script: &str, line: Line, enabled: &str) -> Result<()> {
         assert!(read("back.service").contains("Result=success"), "{}", read("back.service"));
     }
     assert_eq!(master.key_states("vm-1").len(), 1);
+    Ok(())
+}
+
+/// Without systemd: what init has started goes on with the run at each boot, and with telling Heat, and is removed when that is done.
+fn sysv_rebooted() -> Result<()> {
+    let (master, heat) = (Master::start(Line::Lts3006)?, StandIn::start()?);
+    let root = Root::new(&master, "vm-1")?;
+    let mut config = root.base_config(Some(&heat));
+    config["minion"]["start"] = json!("auto");
+    config["apply"]["states"] = json!(["held"]);
+    config["deadline"] = json!("10m");
+    let config = root.write_config(&config)?;
+    let out = tempfile::tempdir()?;
+    let read = |name: &str| fs::read_to_string(out.path().join(name)).unwrap_or_default();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/sysv-boots.sh");
+    let mut command = Command::new("bash");
+    command.arg(script).arg(env!("CARGO_BIN_EXE_heat-salt-bootstrap")).arg(config);
+    let running = Running::start(command.arg(master.venv().program("salt-minion")).arg(out.path()))?;
+    let asks = until(Duration::from_secs(500), || out.path().join("asks").exists().then_some(()));
+    let too_early = heat.signals();
+    // So often it is not believed.
+    heat.fail_next(5, 403);
+    fs::write(out.path().join("refuses"), "")?;
+    let finished = running.finish(Duration::from_secs(500))?;
+    if finished.code != 0 || asks.is_err() {
+        bail!("the script ended with {}: {}{}", finished.code, finished.stdout, finished.stderr);
+    }
+    assert_eq!(too_early, [], "neither a reboot nor a power cut is an end");
+    let all = format!("{}{}{}", read("first.out"), read("boots.out"), read("log.out"));
+    let report = |turn: &str| serde_json::from_str::<Value>(&read(&format!("{turn}.report"))).unwrap_or_default();
+    assert_eq!((read("first.code").trim(), &report("first")["code"]), ("61", &json!(61)), "{all}");
+    assert_eq!((&report("third")["code"], &report("third")["bootstrap_id"]), (&json!(70), &report("first")["bootstrap_id"]), "{all}");
+    let scripts = |turn: &str| read(&format!("{turn}.service")).lines().filter(|line| !line.is_empty()).count();
+    // A script and its links in four run levels, twice
+    assert_eq!(["during", "third", "fourth"].map(scripts), [10, 5, 0], "{}{all}", read("during.service"));
+    let told: Vec<String> = heat.signals().into_iter().map(|signal| signal.status).collect();
+    assert_eq!(told, ["SUCCESS"], "{all}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! from there but what is let through.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -82,10 +82,12 @@ impl Island {
         Ok(())
     }
 
-    /// A server of names there, on port 53 of 127.0.0.1, which knows this IPv4 address for every name, and no other. It is no real one: what
-    /// it does with a question the function says.
-    pub fn name_server(&self, address: [u8; 4], says: impl Fn(Question) -> Says + Send + 'static) -> Result<()> {
-        let socket = self.open(|| UdpSocket::bind(("127.0.0.1", 53)))?;
+    /// A server of names there, on port 53 of the loopback address of the same family, which knows this address for every name, and no other.
+    /// It is no real one: what it does with a question the function says.
+    pub fn name_server(&self, address: impl Into<IpAddr>, says: impl Fn(Question) -> Says + Send + 'static) -> Result<()> {
+        let address = address.into();
+        let at = if address.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
+        let socket = self.open(move || UdpSocket::bind((at, 53)))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let sunk = Arc::clone(&self.sunk);
         thread::spawn(move || {
@@ -107,7 +109,7 @@ impl Island {
 pub enum Question {
     /// The IPv4 addresses (A).
     Ipv4,
-    /// Something else: the IPv6 addresses (AAAA).
+    /// Something else: as a rule the IPv6 addresses (AAAA).
     Other,
 }
 
@@ -122,23 +124,28 @@ pub enum Says {
     Refused = 5,
 }
 
-/// The answer to a question (RFC 1035, 4.1): the address for an A, and nothing for everything else, if it says what it knows.
-fn answered(question: &[u8], address: [u8; 4], says: impl Fn(Question) -> Says) -> Option<Vec<u8>> {
+/// The answer to a question (RFC 1035, 4.1; RFC 3596): the address for an A or an AAAA, whichever it is, and nothing for everything else, if
+/// it says what it knows.
+fn answered(question: &[u8], address: IpAddr, says: impl Fn(Question) -> Says) -> Option<Vec<u8>> {
     let mut end = 12;
     while *question.get(end)? != 0 {
         end += usize::from(question[end]) + 1;
     }
     // The root label, the type and the class.
     let asked = question.get(12..end + 5)?;
-    let wants_a = asked[asked.len() - 4..asked.len() - 2] == [0, 1];
-    let says = says(if wants_a { Question::Ipv4 } else { Question::Other });
-    let found = says == Says::Known && wants_a;
+    let wanted = &asked[asked.len() - 4..asked.len() - 2];
+    let says = says(if wanted == [0, 1] { Question::Ipv4 } else { Question::Other });
+    let (kind, address) = match address {
+        IpAddr::V4(address) => (1, address.octets().to_vec()),
+        IpAddr::V6(address) => (28, address.octets().to_vec()),
+    };
+    let found = says == Says::Known && wanted == [0, kind];
     let mut answer = question[..2].to_vec();
     answer.extend([0x81, 0x80 | says as u8, 0, 1, 0, u8::from(found), 0, 0, 0, 0]);
     answer.extend(asked);
     if found {
-        // A pointer to the name, A, IN, a lifetime of a second, 4 bytes.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        // A pointer to the name, its type, IN, a lifetime of a second, the length.
+        answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 1, 0, address.len() as u8]);
         answer.extend(address);
     }
     Some(answer)
@@ -176,10 +183,12 @@ mod tests {
     #[test]
     fn a_question_is_answered_or_not() {
         let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04salt\x04test\x00\x00\x01\x00\x01";
-        let answer = answered(question, [127, 0, 0, 1], |_| Says::Known).unwrap();
+        let answer = answered(question, Ipv4Addr::LOCALHOST.into(), |_| Says::Known).unwrap();
         assert_eq!((&answer[..4], answer[7]), (&b"\x12\x34\x81\x80"[..], 1));
         assert!(answer.ends_with(&[127, 0, 0, 1]));
-        assert_eq!(answered(question, [127, 0, 0, 1], |_| Says::Failed).unwrap()[3], 0x82);
-        assert_eq!(answered(b"\x12\x34", [0; 4], |_| Says::Known), None);
+        assert_eq!(answered(question, Ipv4Addr::LOCALHOST.into(), |_| Says::Failed).unwrap()[3], 0x82);
+        // Nobody asked for an IPv6 address.
+        assert_eq!(answered(question, Ipv6Addr::LOCALHOST.into(), |_| Says::Known).unwrap()[7], 0);
+        assert_eq!(answered(b"\x12\x34", Ipv4Addr::LOCALHOST.into(), |_| Says::Known), None);
     }
 }
