@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::openstack::Heat;
-use lab::process::until;
+use lab::process::{Running, until};
 use serde_json::{Map, Value, json};
 
 use crate::fixture::{LONG, Vm, assert_complete, assert_failed, named, shared};
@@ -20,6 +20,7 @@ pub const CASES: &[(&str, fn())] = &[
     ("templates::server_succeeds", || server("server.yaml", "tpl-server", true)),
     ("templates::server_fails", || server("server.yaml", "tpl-server-fails", false)),
     ("templates::server_classic", server_classic),
+    ("templates::as_the_page_says", as_the_page_says),
     ("templates::image_succeeds", || server("image.yaml", "tpl-image", true)),
     ("templates::multipart_succeeds", || server("multipart.yaml", "tpl-multipart", true)),
     ("templates::multipart_parts", multipart_parts),
@@ -245,6 +246,34 @@ fn server_classic() {
     assert_eq!((&config["enroll"], &config["api"]["password"]), (&Value::Null, &json!(ODD)));
     let plan = Vm::with(&config).agent(&["plan"], 0);
     assert!(plan.stdout.contains("wheel key.accept") && !plan.stdout.contains("secret"), "{}", plan.stdout);
+}
+
+/// What docs/heat.md has people type, by the client that they type it to.
+fn as_the_page_says() {
+    let heat = shared();
+    let heat = heat.as_ref().unwrap();
+    let name = named("tpl-page");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/heat.md")).unwrap();
+    let typed = page.split("```").find(|block| block.contains("openstack stack create web-1")).unwrap().trim_start_matches("sh\n");
+    for from in ["web-1", "ITS-CHECKSUM", "hsb2.AS-IT-WAS-PRINTED"] {
+        assert!(typed.contains(from), "{from}: {typed}");
+    }
+    let typed = typed.replace("web-1", &name).replace("ITS-CHECKSUM", &"ab".repeat(32)).replace("hsb2.AS-IT-WAS-PRINTED", TOKEN);
+    let python = lab::openstack::python().unwrap();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-euc", &typed])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/cloud-init"))
+        .env("PATH", format!("{}:/usr/bin:/bin", python.parent().unwrap().display()))
+        .envs(heat.openrc());
+    let typing = Running::start(&mut shell).unwrap();
+    let dir = booted(heat, &name, 1).remove(0);
+    let config = configuration(&user_data(&dir));
+    assert_eq!((&config["minion"]["id"], &config["apply"]["states"]), (&json!(name), &json!(["memcached_v14"])));
+    Vm::with(&config).succeed("one state holds");
+    let ended = typing.finish(LONG).unwrap();
+    assert!(ended.code == 0 && ended.stdout.contains("CREATE_COMPLETE"), "{}: {}{}", ended.code, ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains(&name) && ended.stdout.contains("one state holds"), "{}", ended.stdout);
 }
 
 fn multipart_parts() {

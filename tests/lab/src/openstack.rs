@@ -101,6 +101,21 @@ impl Heat {
         self.text("keystone")
     }
 
+    /// With these in its environment `openstack` is the owner of the stacks.
+    pub fn openrc(&self) -> Vec<(&'static str, String)> {
+        let text = |key| self.text(key).to_owned();
+        let domain = "default".to_owned();
+        vec![
+            ("OS_AUTH_URL", format!("{}/v3", text("keystone"))),
+            ("OS_IDENTITY_API_VERSION", "3".to_owned()),
+            ("OS_USERNAME", text("user")),
+            ("OS_PASSWORD", text("password")),
+            ("OS_PROJECT_NAME", text("project")),
+            ("OS_USER_DOMAIN_ID", domain.clone()),
+            ("OS_PROJECT_DOMAIN_ID", domain),
+        ]
+    }
+
     /// Where a service writes what it does.
     pub fn log_dir(&self) -> PathBuf {
         self.dir.join("log")
