@@ -368,7 +368,7 @@ fn figures_are_those_of_the_files_that_measuring_wrote() {
         ["docs", "salt-extension/tests/measured"].map(|dir| fs::read_dir(top().join(dir)).unwrap().map(|entry| entry.unwrap().path()));
     let sources = ["tests/scaling.py", "tests/chart.py", "tests/simulate.py", "src/saltext/heat_bootstrap/waiting.py"];
     let sources = sources.map(|name| top().join("salt-extension").join(name));
-    for file in files.into_iter().flatten().chain(sources) {
+    for file in files.into_iter().flatten().filter(|path| path.is_file()).chain(sources) {
         let to = copy.path().join(file.strip_prefix(top()).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(&file, &to).unwrap();
