@@ -429,7 +429,7 @@ fn figures_are_those_of_the_files_that_measuring_wrote() {
         ["docs", "salt-extension/tests/measured"].map(|dir| fs::read_dir(top().join(dir)).unwrap().map(|entry| entry.unwrap().path()));
     let sources = ["tests/scaling.py", "tests/chart.py", "tests/simulate.py", "src/saltext/heat_bootstrap/waiting.py"];
     let sources = sources.map(|name| top().join("salt-extension").join(name));
-    for file in files.into_iter().flatten().chain(sources) {
+    for file in files.into_iter().flatten().filter(|path| path.is_file()).chain(sources) {
         let to = copy.path().join(file.strip_prefix(top()).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(&file, &to).unwrap();
@@ -475,4 +475,90 @@ fn sizes_are_those_that_are_enforced() {
     for said in [format!("({program} bytes at most, {packed} as xz)"), format!("(that for aarch64 {other} and {other_packed})")] {
         assert!(page.contains(&said), "CONTRIBUTING.md does not say {said}");
     }
+}
+
+/// All that the program, fetch.sh and the service may say, on one line.
+fn sayings() -> String {
+    fn below(dir: &Path, text: &mut String) {
+        for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                below(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "py") {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut text = fs::read_to_string(top().join("cloud-init/fetch.sh")).unwrap();
+    below(&top().join("src"), &mut text);
+    below(&top().join("salt-extension/src"), &mut text);
+    // In Python one text may stand on two lines.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.replace("\\\"", "\"").replace("\" f\"", "").replace("\" \"", "")
+}
+
+/// The parts of a message that are the same for everybody: runs of at least four words, without what is of the example.
+fn fixed_parts(message: &str) -> Vec<String> {
+    let is_of_the_example = |word: &str| {
+        let marks = ["/", "`", "\"", "'", "...", "web-1", "memcached", ".example.", "salt-minion", "HTTP", "SIG", "key.", "#"];
+        // The verbs of the service, steps, the state of a key, seconds.
+        let names = ["enroll", "enroll:", "install:", "install", "accepted", "s", "s,", "s:"];
+        word.contains(|letter: char| letter.is_ascii_digit())
+            || (marks.iter().any(|mark| word.contains(mark)) && !["master's", "minion's", "machine's", "CA's"].contains(&word))
+            || names.contains(&word)
+    };
+    let message = [" (tried ", " (code "].iter().fold(message, |message, end| message.split(end).next().unwrap());
+    let mut parts = vec![Vec::new()];
+    for word in message.split_whitespace() {
+        if is_of_the_example(word) {
+            parts.push(Vec::new());
+            continue;
+        }
+        parts.last_mut().unwrap().push(word);
+        if word.ends_with(':') || word == "error" {
+            parts.push(Vec::new());
+        }
+    }
+    let long = parts.into_iter().filter(|words| words.len() >= 4);
+    long.map(|words| words.join(" ").trim_end_matches([':', ',', '.', ')']).to_owned()).collect()
+}
+
+/// What a page of a failure quotes: in its blocks, and within its sentences where it is no command with options.
+fn quoted(page: &str) -> Vec<String> {
+    let (blocks, prose) = taken_apart(page).unwrap();
+    let mut found = Vec::new();
+    for Block { text, .. } in blocks.iter().filter(|block| block.kind == "text") {
+        if text.starts_with("WaitCondition") {
+            let line = lines(text).join(" ");
+            found.push(line.split(" (step ").next().unwrap().to_owned());
+        } else if !text.starts_with("TIME ") {
+            found.extend(lines(text).into_iter().map(|line| line.trim().trim_start_matches("what to do: ").to_owned()));
+        }
+    }
+    let spans = prose.join("\n");
+    let spans = spans.split('`').skip(1).step_by(2).map(|span| span.split(" (step ").next().unwrap().to_owned());
+    found.extend(spans.filter(|span| !span.split_whitespace().any(|word| word.starts_with('-') || word.starts_with("\\|"))));
+    found
+}
+
+#[test]
+fn what_the_pages_of_failures_quote_is_said() {
+    // What the system and Salt say, and what is put together of two.
+    const OTHERS: [&str; 5] = [
+        "Connection refused (os error",
+        "No space left on device",
+        "No matching sls found",
+        "One or more requisite",
+        "on the master, so this minion's key is denied",
+    ];
+    let (sayings, mut seen, mut invented) = (sayings(), 0, Vec::new());
+    for page in pages(&top().join("docs/debugging")) {
+        for part in quoted(&fs::read_to_string(&page).unwrap()).iter().flat_map(|message| fixed_parts(message)) {
+            seen += 1;
+            if !sayings.contains(&part) && !OTHERS.iter().any(|other| part.starts_with(other)) {
+                invented.push(format!("{}: {part}", page.file_name().unwrap().display()));
+            }
+        }
+    }
+    assert!(invented.is_empty(), "nobody says:\n{}", invented.join("\n"));
+    assert!(seen > 80, "{seen}: are they read?");
 }

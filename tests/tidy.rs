@@ -395,6 +395,40 @@ fn the_table_of_exit_codes_is_the_programs_own() {
     assert_eq!(codes, expected, "docs/exit-codes.md has a row for each code, in their order, and no other");
 }
 
+/// Whoever reads a code in a stack's status finds one page that begins with what it means, and all of them alike.
+#[test]
+fn each_failure_has_its_page() {
+    use heat_salt_bootstrap::parts::Kind;
+    let text = |file: &str| fs::read_to_string(top().join(file)).unwrap();
+    let named = |kind: Kind| format!("{}-{}.md", kind.code(), kind.reason());
+    let failures: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Done).collect();
+    let mut there: Vec<String> =
+        fs::read_dir(top().join("docs/debugging")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    there.sort();
+    let expected: Vec<String> = failures.iter().map(|kind| named(*kind)).collect();
+    assert_eq!(there, expected, "on the left the pages of docs/debugging, on the right those of all failures and of no other");
+    let lists = ["docs/exit-codes.md", "docs/debugging.md"].map(|list| (list, text(list)));
+    for kind in failures {
+        let name = named(kind);
+        let page = text(&format!("docs/debugging/{name}"));
+        let (code, reason, meaning) = (kind.code(), kind.reason(), kind.meaning());
+        assert!(page.starts_with(&format!("# {code} {reason}\n\n{meaning}")), "{name} begins with something else");
+        let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(headings, ["What you see", "Usual causes", "What to do", "Is it tried again?"], "{name}");
+        // Each of the three places is looked at once, and each of the three that might try again is spoken of.
+        let starts = ["**Heat.** ", "**On the VM.** ", "**On the master.** ", "- The agent: ", "- Another run: ", "- Heat: "];
+        let found: Vec<&str> = page.lines().filter_map(|line| starts.into_iter().find(|start| line.starts_with(start))).collect();
+        assert_eq!(found, starts, "{name}");
+        assert!(page.contains(&format!("{reason}: ")), "{name} shows no message");
+        // Of these two there is no report.
+        let reported = !matches!(kind, Kind::Usage | Kind::NotRoot);
+        assert_eq!(page.contains(&format!("  web-1 ({reason}, exit code {code})\n")), reported, "{name}: as `status` shows it");
+        for (list, text) in &lists {
+            assert!(text.contains(&format!("](debugging/{name})")), "{list} has no link to {name}");
+        }
+    }
+}
+
 /// What a release has to have corrected; CONTRIBUTING.md, "Release", lists it.
 #[test]
 fn all_parts_have_one_version() {
