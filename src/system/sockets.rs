@@ -8,18 +8,19 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-// From linux/netlink.h, linux/sock_diag.h and net/tcp_states.h.
+// From linux/netlink.h, linux/inet_diag.h and net/tcp_states.h.
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const IPPROTO_TCP: u8 = 6;
+/// The older of two questions: in one walk of that table it is asked of IPv4 and IPv6, and not in one for each.
+const TCPDIAG_GETSOCK: u16 = 18;
 const ESTABLISHED: u32 = 1 << 1;
 
 /// struct nlmsghdr.
 const HEADER: usize = 16;
-/// struct inet_diag_req_v2.
-const REQUEST: usize = 56;
+/// struct inet_diag_req: four bytes and an address, which a dump does without, the states that are wanted, and more that it does without.
+const REQUEST: usize = 60;
+const STATES_AT: usize = HEADER + 52;
 /// In struct inet_diag_msg: the remote port, in network order, and the inode.
 const PORT_AT: usize = HEADER + 6;
 const INODE_AT: usize = HEADER + 68;
@@ -31,32 +32,27 @@ pub fn established_to(ports: &[u16]) -> HashSet<u32> {
 
 fn by_netlink(ports: &[u16]) -> Result<HashSet<u32>, Errno> {
     let mut inodes = HashSet::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let netlink = socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
-        send(netlink.as_raw_fd(), &request(family as u8), MsgFlags::empty())?;
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            if read(&buffer[..length], ports, &mut inodes)? {
-                break;
-            }
+    let netlink = socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+    send(netlink.as_raw_fd(), &request(), MsgFlags::empty())?;
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        if read(&buffer[..length], ports, &mut inodes)? {
+            return Ok(inodes);
         }
     }
-    Ok(inodes)
 }
 
-/// A dump of all established TCP sockets of one family.
-fn request(family: u8) -> Vec<u8> {
-    let length = HEADER + REQUEST;
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+/// A dump of all established TCP sockets.
+fn request() -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + REQUEST);
+    bytes.extend(((HEADER + REQUEST) as u32).to_ne_bytes());
+    bytes.extend(TCPDIAG_GETSOCK.to_ne_bytes());
     bytes.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
-    // A sequence number and a port id, which one question at a time does without.
-    bytes.extend([0; 8]);
-    bytes.extend([family, IPPROTO_TCP, 0, 0]);
+    // With a sequence number and a port id, which one question at a time does without.
+    bytes.resize(STATES_AT, 0);
     bytes.extend(ESTABLISHED.to_ne_bytes());
-    bytes.resize(length, 0);
+    bytes.resize(HEADER + REQUEST, 0);
     bytes
 }
 
