@@ -319,6 +319,119 @@ fn five_earlier_reports_are_kept() {
     assert!(vm.machine.agent(&["status"], 0).stdout.contains("Earlier runs: 5"));
 }
 
+fn objects(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+}
+
+/// What somebody who follows has been shown so far, of which this is a part.
+fn is_shown(following: &Running, part: &str) {
+    let shown = until(LONG, || following.stdout_so_far().contains(part).then_some(()));
+    shown.unwrap_or_else(|_| panic!("{part} is not in {}, and said is {}", following.stdout_so_far(), following.stderr_so_far()));
+}
+
+#[test]
+fn a_run_is_followed_to_its_end() {
+    let vm = Vm::whose_api(|_| Answer::Raw(Vec::new()));
+    let run = vm.hanging(&["accept"]);
+    let lines = Running::start(&mut vm.machine.command(&["status", "--follow"])).unwrap();
+    let json = Running::start(&mut vm.machine.command(&["status", "--follow", "--json"])).unwrap();
+    // A try that failed, and which one is next.
+    is_shown(&lines, "(try ");
+    is_shown(&json, "(try ");
+    run.strike(Signal::SIGTERM);
+    assert_eq!(run.end().code, 61);
+    let report = vm.machine.report();
+    let (lines, json) = (lines.finish(LONG).unwrap(), json.finish(LONG).unwrap());
+    assert_eq!((lines.code, json.code), (0, 0), "{}{}", lines.stderr, json.stderr);
+    let status = vm.machine.agent(&["status"], 0).stdout;
+    assert!(lines.stdout.ends_with(&status) && status.starts_with("FAILED  web-1 (interrupted"), "{}", lines.stdout);
+    let login: Vec<&str> = lines.stdout.lines().filter(|line| line.starts_with("login, ") && line.contains(" s left: ")).collect();
+    assert!(
+        login.iter().any(|line| line.contains("; trying again in ") && line.ends_with(')'))
+            && login.iter().any(|line| line.contains("told to stop")),
+        "{login:?}"
+    );
+    assert!(!lines.stdout.contains('\x1b') && !lines.stdout.contains("POST http"), "{}", lines.stdout);
+    let objects = objects(&json.stdout);
+    let (last, rest) = objects.split_last().unwrap();
+    assert_eq!(last, &report);
+    let tried = rest.iter().find(|moment| moment["attempt"].as_u64().is_some_and(|attempt| attempt > 1)).unwrap();
+    let left = tried["left"].as_u64().unwrap();
+    assert!((1..60).contains(&left), "{tried:#}");
+    for (key, value) in [("state", "under-way"), ("step", "login"), ("verb", "accept"), ("minion_id", "web-1"), ("level", "info")] {
+        assert_eq!(tried[key], value, "{tried:#}");
+    }
+}
+
+/// Its guardian takes a moment to report in its place.
+#[test]
+fn a_run_that_is_followed_and_killed_shows_what_its_guardian_reports() {
+    let vm = Vm::new();
+    let run = vm.hanging(&["accept"]);
+    let following = Running::start(&mut vm.machine.command(&["status", "--follow"])).unwrap();
+    is_shown(&following, "login, ");
+    run.running.signal(Signal::SIGSTOP).unwrap();
+    run.strike(Signal::SIGKILL);
+    is_shown(&following, "waiting for whoever reports in its place");
+    run.running.signal(Signal::SIGCONT).unwrap();
+    assert_eq!(run.end().code, 61);
+    let followed = following.finish(LONG).unwrap();
+    assert_eq!(followed.code, 0, "{}", followed.stderr);
+    assert!(
+        followed.stdout.contains("\nFAILED  web-1 (interrupted, exit code 61)\n  killed by SIGKILL during step login"),
+        "{}",
+        followed.stdout
+    );
+}
+
+#[test]
+fn whoever_follows_is_told_that_a_run_was_cut_off() {
+    let vm = Vm::new();
+    let nothing = vm.machine.agent(&["status", "--follow"], 24);
+    assert!(nothing.stderr.contains("no run is under way") && nothing.stdout.is_empty(), "{}", nothing.stderr);
+    let run = vm.hanging(&["accept"]);
+    let following = Running::start(&mut vm.machine.command(&["status", "--follow"])).unwrap();
+    is_shown(&following, "login, ");
+    run.running.signal(Signal::SIGKILL).unwrap();
+    assert_eq!(run.end().code, 128 + 9);
+    let followed = following.finish(LONG).unwrap();
+    assert!(followed.code == 0 && followed.stdout.contains("\nCUT OFF  `accept` for web-1"), "{}", followed.stdout);
+    // Whoever comes later does not wait for a guardian.
+    let later = vm.machine.agent(&["status", "--follow"], 0);
+    assert!(later.stdout.starts_with("CUT OFF  `accept` for web-1") && later.stderr.contains("no run is under way"), "{}", later.stdout);
+    let json = vm.machine.agent(&["status", "--follow", "--json"], 24);
+    let cut_off = &objects(&json.stdout)[0];
+    assert_eq!((&cut_off["state"], &cut_off["step"]), (&json!("cut-off"), &json!("login")), "{cut_off:#}");
+    vm.machine.agent(&["status", "--follow", "--previous", "1"], 11);
+}
+
+/// script(1) gives it a terminal.
+#[test]
+fn who_follows_on_a_terminal_sees_one_line_that_moves() {
+    let session = json!({"return": [{"token": "t", "user": "u", "eauth": "pam", "start": 0.0, "expire": 9e9, "perms": [".*", "@wheel"]}]});
+    let vm = Vm::whose_api(move |asked| if asked.path == "/login" { Answer::json(200, &session) } else { Answer::Hang });
+    let run = vm.hanging(&["accept"]);
+    let line = format!("'{AGENT}' status --follow --root '{}'", vm.machine.root().display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    let following = Running::start(&mut command).unwrap();
+    // It is drawn anew again and again.
+    for turn in ["|", "/", "-", "\\"] {
+        is_shown(&following, &format!("{turn} accept: "));
+    }
+    run.strike(Signal::SIGTERM);
+    assert_eq!(run.end().code, 61);
+    let followed = following.finish(LONG).unwrap();
+    assert_eq!(followed.code, 0, "{}", followed.stderr);
+    let drawn: Vec<&str> = followed.stdout.split("\r\x1b[2K").collect();
+    assert!(drawn.len() > 3, "{drawn:?}");
+    let (last, moving) = drawn.split_last().unwrap();
+    assert!(last.starts_with("FAILED  web-1 (interrupted"), "{last}");
+    let steps: Vec<&&str> = moving.iter().filter(|line| line.contains('\n')).collect();
+    assert!(steps.len() == 1 && steps[0].starts_with("  login ") && steps[0].contains(" s  as it was\r\n"), "{steps:?}");
+    assert!(moving.iter().all(|line| line.trim_end().chars().count() <= 78), "{moving:?}");
+}
+
 /// script(1) gives it a terminal.
 #[test]
 fn a_terminal_shows_what_is_under_way() {

@@ -51,6 +51,7 @@ const ACTING: &[&str] = &[
     "cli/check/mod.rs",
     "cli/check/net.rs",
     "cli/check/service.rs",
+    "cli/follow.rs",
     "cli/guardian.rs",
     "cli/logging.rs",
     "cli/notify.rs",

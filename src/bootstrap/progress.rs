@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tracing::debug;
 
 use super::state::Store;
@@ -47,10 +48,10 @@ impl Progress {
     /// Writes it. It is not synced, since a boot is not the process that has come so far; and if it cannot be written, no run fails of
     /// that.
     pub fn keep(&self, store: &Store) {
-        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        let mut text = json!(self).to_string().into_bytes();
         if text.len() >= SIZE {
             let known = Circumstances { steps: Vec::new(), states: None, ..self.known.clone() };
-            text = serde_json::to_vec(&Progress { known, ..self.clone() }).unwrap_or_default();
+            text = json!(Progress { known, ..self.clone() }).to_string().into_bytes();
         }
         text.resize(SIZE - 1, b' ');
         text.push(b'\n');

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tracing::{info, warn};
 
 use super::instance::{Instance, Kinship};
@@ -307,8 +308,7 @@ impl Store {
     }
 
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(value)
-            .map_err(|error| Failure::new(Kind::Bug, format!("{name} cannot be written as JSON: {error}")))?;
-        files::write(&self.dir.join(name), &text, 0o600)
+        // By a value, as all JSON that is written: for each type to have a way of its own costs the program some kilobytes.
+        files::write(&self.dir.join(name), format!("{:#}", json!(value)).as_bytes(), 0o600)
     }
 }

@@ -203,6 +203,9 @@ pub enum Verb {
         /// As it is
         #[arg(long)]
         json: bool,
+        /// Show what the run that is under way does, until it has ended
+        #[arg(long, conflicts_with = "previous")]
+        follow: bool,
         /// The report of the run that came so many runs before the last one; five are kept
         #[arg(long, value_name = "NUMBER")]
         previous: Option<usize>,

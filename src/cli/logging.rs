@@ -25,10 +25,11 @@ use crate::types::time;
 /// For whoever comes a day later; the one before has `.1` after its name.
 pub const FILE: &str = "/var/log/heat-salt-bootstrap.log";
 /// How often the last line on a terminal moves.
-const TICK: Duration = Duration::from_millis(200);
+pub const TICK: Duration = Duration::from_millis(200);
 /// It stays on one line of any terminal.
 const WIDTH: usize = 78;
-const ERASE: &str = "\r\x1b[2K";
+/// Takes the last line away, and begins it anew.
+pub const ERASE: &str = "\r\x1b[2K";
 
 static LOG: OnceLock<Log> = OnceLock::new();
 

@@ -3,8 +3,10 @@
 pub mod args;
 pub mod check;
 pub mod conclude;
+pub mod follow;
 pub mod guardian;
 pub mod logging;
+pub mod moment;
 pub mod notify;
 pub mod output;
 pub mod plan;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::bootstrap::progress::Progress;
 use crate::types::failure::{Failure, Kind};
 use crate::types::finding::{Finding, State};
-use crate::types::report::{Report, Verdict};
+use crate::types::report::{Report, Step, Verdict};
 use crate::types::time;
 
 /// A report as a person reads it.
@@ -48,9 +48,7 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
     for step in &report.steps {
         let share = if report.seconds > 0.0 { step.seconds / report.seconds } else { 0.0 };
         let bar = "#".repeat((share.min(1.0) * 30.0).round() as usize);
-        let tries = if step.attempts > 1 { format!(", {} tries", step.attempts) } else { String::new() };
-        let change = if step.changed { "changed" } else { "as it was" };
-        writeln!(text, "  {:10} {:8.2} s  {bar:30}  {change}{tries}", step.name, step.seconds)?;
+        writeln!(text, "  {:10} {:8.2} s  {bar:30}  {}", step.name, step.seconds, change(step))?;
     }
     match &report.signal {
         None => writeln!(text, "\nHeat: not configured")?,
@@ -61,6 +59,16 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         writeln!(text, "Bootstrap id: {id}")?;
     }
     Ok(())
+}
+
+/// A step that has ended, in a line.
+pub fn step(step: &Step) -> String {
+    format!("  {:10} {:8.2} s  {}\n", step.name, step.seconds, change(step))
+}
+
+fn change(step: &Step) -> String {
+    let change = if step.changed { "changed" } else { "as it was" };
+    if step.attempts > 1 { format!("{change}, {} tries", step.attempts) } else { change.to_owned() }
 }
 
 /// A run that has not come to its end; `runner` is the process that works on it, if there is one.

@@ -13,9 +13,10 @@ pub fn complain(failure: &Failure) -> u8 {
     failure.kind.code()
 }
 
-/// Results go to standard output. A reader that has gone away (`| head`) is no failure.
-pub fn print(text: &str) {
-    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
-        warn!("standard output: {error}");
-    }
+/// Results go to standard output. A reader that has gone away (`| head`) is no failure; says whether there is one.
+pub fn print(text: &str) -> bool {
+    let mut out = std::io::stdout();
+    // What does not end in a line feed is shown, too.
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.inspect_err(|error| warn!("standard output: {error}")).is_ok()
 }

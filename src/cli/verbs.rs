@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use serde_json::json;
+use tracing::info;
 
 use super::args::{Cli, Common, Verb};
 use super::output;
 use super::terminal::{complain, print};
-use super::{check, logging, plan, run, signal, templates};
+use super::{check, follow, logging, plan, run, signal, templates};
 use crate::bootstrap::context::Steps;
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
@@ -67,7 +68,7 @@ fn perform(cli: &Cli) -> u8 {
         Verb::Check { json } => check::check(*json, &root, common),
         Verb::Template { name } => ended(template(name.as_deref())),
         Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, common)),
-        Verb::Status { json, previous } => ended(status(*json, *previous, &root)),
+        Verb::Status { json, follow, previous } => ended(status(*json, *follow, *previous, &root)),
         Verb::Explain { code } => ended(explain(code.as_deref())),
     }
 }
@@ -90,7 +91,7 @@ fn show_plan(as_json: bool, os_release: Option<&Path>, root: &Root, common: &Com
     failure.map_or(Ok(()), Err)
 }
 
-fn status(as_json: bool, previous: Option<usize>, root: &Root) -> Result<(), Failure> {
+fn status(as_json: bool, follow: bool, previous: Option<usize>, root: &Root) -> Result<(), Failure> {
     let store = Store::below(root);
     if let Some(before) = previous {
         let report = store.earlier_report(before).ok_or_else(|| {
@@ -102,10 +103,18 @@ fn status(as_json: bool, previous: Option<usize>, root: &Root) -> Result<(), Fai
         print(&if as_json { format!("{:#}\n", json!(report)) } else { output::report(&report) });
         return Ok(());
     }
+    if follow && !follow::follow(as_json, root, &store) {
+        info!("no run is under way");
+    }
     let under_way = Progress::of(&store).filter(|progress| progress.ended.is_none());
     if as_json || under_way.is_none() {
         let report = store.last_report()?;
-        print(&if as_json { format!("{:#}\n", json!(report)) } else { output::report(&report) });
+        print(&match (as_json, follow) {
+            (true, false) => format!("{:#}\n", json!(report)),
+            // Of what is followed each line is an object.
+            (true, true) => format!("{}\n", json!(report)),
+            (false, _) => output::report(&report),
+        });
     } else if let Some(progress) = under_way {
         print(&output::under_way(&progress, store.runner().as_deref()));
         print(&store.report().map_or_else(String::new, |report| format!("\nThe run before it:\n{}", output::report(&report))));

@@ -1,7 +1,7 @@
 //! A log file of bounded size, for root only: when it is full it becomes the old one, and a new one is begun.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use super::files;
 const MOST: u64 = 1024 * 1024;
 /// No line is longer.
 pub const LONGEST_LINE: usize = 16 * 1024;
+
+/// With so much of its end whoever begins to read knows where things stand.
+const LAST: u64 = 64 * 1024;
 
 /// A log file that is open.
 pub struct LogFile {
@@ -52,6 +55,45 @@ impl LogFile {
     }
 }
 
+/// Somebody who reads a log while another process writes it.
+pub struct LogReader {
+    path: PathBuf,
+    /// The file that was read last, and how far.
+    inode: u64,
+    at: u64,
+}
+
+impl LogReader {
+    /// Whoever reads this log. It need not be there yet.
+    pub fn of(path: &Path) -> LogReader {
+        LogReader { path: path.to_owned(), inode: 0, at: 0 }
+    }
+
+    /// The whole lines that have come since the last time; the first time, those at the end of it.
+    pub fn lines(&mut self) -> Vec<String> {
+        // Where there is no log, and none that can be read, nothing is said in it.
+        self.read().map_or_else(|_| Vec::new(), |text| text.lines().map(str::to_owned).collect())
+    }
+
+    fn read(&mut self) -> io::Result<String> {
+        let careful = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let mut file = OpenOptions::new().read(true).custom_flags(careful).open(&self.path)?;
+        let meta = file.metadata()?;
+        if meta.ino() != self.inode || meta.len() < self.at {
+            // Of a new one nothing was read, and of the first one the end is enough.
+            let begin = if self.inode == 0 { meta.len().saturating_sub(LAST) } else { 0 };
+            (self.inode, self.at) = (meta.ino(), begin);
+        }
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        // A line that is being written comes whole the next time.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        self.at += bytes.len() as u64;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +116,29 @@ mod tests {
             assert_eq!(meta.permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(files::names(path.parent().unwrap()), ["agent.log", "agent.log.1"]);
+    }
+
+    #[test]
+    fn whoever_reads_meanwhile_gets_each_line_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.log");
+        let mut reader = LogReader::of(&path);
+        assert!(reader.lines().is_empty());
+        fs::write(&path, "one\ntwo\nthr").unwrap();
+        assert_eq!(reader.lines(), ["one", "two"]);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"ee\n").unwrap();
+        assert_eq!(reader.lines(), ["three"]);
+        assert!(reader.lines().is_empty());
+        fs::rename(&path, path.with_extension("log.1")).unwrap();
+        assert!(reader.lines().is_empty());
+        fs::write(&path, "four\n").unwrap();
+        assert_eq!(reader.lines(), ["four"]);
+        fs::write(&path, "5\n").unwrap();
+        assert_eq!(reader.lines(), ["5"]);
+        let long = format!("{}\nlast\n", "x".repeat(LAST as usize));
+        fs::write(&path, long).unwrap();
+        assert_eq!(LogReader::of(&path).lines().last().unwrap(), "last");
+        assert_eq!(LogReader::of(&path).lines()[0].len() as u64, LAST - 6);
     }
 
     #[test]

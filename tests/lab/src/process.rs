@@ -66,6 +66,11 @@ impl Running {
         self.stderr.text()
     }
 
+    /// What it wrote to standard output up to now.
+    pub fn stdout_so_far(&self) -> String {
+        self.stdout.text()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot send {signal} to {}", self.pid()))
