@@ -58,6 +58,7 @@ const ACTING: &[&str] = &[
     "cli/run.rs",
     "cli/signal.rs",
     "cli/supervisor.rs",
+    "cli/support.rs",
     "cli/terminal.rs",
     "cli/verbs.rs",
     "config/load.rs",
