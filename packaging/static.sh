@@ -38,7 +38,7 @@ plain_c=-U_FORTIFY_SOURCE
 flags=(
     -C relocation-model=static
     -C force-unwind-tables=no
-    -C link-arg=-Wl,-T,packaging/no-unwind-tables.ld
+    -C "link-arg=-Wl,-T,packaging/no-unwind-tables.ld"
     "--remap-path-prefix=$source_of_std=/rust"
     "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/crates"
 )

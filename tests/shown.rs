@@ -30,7 +30,7 @@ fn printed(arguments: &[&str]) -> String {
 
 #[test]
 fn help() {
-    let verbs = "run install accept apply renew deregister signal plan check status explain template";
+    let verbs = "run install accept apply renew deregister signal plan check status support explain template";
     let all = printed(&["-h"]);
     let listed: Vec<&str> = all
         .lines()

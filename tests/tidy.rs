@@ -59,6 +59,7 @@ const ACTING: &[&str] = &[
     "cli/run.rs",
     "cli/signal.rs",
     "cli/supervisor.rs",
+    "cli/support.rs",
     "cli/terminal.rs",
     "cli/verbs.rs",
     "config/load.rs",
@@ -448,6 +449,21 @@ fn all_parts_have_one_version() {
     let spec = text("packaging/heat-salt-bootstrap.spec");
     let newest = spec.split_once("\n%changelog\n").unwrap().1.lines().next().unwrap();
     assert!(newest.ends_with(&format!(" - {version}-1")), "%changelog begins with another version than {version}: {newest}");
+}
+
+#[test]
+fn each_test_program_is_run() {
+    let makefile = fs::read_to_string(top().join("Makefile")).unwrap();
+    let words: BTreeSet<&str> = makefile.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+    for directory in ["tests", "tests/lab/tests", "packaging/pages/tests"] {
+        for entry in fs::read_dir(top().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                assert!(words.contains(&*name), "no goal of the Makefile runs {}", path.display());
+            }
+        }
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Store {
     }
 
     /// The place of a file.
-    pub(super) fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -142,6 +142,17 @@ impl Store {
     /// The path of the report.
     pub fn report_path(&self) -> PathBuf {
         self.dir.join("report.json")
+    }
+
+    /// Where what `support` collects lies for a moment.
+    pub fn support(&self) -> PathBuf {
+        self.dir.join("support")
+    }
+
+    /// The names of all that is kept, the earlier reports too.
+    pub fn names(&self) -> Vec<String> {
+        let earlier = self.earlier().into_iter().map(|name| format!("{EARLIER}/{name}"));
+        files::names(&self.dir).into_iter().filter(|name| !name.starts_with("support") && name != "lock").chain(earlier).collect()
     }
 
     /// The last report, if there is a whole one.

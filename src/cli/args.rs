@@ -210,6 +210,11 @@ pub enum Verb {
         #[arg(long, value_name = "NUMBER")]
         previous: Option<usize>,
     },
+    /// Collect what somebody needs who is to help into one archive, with secrets masked
+    Support {
+        /// Where it is written; a new file [default: /var/lib/heat-salt-bootstrap/support.tar.gz]
+        file: Option<PathBuf>,
+    },
     /// Tell what an exit code or a reason means, and what to do
     Explain {
         /// Such as 42 or key-conflict; all of them if left out

@@ -358,7 +358,8 @@ fn renewing(deadline: Duration) -> Duration {
     MOST_RENEWING.min(deadline)
 }
 
-fn allowed(root: &Root) -> Result<(), Failure> {
+/// Only root may do it on a machine; below another root anybody who can.
+pub fn allowed(root: &Root) -> Result<(), Failure> {
     if root.is_machine() && !nix::unistd::geteuid().is_root() {
         return Err(Failure::new(Kind::NotRoot, "this changes the machine's configuration and services, which only root may do"));
     }

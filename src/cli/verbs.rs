@@ -10,7 +10,7 @@ use tracing::info;
 use super::args::{Cli, Common, Verb};
 use super::output;
 use super::terminal::{complain, print};
-use super::{check, follow, logging, plan, run, signal, templates};
+use super::{check, follow, logging, plan, run, signal, support, templates};
 use crate::bootstrap::context::Steps;
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
@@ -69,6 +69,7 @@ fn perform(cli: &Cli) -> u8 {
         Verb::Template { name } => ended(template(name.as_deref())),
         Verb::Plan { json, os_release } => ended(show_plan(*json, os_release.as_deref(), &root, common)),
         Verb::Status { json, follow, previous } => ended(status(*json, *follow, *previous, &root)),
+        Verb::Support { file } => ended(support::support(file.as_deref(), &root, common)),
         Verb::Explain { code } => ended(explain(code.as_deref())),
     }
 }

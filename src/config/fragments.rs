@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::types::secret::wipe;
+use crate::types::secret::{Secret, wipe};
 use crate::types::section::Origins;
 
 /// One fragment: where it came from, in a person's words (a path, or `--minion-id`), and its keys.
@@ -89,6 +89,36 @@ pub fn without_secrets(keys: &Map<String, Value>) -> Option<(Map<String, Value>,
         }
     }
     found.then_some((left, files))
+}
+
+/// Secrets, and the files that hold others.
+#[derive(Default)]
+pub struct Given {
+    /// The texts.
+    pub secrets: Vec<Secret>,
+    /// The paths.
+    pub files: Vec<String>,
+}
+
+/// All that a configuration gives away: what stands under a name that says so, and the whole pillar.
+pub fn secrets_in(keys: &Map<String, Value>) -> Given {
+    let mut given = Given::default();
+    for (key, value) in keys {
+        collect(key, value, false, &mut given);
+    }
+    given
+}
+
+fn collect(key: &str, value: &Value, hidden: bool, given: &mut Given) {
+    let is = |words: &[&str]| words.iter().any(|word| key.to_ascii_lowercase().contains(word));
+    let named = is(&["pass", "secret", "token", "credential", "private", "api_key", "pillar"]);
+    match value {
+        Value::String(path) if !hidden && key.ends_with("_file") => given.files.extend(named.then(|| path.clone())),
+        Value::String(text) if hidden || named => given.secrets.push(Secret::new(text.as_str())),
+        Value::Object(keys) => keys.iter().for_each(|(key, value)| collect(key, value, hidden || named, given)),
+        Value::Array(items) => items.iter().for_each(|value| collect(key, value, hidden || named, given)),
+        _ => (),
+    }
 }
 
 fn lay(below: &mut Map<String, Value>, above: Map<String, Value>, at: &str, source: &str, origins: &mut BTreeMap<String, String>) {

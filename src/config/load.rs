@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::fragments::{Fragment, Merged, without_secrets};
+use super::fragments::{Fragment, Merged, secrets_in, without_secrets};
 use super::settings::Settings;
 use crate::heat::settings::Signal;
 use crate::system::files::{self, Root};
@@ -106,6 +106,17 @@ impl Found {
     /// The signal part alone, as far as it can be read.
     pub fn signal(&self) -> Option<Signal> {
         Settings::parse_signal(&self.merged, &self.looked_up)
+    }
+
+    /// All secrets that it holds or names, whether it can be used or not.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let mut given = secrets_in(&self.merged.keys);
+        let files = given.files.iter().filter(|path| *path != "-").filter_map(|path| self.looked_up.file(path).ok());
+        let credentials = ["api.password", "enroll.token", "install.repository.password", "signal"];
+        let more: Vec<Secret> = files.chain(credentials.iter().filter_map(|name| self.looked_up.credential(name))).collect();
+        given.secrets.extend(more);
+        given.secrets.extend(self.signal().into_iter().filter_map(|signal| signal.handle.secret().cloned()));
+        given.secrets
     }
 
     /// The minion's id as the configuration has it, right or wrong, for a report about a bad one.

@@ -97,6 +97,15 @@ pub struct Keystone {
 }
 
 impl Handle {
+    /// The one that is no part of a URL.
+    pub fn secret(&self) -> Option<&Secret> {
+        match &self.transport {
+            Transport::Token { token, .. } => Some(token),
+            Transport::Heat { login, .. } | Transport::Zaqar { login, .. } => Some(&login.password),
+            Transport::Cfn { .. } | Transport::Aws(_) | Transport::TempUrl(_) => None,
+        }
+    }
+
     /// Heat's word for the transport.
     pub fn transport(&self) -> &'static str {
         match self.transport {

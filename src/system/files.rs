@@ -145,6 +145,21 @@ pub fn scribble(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all_at(content, 0)
 }
 
+/// Makes an empty file for its owner only, where there is none.
+pub fn create_private(path: &Path) -> Result<(), Failure> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(|error| cannot("make", path, &error))
+}
+
+/// Removes a directory that need not be there, with the files in it.
+pub fn remove_dir(dir: &Path) -> Result<(), Failure> {
+    names(dir).into_iter().try_for_each(|name| remove(&dir.join(name)))?;
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot("remove", dir, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file a second name, unless there is a file of that name.
 pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
     match fs::hard_link(from, to) {

@@ -35,6 +35,13 @@ const HEAT: Duration = Duration::from_secs(8);
 
 /// Looks at everything, whatever it finds first; returns the exit code of the first thing that is wrong.
 pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
+    let findings = findings(root, common);
+    print(&if as_json { format!("{:#}\n", output::findings_json(&findings)) } else { output::findings(&findings) });
+    exit_code(&findings)
+}
+
+/// Looks at everything.
+pub fn findings(root: &Root, common: &Common) -> Vec<Finding> {
     let mut board = Board::new();
     let found = load::find(root, common.config.as_deref(), &common.settings.overrides());
     found.warn_of_open_files();
@@ -56,8 +63,7 @@ pub fn check(as_json: bool, root: &Root, common: &Common) -> u8 {
     if spare {
         excuse_other_urls(&mut findings);
     }
-    print(&if as_json { format!("{:#}\n", output::findings_json(&findings)) } else { output::findings(&findings) });
-    exit_code(&findings)
+    findings
 }
 
 /// Looks at all that the settings name. Says whether one salt-api may stand in for another.
