@@ -118,7 +118,7 @@ build-tests: # one set of features, so that nothing is built twice
 test-quick: format lint scripts test-programs ## what needs no Salt
 
 # Those that need neither a master nor a machine.
-QUICK_TESTS := panic tidy docs release plan shown report support transports notify check power guardian clock deny size stand_ins model
+QUICK_TESTS := panic tidy docs release plan shown report support terminal transports notify check power guardian clock deny size stand_ins model
 test-programs:
 	@$(PREFLIGHT) quick
 	@$(TIMED) quick tests/again.sh --lib --bins $(QUICK_TESTS:%=--test %)
@@ -132,10 +132,10 @@ test-salt: ## against real Salt of both lines
 	@$(TIMED) laboratory tests/again.sh --test real_salt
 	@$(TIMED) salt cargo test --workspace --locked --test salt
 
-soak: ## runs that are killed (KILLS=200) or told to stop (TERMS=50) at some moment (SEED=...), and what the next one makes of it
+soak: ## runs that are killed (KILLS=200), told to stop (TERMS=50) or stopped for 30 s (FREEZES=6) at some moment (SEED=...), and what the next one makes of it
 	@$(PREFLIGHT) salt
 	@$(MAKE) --no-print-directory venv-3006 venv-3008
-	KILLS=$(or $(KILLS),200) TERMS=$(or $(TERMS),50) SEED=$(SEED) cargo test --workspace --locked --test salt -- soak::
+	KILLS=$(or $(KILLS),200) TERMS=$(or $(TERMS),50) FREEZES=$(or $(FREEZES),6) FROZEN=30 SEED=$(SEED) cargo test --workspace --locked --test salt -- soak::
 
 fuzz: ## every parser against inputs that nobody thought of, a minute each (FOR=60 TARGETS="job html")
 	@$(PREFLIGHT) fuzz
@@ -199,11 +199,11 @@ bench-install: ready-install static ## the time of `install` beside the package 
 size: ready-size static ## what the static program consists of: sections, and by crate (TARGET=aarch64-unknown-linux-musl)
 	@tests/bench/size.sh $(TARGET) $(STATIC)
 
-bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008), or another agent's (BESIDE=PROGRAM)
+bench: ## the agent's time beside a careful script's and Salt's own (ROUNDS=5, LINE=3008), also for README.md; or beside another agent's (BESIDE=PROGRAM)
 	@$(PREFLIGHT) bench
 	@$(MAKE) --no-print-directory static venv-$(or $(LINE),3008)
 	@$(if $(BESIDE),,python3 tests/bench/start.py $(STATIC))
-	@$(LAB) bench $(STATIC) $(if $(BESIDE),--beside $(BESIDE)) --rounds $(ROUNDS) --line $(or $(LINE),3008)
+	@$(LAB) bench $(STATIC) $(if $(BESIDE),--beside $(BESIDE),--pages docs) --rounds $(ROUNDS) --line $(or $(LINE),3008)
 
 # Dated by the commit, so that the same source gives the same bytes. Cargo does not get to see it: it would compile ring, and all that
 # rests on it, anew.

@@ -53,7 +53,7 @@ EOT
     for page in "$PAGES"/heat-salt-bootstrap*.1; do
         echo "0644 $page /usr/share/man/man1/${page##*/}"
     done
-    for page in docs/*.md docs/debugging/*.md docs/*.schema.json; do
+    for page in docs/*.md docs/debugging/*.md docs/*.schema.json docs/*.svg; do
         echo "0644 $page $doc/$page"
     done
 }

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lab::chart;
 use lab::sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -456,6 +457,26 @@ fn figures_are_those_of_the_files_that_measuring_wrote() {
     }
     fs::write(&page, text).unwrap();
     assert!(figures_are_right(copy.path()));
+}
+
+#[test]
+fn times_are_those_that_the_benchmark_wrote() {
+    let read = |name: &str| fs::read_to_string(top().join(name)).unwrap();
+    let mut measured: Value = serde_json::from_str(&read("docs/bench.json")).unwrap();
+    let of = |measured: &Value| (chart::placed(&read("README.md"), measured), chart::drawing(measured));
+    if std::env::var_os("HSB_WRITE").is_some() {
+        let (page, drawing) = of(&measured);
+        fs::write(top().join("README.md"), page.unwrap()).unwrap();
+        fs::write(top().join("docs/bench.svg"), drawing).unwrap();
+    }
+    let shown = (Some(read("README.md")), read("docs/bench.svg"));
+    let how = "HSB_WRITE=1 cargo test --test docs times writes them anew, make bench measures anew";
+    assert!(of(&measured) == shown, "README.md or docs/bench.svg shows something else than docs/bench.json: {how}");
+    let ways = measured["ways"].as_array_mut().unwrap();
+    assert!(ways.len() > 4);
+    ways[0]["median"] = 77.7.into();
+    let (page, drawing) = of(&measured);
+    assert!(page != shown.0 && drawing != shown.1);
 }
 
 #[test]

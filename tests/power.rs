@@ -1,5 +1,5 @@
 //! Killed at each system call that changes files, and the power gone at each of them: the next run succeeds, and no file is ever
-//! there by half.
+//! there by half. And each of them refused once: the run says so, or does without.
 //!
 //! The minion is a stand-in that holds a connection, since it is our own files that count here; the bootstrap's memory and the
 //! keys have their turn in `tests/salt/kills.rs`.
@@ -10,13 +10,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use lab::heat::StandIn;
 use lab::process::{Finished, run};
-use lab::trace::{Call, Disk, Image, calls, killing, tracing};
+use lab::trace::{Call, Disk, Image, calls, killing, refusing, tracing};
 use serde_json::{Value, json};
 
 /// Cuts side by side.
@@ -188,8 +189,8 @@ fn may_be_cut(path: &Path) -> bool {
     path.ends_with("lock") || path.ends_with("progress") || path.extension().is_some_and(|end| end == "log")
 }
 
-#[test]
-fn killed_at_each_system_call() {
+/// Each system call of a run that changes a file of its own: its name, the file, and which one of these it is.
+fn each_call() -> Vec<(String, PathBuf, usize)> {
     let model = Machine::new();
     let mut times: BTreeMap<(String, PathBuf), BTreeMap<String, usize>> = BTreeMap::new();
     for call in model.traced() {
@@ -197,10 +198,12 @@ fn killed_at_each_system_call() {
         *times.entry((call.name, path)).or_default().entry(call.thread).or_default() += 1;
     }
     let most = |threads: BTreeMap<String, usize>| threads.into_values().max().unwrap_or(0);
-    let cuts: Vec<(String, PathBuf, usize)> = times
-        .into_iter()
-        .flat_map(|((call, path), threads)| (1..=most(threads)).map(move |nth| (call.clone(), path.clone(), nth)))
-        .collect();
+    times.into_iter().flat_map(|((call, path), threads)| (1..=most(threads)).map(move |nth| (call.clone(), path.clone(), nth))).collect()
+}
+
+/// Does this at each of them, on a new machine, and lets the next run go on; says how many there were.
+fn at_each_call(what: &str, strike: impl Fn(&Machine, &str, &Path, usize, &str) + Sync) -> usize {
+    let cuts = each_call();
     let (all, cuts) = (cuts.len(), Mutex::new(cuts));
     thread::scope(|scope| {
         for _ in 0..LANES {
@@ -208,19 +211,52 @@ fn killed_at_each_system_call() {
                 let machine = Machine::new();
                 loop {
                     let Some((call, path, nth)) = cuts.lock().unwrap().pop() else { break };
-                    let what = format!("killed at {call} number {nth} of {}", path.display());
+                    let what = format!("{what} {call} number {nth} of {}", path.display());
                     machine.begin_anew();
-                    let ended = machine.agent(&killing(&call, &machine.root().join(&path), nth));
-                    // Whoever watches it tells what it wanted to tell; if the work was done by then, that is a success.
-                    let spoken_for = ended.stderr.contains("killed by SIGKILL");
-                    assert!(ended.code != 0 || spoken_for, "{what}: it was not: {}", ended.stderr);
+                    strike(&machine, &call, &machine.root().join(&path), nth, &what);
                     machine.goes_on(&what);
                 }
             });
         }
     });
-    println!("power: killed at {all} system calls, and recovered");
     assert!(all > 30, "{all} are not all");
+    all
+}
+
+#[test]
+fn killed_at_each_system_call() {
+    let all = at_each_call("killed at", |machine, call, path, nth, what| {
+        let ended = machine.agent(&killing(call, path, nth));
+        // Whoever watches it tells what it wanted to tell; if the work was done by then, that is a success.
+        let spoken_for = ended.stderr.contains("killed by SIGKILL");
+        assert!(ended.code != 0 || spoken_for, "{what}: it was not: {}", ended.stderr);
+    });
+    println!("power: killed at {all} system calls, and recovered");
+}
+
+#[test]
+fn refused_each_system_call() {
+    let done_without = AtomicUsize::new(0);
+    let all = at_each_call("refused", |machine, call, path, nth, what| {
+        let told = machine.heat.signals().len();
+        let ended = machine.agent(&refusing(call, path, nth));
+        assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
+        let signals = machine.heat.signals().split_off(told);
+        if ended.code == 0 {
+            // A log, how far it has come, whether the next boot goes on: nothing that the result hangs on.
+            done_without.fetch_add(1, Ordering::Relaxed);
+            assert!(signals.iter().all(|told| told.status == "SUCCESS") && signals.len() == 1, "{what}: {signals:?}");
+            return;
+        }
+        // What it could not do, at what, in words; and Heat hears the same, if only the report was kept from it.
+        assert!(ended.stderr.contains("Operation not permitted") && ended.stderr.contains("what to do"), "{what}: {}", ended.stderr);
+        let codes = if path.ends_with("config.json") { vec![10] } else { vec![24, 70] };
+        assert!(codes.contains(&ended.code), "{what}: {}: {}", ended.code, ended.stderr);
+        assert!(signals.iter().all(|told| told.status == "FAILURE"), "{what}: {signals:?}");
+    });
+    let without = done_without.into_inner();
+    println!("power: refused {all} system calls; {without} were done without, the others told");
+    assert!(without > 0 && without < all);
 }
 
 #[test]

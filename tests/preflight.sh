@@ -22,6 +22,7 @@ quick() {
     cargo clippy --version >/dev/null 2>&1 || lack "cargo clippy: rustup component add clippy"
     need curl "the client of another make that the stand-ins are tested with [curl]"
     need strace "by which a test kills at each system call [strace]"
+    need tmux "a terminal that a test can look at [tmux]"
     need mkfifo "which makes named pipes [coreutils]"
     need pgrep "which shows what a test left running [procps]"
     need git "which a release asks what is committed [git]"

@@ -4,9 +4,9 @@ use std::io::{IsTerminal, stdout};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::logging::{ERASE, FILE, TICK};
+use super::logging::{FILE, TICK};
 use super::moment::{self, Moment, Said};
-use super::terminal::print;
+use super::terminal::{ERASE, columns, print};
 use crate::bootstrap::progress::Progress;
 use crate::bootstrap::state::Store;
 use crate::system::clock;
@@ -78,7 +78,7 @@ impl Follower {
                         self.moment.heard(Said { level: "warn".to_owned(), message: LEFT_ALONE.to_owned() });
                         self.tell(clock::seconds());
                     }
-                    self.draw(self.moment.drawn(clock::seconds(), self.turn));
+                    self.draw(self.moment.drawn(clock::seconds(), self.turn, columns(stdout())));
                     if left_alone.get_or_insert_with(Instant::now).elapsed() >= TAKING_OVER {
                         break;
                     }
@@ -121,7 +121,7 @@ impl Follower {
         }
         if self.form == Form::Redrawn {
             self.draw_steps();
-            self.draw(self.moment.drawn(now, self.turn));
+            self.draw(self.moment.drawn(now, self.turn, columns(stdout())));
         }
     }
 

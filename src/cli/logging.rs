@@ -15,6 +15,8 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, debug};
 
 use super::args::LogFormat;
+use super::moment::attempt;
+use super::terminal::{ERASE, LastLine, columns};
 use crate::system::files::Root;
 use crate::system::log_file::{LONGEST_LINE, LogFile};
 use crate::types::deadline::Deadline;
@@ -26,10 +28,6 @@ use crate::types::time;
 pub const FILE: &str = "/var/log/heat-salt-bootstrap.log";
 /// How often the last line on a terminal moves.
 pub const TICK: Duration = Duration::from_millis(200);
-/// It stays on one line of any terminal.
-const WIDTH: usize = 78;
-/// Takes the last line away, and begins it anew.
-pub const ERASE: &str = "\r\x1b[2K";
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -43,6 +41,9 @@ struct Log {
 #[derive(Default)]
 struct Now {
     step: Option<(String, Instant)>,
+    /// What was said last in this step, and which try comes next.
+    said: Option<String>,
+    attempt: Option<u32>,
     deadline: Option<Deadline>,
     file: Option<LogFile>,
     /// How often the last line was drawn; `None` where there is none.
@@ -134,6 +135,10 @@ impl Log {
     fn write(&self, level: Level, said: &str) {
         let mut now = self.now();
         let place = now.place();
+        if now.drawn.is_some() && level <= Level::INFO {
+            now.attempt = attempt(said).or(now.attempt);
+            now.said = Some(said.to_owned());
+        }
         if level <= self.shown {
             let line = match self.form {
                 Form::Plain => format!("{} {:5} {place}{said}\n", clock(), word(level)),
@@ -161,12 +166,11 @@ impl Log {
         let mut now = self.now();
         let Some(times) = now.drawn.as_mut() else { return false };
         *times += 1;
-        let turn = ['|', '/', '-', '\\'][*times % 4];
-        let line = match &now.step {
-            Some((step, begun)) => format!("{turn} {step}: {} s{}", begun.elapsed().as_secs(), now.left(", ")),
-            None => format!("{turn}{}", now.left(" ")),
-        };
-        say(&format!("{ERASE}{}", cut(&line, WIDTH)));
+        let turn = *times;
+        let step = now.step.as_ref().map(|(step, begun)| (step.as_str(), begun.elapsed().as_secs()));
+        let left = now.deadline.map(|deadline| deadline.remaining().as_secs());
+        let line = LastLine { step, left, attempt: now.attempt, message: now.said.as_deref() };
+        say(&format!("{ERASE}{}", line.drawn(turn, columns(std::io::stderr()))));
         true
     }
 }
@@ -217,7 +221,10 @@ impl Subscriber for Ear {
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let mut said = Said::default();
         span.record(&mut said);
-        now(|now| now.step = said.name.map(|name| (name, Instant::now())));
+        now(|now| {
+            now.step = said.name.map(|name| (name, Instant::now()));
+            (now.said, now.attempt) = (None, None);
+        });
         Id::from_u64(1)
     }
 
@@ -230,7 +237,7 @@ impl Subscriber for Ear {
     }
 
     fn exit(&self, _: &Id) {
-        now(|now| now.step = None);
+        now(|now| (now.step, now.said, now.attempt) = (None, None, None));
     }
 
     fn enter(&self, _: &Id) {}

@@ -2,11 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::terminal::LastLine;
 use crate::bootstrap::progress::Progress;
-use crate::types::excerpt::{one_line, without_credentials};
-
-/// A line of a terminal, and no more than that.
-const WIDTH: usize = 78;
+use crate::types::excerpt::without_credentials;
 
 /// What a line of the log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,14 +67,11 @@ impl Moment {
         format!("{}{left}{message}\n", self.step().unwrap_or("between two steps"))
     }
 
-    /// As the last line of a terminal, which is drawn anew: its time moves, and it is never longer than the line.
-    pub fn drawn(&self, now: u64, turn: usize) -> String {
-        let turn = ['|', '/', '-', '\\'][turn % 4];
-        let left = self.left(now).map_or_else(String::new, |left| format!(", {left} s left"));
-        let attempt = self.attempt.map_or_else(String::new, |attempt| format!(", try {attempt}"));
-        let message = self.said.as_ref().map_or_else(String::new, |said| format!(": {}", said.message));
-        let step = self.step().unwrap_or("between two steps");
-        one_line(&format!("{turn} {step}: {} s{left}{attempt}{message}", self.seconds(now)), WIDTH - 6)
+    /// As the last line of a terminal that has so many columns.
+    pub fn drawn(&self, now: u64, turn: usize, columns: usize) -> String {
+        let step = (self.step().unwrap_or("between two steps"), self.seconds(now));
+        let message = self.said.as_ref().map(|said| said.message.as_str());
+        LastLine { step: Some(step), left: self.left(now), attempt: self.attempt, message }.drawn(turn, columns)
     }
 
     /// For programs: an object a line.
@@ -106,7 +101,7 @@ pub fn said(line: &str, pid: u32) -> Option<Said> {
 }
 
 /// Which try comes next, of a message that says so (`Wait::retry`).
-fn attempt(message: &str) -> Option<u32> {
+pub fn attempt(message: &str) -> Option<u32> {
     message.strip_suffix(')')?.rsplit_once(" (try ")?.1.parse().ok()
 }
 
@@ -150,12 +145,12 @@ mod tests {
         assert_eq!(moment.line(1010), "login, 50 s left: was said before anybody knew of a step\n");
         moment.heard(Said { level: "info".into(), message: "login: closed; trying again in 1.0 s (try 3)".into() });
         assert!(!moment.came_to(at("login")));
-        assert_eq!(moment.drawn(1010, 1), "/ login: 6 s, 50 s left, try 3: login: closed; trying again in 1.0 s (tr [...]");
+        assert_eq!(moment.drawn(1010, 1, 81), "/ login: 6 s, 50 s left, try 3: login: closed; trying again in 1.0 s (tr [...]");
         moment.heard(Said { level: "warn".into(), message: "\u{1b}[31m\u{fc}ber".into() });
-        assert_eq!(moment.drawn(1070, 4), "| login: 66 s, 0 s left, try 3: [31m\u{fc}ber");
+        assert_eq!(moment.drawn(1070, 4, 81), "| login: 66 s, 0 s left, try 3: [31m\u{fc}ber");
         let shown = moment.json(1010, "under-way");
         assert_eq!((&shown["attempt"], &shown["level"], &shown["seconds"]), (&json!(3), &json!("warn"), &json!(6)));
         assert!(moment.came_to(at("connect")));
-        assert_eq!(moment.drawn(900, 2), "- connect: 0 s, 160 s left");
+        assert_eq!(moment.drawn(900, 2, 81), "- connect: 0 s, 160 s left");
     }
 }

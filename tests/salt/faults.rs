@@ -28,6 +28,8 @@ const DOUBTS: usize = 5;
 const RESERVE: u64 = 2;
 /// So many seconds a hook has for its answer (`salt::session`).
 const HOOK_TIMEOUT: u64 = 10;
+/// So many a report to the service has in all (`cli::run`).
+const NOTING: f64 = 10.0;
 /// An answer of salt-api may have 8 MiB, and is held twice while it grows; the rest is the program.
 const MOST_MEMORY: usize = 64 * 1024;
 
@@ -51,13 +53,14 @@ enum Step {
     /// Of the enrolment service.
     Enroll,
     Publish,
+    Report,
 }
 
 impl Step {
-    const ALL: [Step; 7] = [Step::Login, Step::LookUp, Step::Accept, Step::Hook, Step::Logout, Step::Enroll, Step::Publish];
+    const ALL: [Step; 8] = [Step::Login, Step::LookUp, Step::Accept, Step::Hook, Step::Logout, Step::Enroll, Step::Publish, Step::Report];
 
     fn is_of_the_service(self) -> bool {
-        matches!(self, Step::Enroll | Step::Publish)
+        matches!(self, Step::Enroll | Step::Publish | Step::Report)
     }
 
     fn name(self) -> &'static str {
@@ -69,6 +72,7 @@ impl Step {
             Step::Logout => "logout",
             Step::Enroll => "enroll",
             Step::Publish => "publish",
+            Step::Report => "report",
         }
     }
 
@@ -82,6 +86,7 @@ impl Step {
             Step::Logout => "POST /logout",
             Step::Enroll => "POST /v1/enroll",
             Step::Publish => "POST /v1/apply",
+            Step::Report => "POST /v1/report",
         }
     }
 
@@ -89,7 +94,7 @@ impl Step {
     fn verb(self) -> &'static str {
         match self {
             Step::LookUp | Step::Accept | Step::Enroll => "accept",
-            Step::Login | Step::Hook | Step::Logout | Step::Publish => "apply",
+            Step::Login | Step::Hook | Step::Logout | Step::Publish | Step::Report => "apply",
         }
     }
 
@@ -99,7 +104,7 @@ impl Step {
             Step::Login => "login",
             Step::LookUp | Step::Accept => "accept",
             Step::Hook | Step::Publish => "states",
-            Step::Logout => "",
+            Step::Logout | Step::Report => "",
             Step::Enroll => "enroll",
         }
     }
@@ -118,8 +123,8 @@ enum Taken {
 
 fn taken(fault: Fault, step: Step) -> Taken {
     match (step, fault) {
-        // A session that is not closed ends by itself.
-        (Step::Logout, _) => Taken::Survived,
+        // A session that is not closed ends by itself, and nothing hangs on whether the service knows how a run ended.
+        (Step::Logout | Step::Report, _) => Taken::Survived,
         // The hook was fired, and the job is seen on this machine, whatever salt-api says.
         (Step::Hook, fault) if fault.comes_through() => Taken::Survived,
         (_, Fault::HandshakeNoise | Fault::OtherCertificate) => Taken::Doubtful(31, "api-tls"),
@@ -146,6 +151,10 @@ pub fn cases() -> Vec<Case> {
                 // The steps take turns, and each of them has many faults. What Salt does has no part in how the service is asked.
                 let elsewhere = line != WHOLE && (step.is_of_the_service() || row % Step::ALL.len() != column);
                 let mut add = |case: Case, repeats| cases.push(if elsewhere || repeats { case.repeats() } else { case });
+                if step == Step::Report && fault.is_of_the_connection() {
+                    // Over a connection that is none the request before it ends the run.
+                    continue;
+                }
                 if step == Step::Logout {
                     // It is tried once.
                     add(one(line, step, fault, "for_ever", for_ever), false);
@@ -256,12 +265,17 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
         Step::Login | Step::Enroll => (0, 0),
         // How it ended is told as well, or is tried to be.
         Step::Publish => (0, DOUBTS),
+        Step::Report => unreachable!("it has no such cell"),
         Step::LookUp | Step::Accept | Step::Hook | Step::Logout => (2, 0),
     };
     let (least, most) = match taken {
         Taken::Survived if step == Step::Logout => {
             succeeded(&ended, step);
             (1, 1 + usize::from(fault.is_of_the_connection()))
+        }
+        Taken::Survived if step == Step::Report => {
+            succeeded(&ended, step);
+            (1, most_tries(fault, NOTING).max(DOUBTS))
         }
         Taken::Survived => {
             succeeded(&ended, step);
@@ -301,6 +315,8 @@ fn goes_away(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
     let least = match fault {
         // The job of a hook may be here before it is fired once more.
         _ if step == Step::Hook && fault.comes_through() => 1,
+        // A report has no time for a second try then.
+        _ if step == Step::Report && fault.keeps_waiting() => 1,
         // Connections that are refused nobody sees.
         Fault::Refused => 1,
         _ => times + 1,
@@ -332,7 +348,8 @@ fn played(vm: &mut Vm, step: Step, fault: Fault, lasts: Lasts, seconds: u64) -> 
     // This looks for secrets too.
     let ended = started.finish(vm);
     ended.in_time();
-    ended.expect(vm.gate.faults.is_left_alone(end, stalls.so_far()), "Retry-After is kept to");
+    // A report has a deadline of its own, and what is left of it is waited by halves.
+    ended.expect(step == Step::Report || vm.gate.faults.is_left_alone(end, stalls.so_far()), "Retry-After is kept to");
     let memory = memory.join().unwrap();
     // It is looked at now and then, and never if the agent ends first.
     if memory > 0 {

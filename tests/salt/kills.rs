@@ -1,9 +1,10 @@
 //! Killed anywhere: a run against real Salt is killed, or told to stop, at some moment, and another one follows. That one has to
 //! succeed, whatever lay there half done.
 //!
-//! Moments are random: half of them are spread evenly over a whole run, whose length is measured first, and half come right after
-//! a file was changed, which is where half-done things are to be expected. `KILLS`, `TERMS` and `SEED` in the environment change
-//! how many there are and which.
+//! Moments are random, one in each part of a run, in as many parts as there are moments: half of them are so long after the start of it, whose
+//! length is measured first, and half come right after a file was changed, which is where half-done things are to be expected. Runs
+//! by salt-api and by the enrolment service take turns. A run that is stopped for a while and goes on is to succeed by itself. `KILLS`,
+//! `TERMS`, `FREEZES`, `FROZEN` (seconds) and `SEED` in the environment change how many there are and which.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,6 +39,7 @@ static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static LANE: AtomicUsize = AtomicUsize::new(0);
 static KILLED: AtomicUsize = AtomicUsize::new(0);
 static STOPPED: AtomicUsize = AtomicUsize::new(0);
+static FROZEN: AtomicUsize = AtomicUsize::new(0);
 static TOO_LATE: AtomicUsize = AtomicUsize::new(0);
 static UNHEARD: AtomicUsize = AtomicUsize::new(0);
 static REPORTED: AtomicUsize = AtomicUsize::new(0);
@@ -51,13 +53,14 @@ fn asked_for(name: &str) -> Option<u64> {
 
 /// A case for each lane: its share of the kills, and of the requests to stop.
 pub fn cases() -> Vec<Case> {
-    let (kills, terms) = (asked_for("KILLS").unwrap_or(6) as usize, asked_for("TERMS").unwrap_or(3) as usize);
+    let count = |name, usual| asked_for(name).unwrap_or(usual) as usize;
+    let (kills, terms, freezes) = (count("KILLS", 20), count("TERMS", 8), count("FREEZES", LANES as u64));
     let lane = |number: usize| {
         let line = Line::ALL[number % 2];
         // What is left over goes to the first ones.
         let share = move |all: usize| (all + LANES - 1 - number) / LANES;
         Case::new(format!("{line}::soak::lane_{number}"), move || {
-            Lane::new(line, number).soak(share(kills), share(terms));
+            Lane::new(line, number).soak(share(kills), share(terms), share(freezes));
             Ok(())
         })
     };
@@ -71,11 +74,12 @@ pub fn finish() {
         return;
     }
     println!(
-        "soak: {} kills tried and {} requests to stop (of these {} before anybody listened), all recovered; {} reported to Heat at once; \
+        "soak: {} kills tried and {} requests to stop (of these {} before anybody listened), all recovered; {} stopped for a while; {} reported to Heat at once; \
          states ran once after {} of them, and again on purpose after {}; {} came too late and do not count; SEED={}",
         count(&KILLED),
         count(&STOPPED),
         count(&UNHEARD),
+        count(&FROZEN),
         count(&REPORTED),
         count(&ONCE),
         count(&AGAIN),
@@ -126,6 +130,8 @@ enum Blow {
     Term,
     /// So is its process group, as by Ctrl-C on a terminal.
     Interrupt,
+    /// All of the agent stands still for a while, as a machine that is suspended or moved to another host, and goes on.
+    Freeze,
 }
 
 /// Runs one after the other, on one master.
@@ -151,20 +157,23 @@ impl Lane {
         Lane { line, number, name, random, whole: (Duration::ZERO, 0), token, tried: 0, counts: BTreeMap::new() }
     }
 
-    fn soak(mut self, kills: usize, terms: usize) {
+    fn soak(mut self, kills: usize, terms: usize, freezes: usize) {
         self.measure();
         self.hit_so_often(kills, &[Blow::Worker, Blow::Agent, Blow::Machine], &KILLED);
         self.hit_so_often(terms, &[Blow::Term, Blow::Interrupt], &STOPPED);
+        self.hit_so_often(freezes, &[Blow::Freeze], &FROZEN);
         self.compare_with_the_master();
     }
 
     fn hit_so_often(&mut self, wanted: usize, blows: &[Blow], counter: &AtomicUsize) {
         let (mut hit, mut tried) = (0, 0);
         while hit < wanted {
+            // The last parts may come too late each time: a run that is measured takes longer than later ones.
+            let part = tried % wanted;
             tried += 1;
             assert!(tried <= MOST_TRIES * wanted, "{hit} of {tried} runs were hit, the others had ended before: SEED={}", *SEED);
             let blow = blows[self.random.below(blows.len() as u64) as usize];
-            if self.hit(blow) {
+            if self.hit(blow, (part, wanted)) {
                 hit += 1;
                 counter.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -173,13 +182,13 @@ impl Lane {
         }
     }
 
-    /// A machine that nobody has been on. Every third joins by the enrolment service.
+    /// A machine that nobody has been on. Every second joins by the enrolment service.
     fn machine(&mut self) -> Vm {
         let id = format!("soak-{}-{}", self.name, self.tried);
         self.tried += 1;
         let mut vm = Vm::new(self.line, &id);
         vm.states(&["append"]);
-        if self.tried.is_multiple_of(3) {
+        if self.tried.is_multiple_of(2) {
             vm.enrolling(&self.token);
         }
         vm
@@ -202,18 +211,22 @@ impl Lane {
         TOLD.lock().unwrap_or_else(PoisonError::into_inner).push(told);
     }
 
-    fn moment(&mut self) -> Moment {
+    /// One in this part of so many of a run.
+    fn moment(&mut self, (part, of): (usize, usize)) -> Moment {
         let (length, changes) = self.whole;
+        let (part, of) = (part as u64, of as u64);
+        let mut within = |all: u64| (part * all + self.random.below(all)) / of;
+        let (after, change) = (within(length.as_micros() as u64), within(changes as u64));
         if self.random.below(2) == 0 {
-            Moment::After(Duration::from_micros(self.random.below(length.as_micros() as u64)))
+            Moment::After(Duration::from_micros(after))
         } else {
-            Moment::Change(1 + self.random.below(changes as u64) as usize, Duration::from_micros(self.random.below(5000)))
+            Moment::Change(1 + change as usize, Duration::from_micros(self.random.below(5000)))
         }
     }
 
     /// One run that is hit, and one that is not. Says whether the first one still ran.
-    fn hit(&mut self, blow: Blow) -> bool {
-        let moment = self.moment();
+    fn hit(&mut self, blow: Blow, part: (usize, usize)) -> bool {
+        let moment = self.moment(part);
         let mut vm = self.machine();
         let what = format!("{} {blow:?} {moment:?} SEED={}", vm.root.id(), *SEED);
         let started = vm.start(&["run"]);
@@ -343,6 +356,11 @@ fn strike(blow: Blow, started: &Started, vm: &Vm) -> bool {
         }
         Blow::Term => send(pid, Signal::SIGTERM),
         Blow::Interrupt => send(-pid, Signal::SIGINT),
+        Blow::Freeze => {
+            all.iter().for_each(|&pid| send(pid, Signal::SIGSTOP));
+            thread::sleep(Duration::from_secs(asked_for("FROZEN").unwrap_or(10)));
+            all.iter().rev().for_each(|&pid| send(pid, Signal::SIGCONT));
+        }
     }
     if blow == Blow::Machine {
         end_daemons("salt-minion", vm.root.path(), Duration::ZERO);
@@ -355,6 +373,10 @@ fn judge(blow: Blow, first: &Ended, watched: bool, what: &str) -> bool {
     let so = |so: bool, expected: &str| first.expect(so, &format!("{what}: {expected}"));
     let told: Vec<&str> = first.signals.iter().map(|told| told.status.as_str()).collect();
     let killed = 128 + Signal::SIGKILL as i32;
+    if blow == Blow::Freeze {
+        so(first.code == 0 && told == ["SUCCESS"], "it goes on, and tells Heat once");
+        return watched;
+    }
     if first.code == 0 {
         // Whoever watches cannot know whether Heat had heard a worker that was killed right after it told.
         let twice = blow == Blow::Worker && told == ["SUCCESS", "SUCCESS"];
@@ -380,6 +402,7 @@ fn judge(blow: Blow, first: &Ended, watched: bool, what: &str) -> bool {
             so(unheard && told.is_empty() && first.requests.is_empty(), "exit code 61, or the end before anybody listens");
             UNHEARD.fetch_add(1, Ordering::Relaxed);
         }
+        Blow::Freeze => unreachable!("it has ended well"),
     }
     true
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lab::api::Session;
+use lab::chart;
 use lab::keys::{KeyState, new_key_pair};
 use lab::master::Master;
 use lab::minion::{Root, enrolling};
@@ -48,6 +49,16 @@ enum Way {
     FloorPlaced,
 }
 
+/// Where a page shows the ways, best first: the word for its colour, and what it is called there.
+const SHOWN: [(Way, &str, &str); 6] = [
+    (Way::FloorPlaced, "floor", "the floor: Salt alone, with a key placed beforehand"),
+    (Way::AgentEnrolling, "agent", "this program, by token (`accept: enroll`)"),
+    (Way::Floor, "floor", "the floor of the classic chain"),
+    (Way::Agent, "agent", "this program, by the classic chain (`accept: wheel`)"),
+    (Way::Careful, "script", "a careful script, its minion tuned"),
+    (Way::CarefulDefaults, "script", "a careful script, Salt's defaults"),
+];
+
 impl Way {
     const ALL: [Way; 7] =
         [Way::Agent, Way::AgentAsking, Way::Careful, Way::CarefulDefaults, Way::Floor, Way::AgentEnrolling, Way::FloorPlaced];
@@ -80,7 +91,9 @@ struct Readings {
 }
 
 /// Compares, and prints a table. It measures and asserts nothing about time.
-pub fn bench(agent: &Path, line: Line, rounds: usize) -> Result<()> {
+///
+/// With a directory of pages what was measured is written there: bench.json, its drawing, and its table in the README above.
+pub fn bench(agent: &Path, line: Line, rounds: usize, pages: Option<&Path>) -> Result<()> {
     let agent = agent.canonicalize().with_context(|| format!("no agent at {}", agent.display()))?;
     let load = load_average();
     eprintln!("Starting a real salt-master and salt-api {line}.");
@@ -107,7 +120,11 @@ pub fn bench(agent: &Path, line: Line, rounds: usize) -> Result<()> {
     }
     drop(master);
     println!("Salt {line}, {rounds} rounds taking turns, medians. Load average before {load}, after {}.", load_average());
-    readings.print(&agent)
+    readings.print(&agent)?;
+    if let Some(pages) = pages {
+        readings.write(pages, line, rounds)?;
+    }
+    Ok(())
 }
 
 /// Two programs beside each other, such as what a change was made of and what it made: `ratio` is what `agent` takes of what `other`
@@ -278,6 +295,34 @@ impl Readings {
             Some((_, all)) => all.push(seconds),
             None => parts.push((part.to_owned(), vec![seconds])),
         }
+    }
+
+    fn write(&self, pages: &Path, line: Line, rounds: usize) -> Result<()> {
+        let of = |way: Way| self.seconds.get(&way).map_or(f64::NAN, |all| median(all));
+        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+        let way = |(way, kind, name): (Way, &str, &str)| {
+            let all = self.seconds.get(&way).cloned().unwrap_or_default();
+            let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = all.iter().copied().fold(0.0, f64::max);
+            json!({"name": name, "kind": kind, "median": rounded(median(&all)), "least": rounded(least), "most": rounded(most)})
+        };
+        let today = String::from_utf8(Command::new("date").args(["--utc", "+%F"]).output()?.stdout)?;
+        let cores = thread::available_parallelism()?;
+        let measured = json!({
+            "how": format!("Salt {line}, medians of {rounds} rounds that took turns, {cores} cores, {}", today.trim()),
+            "ways": SHOWN.map(way),
+            "enroll_by_floor": rounded(of(Way::AgentEnrolling) / of(Way::FloorPlaced)),
+            "classic_by_floor": rounded(of(Way::Agent) / of(Way::Floor)),
+            "cpu_ms": rounded(median(&self.cpu)),
+            "memory_mb": rounded(median(&self.memory)),
+        });
+        fs::write(pages.join("bench.json"), format!("{measured:#}\n"))?;
+        fs::write(pages.join("bench.svg"), chart::drawing(&measured))?;
+        let readme = pages.join("../README.md");
+        let page = chart::placed(&fs::read_to_string(&readme)?, &measured).context("README.md has no place for the table")?;
+        fs::write(readme, page)?;
+        println!("Written: {}/bench.json, bench.svg, and the table of README.md.", pages.display());
+        Ok(())
     }
 
     fn print(&self, agent: &Path) -> Result<()> {

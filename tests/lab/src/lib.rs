@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod cgroup;
+pub mod chart;
 pub mod faults;
 pub mod harness;
 pub mod heat;

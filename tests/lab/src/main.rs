@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const USAGE: &str = "\
 usage: lab demo AGENT [--failing]   two bootstraps against a real Salt 3008, start to end: the classic chain, then by a token
        lab up [--line 3006|3008]    a master and a stand-in for Heat to play with, until Ctrl-C
-       lab bench AGENT [--rounds N] [--line 3006|3008]
+       lab bench AGENT [--rounds N] [--line 3006|3008] [--pages DIRECTORY]
                                     the agent's time beside a careful script's and Salt's own
        lab bench AGENT --beside OTHER [--classic] [--rounds N] [--line 3006|3008]
                                     the time and CPU of two agents; --classic for one that knows no accept: enroll
@@ -92,7 +92,7 @@ fn demo(agent: &Path, expected: Outcome) -> Result<()> {
 }
 
 fn bench(agent: &Path, options: &[&str]) -> Result<()> {
-    let (mut line, mut rounds, mut beside, mut classic) = (Line::Lts3008, 5, None, false);
+    let (mut line, mut rounds, mut beside, mut classic, mut pages) = (Line::Lts3008, 5, None, false, None);
     let mut rest = options;
     loop {
         rest = match rest {
@@ -109,6 +109,10 @@ fn bench(agent: &Path, options: &[&str]) -> Result<()> {
                 beside = Some(Path::new(other));
                 rest
             }
+            ["--pages", directory, rest @ ..] => {
+                pages = Some(Path::new(directory));
+                rest
+            }
             ["--classic", rest @ ..] => {
                 classic = true;
                 rest
@@ -118,7 +122,7 @@ fn bench(agent: &Path, options: &[&str]) -> Result<()> {
     }
     match beside {
         Some(other) => bench::beside(agent, other, classic, line, rounds),
-        None => bench::bench(agent, line, rounds),
+        None => bench::bench(agent, line, rounds, pages),
     }
 }
 

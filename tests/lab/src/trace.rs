@@ -17,7 +17,16 @@ pub fn tracing(into: &Path) -> Vec<String> {
 /// The words before a command that is to be killed when one of its threads enters this system call on this path for the n-th time:
 /// strace counts for each thread.
 pub fn killing(call: &str, path: &Path, nth: usize) -> Vec<String> {
-    let (traced, injected) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={nth}"));
+    injecting("signal=KILL", call, path, nth)
+}
+
+/// The same for one to which this system call is refused then, as by a security module or a filter of system calls.
+pub fn refusing(call: &str, path: &Path, nth: usize) -> Vec<String> {
+    injecting("error=EPERM", call, path, nth)
+}
+
+fn injecting(what: &str, call: &str, path: &Path, nth: usize) -> Vec<String> {
+    let (traced, injected) = (format!("trace={call}"), format!("inject={call}:{what}:when={nth}"));
     ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &path.display().to_string(), "-e", &traced, "-e", &injected]
         .map(str::to_owned)
         .to_vec()
