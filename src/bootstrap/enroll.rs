@@ -69,7 +69,7 @@ pub fn before_start(context: &Context, service: &mut Service) -> Result<(Option<
     let knows = known.is_some() || settings.minion.trust == Trust::FirstUse;
     // It is accepted, or it would not be connected; unless something has happened to its key, for which a restart is due. Who let it
     // in may have been somebody else, though.
-    let enrolled = paths.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint()));
+    let enrolled = paths.public_key()?.is_some_and(|key| store.is_enrolled(&key.fingerprint(), &settings.minion.id));
     if knows && enrolled && connection::probe(&Minion::found(paths.clone())).is_some() && !store.pending_restart().is_due() {
         return Ok((known, true));
     }
@@ -139,7 +139,7 @@ fn enroll(
         masters.push((service.url().clone(), let_in.master.fingerprint()));
         Ok(())
     })?;
-    context.store.note_enrolled(&keys.public.fingerprint(), token.pin())?;
+    context.store.note_enrolled(&keys.public.fingerprint(), &settings.minion.id, token.pin())?;
     let trusted = match &settings.minion.trust {
         Trust::FirstUse => return Ok((None, changed)),
         Trust::Given(finger) => finger.clone(),

@@ -15,7 +15,7 @@ use crate::salt::public_key::Fingerprint;
 use crate::system::files::{self, Lock, Root};
 use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
-use crate::types::names::Jid;
+use crate::types::names::{Jid, MinionId};
 use crate::types::pin::Pin;
 use crate::types::report::Report;
 
@@ -249,16 +249,19 @@ impl Store {
         PendingRestart::kept_in(self.dir.join(RESTART_DUE))
     }
 
-    /// The enrolment service has let this key in, and is known by this pin also once the token was wiped.
-    pub fn note_enrolled(&self, key: &Fingerprint, pin: Option<&Pin>) -> Result<(), Failure> {
+    /// The enrolment service has let this key in under this id, and is known by this pin also once the token was wiped.
+    pub fn note_enrolled(&self, key: &Fingerprint, id: &MinionId, pin: Option<&Pin>) -> Result<(), Failure> {
         self.prepare()?;
-        let pin = pin.map(|pin| format!("{pin}\n")).unwrap_or_default();
-        files::ensure(&self.dir.join(ENROLLED), format!("{}\n{pin}", key.as_str()).as_bytes(), 0o600).map(|_| ())
+        let pin = pin.map(Pin::to_string).unwrap_or_default();
+        files::ensure(&self.dir.join(ENROLLED), format!("{}\n{pin}\n{id}\n", key.as_str()).as_bytes(), 0o600).map(|_| ())
     }
 
-    /// Has it let in this key?
-    pub fn is_enrolled(&self, key: &Fingerprint) -> bool {
-        files::read_text(&self.dir.join(ENROLLED), 1024).is_ok_and(|text| text.lines().next() == Some(key.as_str()))
+    /// Has it let in this key, and under this id? Earlier versions noted no id.
+    pub fn is_enrolled(&self, key: &Fingerprint, id: &MinionId) -> bool {
+        files::read_text(&self.dir.join(ENROLLED), 1024).is_ok_and(|text| {
+            let mut lines = text.lines();
+            lines.next() == Some(key.as_str()) && lines.nth(1).is_none_or(|noted| noted == id.as_str())
+        })
     }
 
     /// By what it is known.

@@ -27,6 +27,7 @@ pub const CASES: &[OnEachLine] = &[
     ("link_by_link", link_by_link),
     ("second_run", second_run),
     ("key_deleted", key_deleted),
+    ("renamed", renamed),
     ("moved_from_wheel", moved_from_wheel),
     ("killed_after_the_claim", killed_after_the_claim),
     ("killed_after_the_job", killed_after_the_job),
@@ -199,6 +200,30 @@ fn key_deleted(line: Line) {
     ended.done();
     ended.expect(ended.asked(ENROLL) == 1, "it was enrolled again");
     assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+}
+
+/// The same machine under another id is another minion: its key is let in again under that id, or not.
+fn renamed(line: Line) {
+    let id = "enrol-renamed-to";
+    let mut vm = enrolling(line, "enrol-renamed");
+    vm.master.forget(id).unwrap();
+    vm.run().done();
+    let ended = vm.next_stack().set("minion/id", id).run();
+    ended.failed(33, "permission-refused", "enroll");
+    ended.expect(ended.report["facts"]["refused"] == "id-not-allowed", "the token is for the other id");
+    let token = vm.master.token(id, &[]).unwrap();
+    let ended = vm.next_stack().enrolling(&token).run();
+    ended.done().states(2, 0);
+    ended.expect(ended.asked(ENROLL) == 1 && ended.report["minion_id"] == id, "enrolled under its new id");
+    assert_eq!(vm.text("ok.out").lines().last(), Some("hello enrol-renamed-to nobody"));
+    let own = vm.text("etc/salt/pki/minion/minion.pub");
+    let states = |id: &str| vm.master.key_states(id).into_iter().map(|(state, pem)| (state, pem.trim() == own.trim())).collect::<Vec<_>>();
+    assert_eq!(states(id), [(KeyState::Accepted, true)]);
+    // Who had its old name knows what still stands there.
+    assert_eq!(states("enrol-renamed"), [(KeyState::Accepted, true)]);
+    let ended = vm.run();
+    ended.done();
+    ended.expect(ended.changed().is_empty() && ended.requests == ["POST /v1/check"], "nothing to do");
 }
 
 /// A machine that has joined in the classic way goes on with a token: its key is accepted already, and now the service knows it.

@@ -452,7 +452,7 @@ impl Started {
         let stalled = self.stalls.so_far().as_secs_f64();
         vm.audit(&finished);
         Ended {
-            id: vm.root.id().to_owned(),
+            id: vm.config["minion"]["id"].as_str().unwrap_or(vm.root.id()).to_owned(),
             code: finished.code,
             seconds: finished.seconds,
             stalled,

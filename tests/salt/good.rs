@@ -15,6 +15,7 @@ pub const CASES: &[OnEachLine] = &[
     ("shipped_reactor", shipped_reactor),
     ("few_requests", few_requests),
     ("second_run", second_run),
+    ("renamed", renamed),
     ("link_by_link", link_by_link),
     ("two_at_once", two_at_once),
     ("password_in_a_file", password_in_a_file),
@@ -91,6 +92,20 @@ fn few_requests(line: Line) {
         let logins = requests.iter().filter(|one| *one == "POST /login");
         assert_eq!(logins.count(), 1);
     });
+}
+
+/// The same machine under another id is another minion, whose key has to be accepted and whose states run.
+fn renamed(line: Line) {
+    let id = "renamed-to";
+    let mut vm = Vm::new(line, "renamed");
+    vm.master.forget(id).unwrap();
+    vm.run().done();
+    let ended = vm.set("minion/id", id).run();
+    ended.done().states(2, 0);
+    ended.expect(ended.changed() == ["configure", "accept", "states"], "configured, accepted and applied anew");
+    assert_eq!(vm.text("ok.out").lines().last(), Some("hello renamed-to nobody"));
+    assert_eq!(vm.master.key_states(id).first().map(|(state, _)| *state), Some(KeyState::Accepted));
+    vm.run().done().says("nothing had to change");
 }
 
 /// One root from here to there: a run after a run, after a change of what is asked for, and by order.

@@ -66,6 +66,7 @@ const LONG_AND_ALIKE: &[&str] = &[
 /// service has tests of its own in each Salt.
 const SHOWN_ON_BOTH_BY_OTHERS: &[&str] = &[
     "good::two_states",
+    "good::renamed",
     "good::link_by_link",
     "good::password_in_a_file",
     "good::grains",
@@ -78,6 +79,7 @@ const SHOWN_ON_BOTH_BY_OTHERS: &[&str] = &[
     "keys::nothing_starts",
     "keys::wrong_master_finger",
     "enroll::pinned",
+    "enroll::renamed",
     "enroll::pinned_other_key",
     "enroll::link_by_link",
     "enroll::second_run",
