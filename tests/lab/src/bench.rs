@@ -94,7 +94,7 @@ struct Readings {
 ///
 /// With a directory of pages what was measured is written there: bench.json, its drawing, and its table in the README above.
 pub fn bench(agent: &Path, line: Line, rounds: usize, pages: Option<&Path>) -> Result<()> {
-    let agent = agent.canonicalize().with_context(|| format!("no agent at {}", agent.display()))?;
+    let agent = found(agent)?;
     let load = load_average();
     eprintln!("Starting a real salt-master and salt-api {line}.");
     let master = Master::start(line)?;
@@ -131,7 +131,8 @@ pub fn bench(agent: &Path, line: Line, rounds: usize, pages: Option<&Path>) -> R
 /// takes, the median of all rounds. What stands beside it tells what that is worth: half of the rounds lie between these two.
 /// One that knows no `accept: enroll` yet is compared by the classic way only.
 pub fn beside(agent: &Path, other: &Path, classic_only: bool, line: Line, rounds: usize) -> Result<()> {
-    let programs = [agent, other];
+    let (agent, other) = (found(agent)?, found(other)?);
+    let programs = [&*agent, &*other];
     let ways: &[Way] = if classic_only { &[Way::Agent] } else { &[Way::Agent, Way::AgentEnrolling] };
     let load = load_average();
     eprintln!("Starting a real salt-master and salt-api {line}.");
@@ -411,6 +412,11 @@ fn configure_minion(master: &Master, root: &Root, tuning: Tuning) -> Result<Path
     // JSON is YAML.
     fs::write(etc.join("minion.d/bench.conf"), options.to_string())?;
     Ok(etc)
+}
+
+/// It is run in another directory.
+fn found(agent: &Path) -> Result<PathBuf> {
+    agent.canonicalize().with_context(|| format!("no agent at {}", agent.display()))
 }
 
 fn bare(program: &Path) -> Command {
