@@ -16,6 +16,7 @@ use lab::http::{Answer, Request};
 use lab::peer::{Certificate, Scripted};
 use lab::process::{Finished, Running, descendants, family, until};
 use lab::sandbox::Sandbox;
+use lab::schema;
 use lab::tls::Authority;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -292,7 +293,7 @@ fn the_log_is_kept_in_a_file_too() {
     let json = vm.hanging(&["accept", "--log-format", "json"]);
     json.strike(Signal::SIGTERM);
     let said = json.end().stderr;
-    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = schema::log(&said);
     assert!(lines.iter().any(|line| line["step"] == "login" && line["left"].as_u64().is_some_and(|left| left > 40)), "{said}");
 }
 

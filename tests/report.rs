@@ -1,5 +1,5 @@
 //! docs/report.schema.json says of the report what the program puts into it. Every report that a suite reads is held to it
-//! (`lab::schema::report`); here it is compared with the program's own lists.
+//! (`lab::schema::report`); here it is compared with the program's own lists. So is docs/log.schema.json, to which logs in JSON are held.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,6 +29,11 @@ fn its_lists_are_the_programs_own() {
     assert_eq!(field("steps")["items"]["properties"]["name"]["enum"], steps);
     let or_none: Value = steps.as_array().unwrap().iter().cloned().chain([Value::Null]).collect();
     assert_eq!(field("step")["enum"], or_none);
+    let log = Schema::of_the_log().unwrap();
+    let of_the_log = |name: &str| &log.as_json()["properties"][name]["enum"];
+    assert_eq!(of_the_log("step"), &steps);
+    let levels = words("cli/logging.rs", "Level::").as_array().unwrap().iter().cloned().chain([json!("debug")]).collect::<Value>();
+    assert_eq!(of_the_log("level"), &levels);
     let facts = words("types/failure.rs", "Fact::");
     assert!(facts.as_array().unwrap().len() > 10, "does this test still read them? {facts}");
     assert_eq!(field("facts")["propertyNames"]["enum"], facts);
@@ -97,7 +102,8 @@ fn what_lies_on_the_disk_and_what_heat_gets_is_as_described() {
         (json!({"minion": minion, "accept": "none", "signal": heat.handle()}), 23),
     ] {
         let machine = Sandbox::configured(env!("CARGO_BIN_EXE_heat-salt-bootstrap"), &config);
-        machine.agent(&["run"], code);
+        let ended = machine.agent(&["run", "--log-format", "json"], code);
+        assert!(schema::log(&ended.stderr).iter().any(|line| line["level"] == "error"), "{}", ended.stderr);
         let kept = machine.report();
         assert_eq!(kept["code"], code);
         assert_eq!(schema::report(&machine.agent(&["status", "--json"], 0).stdout), kept);

@@ -31,7 +31,7 @@ pub struct Common {
     /// The directory that stands for /: every file read or written lies below it
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-    /// Say more: -v shows each request and command, -vv everything
+    /// Say more: each request and each command
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// How the log on standard error is written

@@ -59,11 +59,7 @@ enum Form {
 
 /// Starts the log. A second call changes nothing.
 pub fn start(format: LogFormat, verbose: u8) {
-    let shown = match verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
+    let shown = if verbose == 0 { LevelFilter::INFO } else { LevelFilter::DEBUG };
     let form = match format {
         LogFormat::Json => Form::Json,
         LogFormat::Text if is_journal() => Form::Journal,
@@ -271,8 +267,8 @@ fn word(level: Level) -> &'static str {
         Level::ERROR => "error",
         Level::WARN => "warn",
         Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
+        // Nothing is said at the level below.
+        _ => "debug",
     }
 }
 
@@ -282,7 +278,7 @@ fn priority(level: Level) -> u8 {
         Level::ERROR => 3,
         Level::WARN => 4,
         Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
+        _ => 7,
     }
 }
 

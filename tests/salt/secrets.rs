@@ -14,6 +14,7 @@ use lab::faults::Faulty;
 use lab::http::Answer;
 use lab::peer::{Certificate, Scripted};
 use lab::process::{Running, family, run, until};
+use lab::schema;
 use lab::tls::Authority;
 use lab::venv::Line;
 use serde_json::{Value, json};
@@ -154,6 +155,10 @@ fn nowhere_to_be_found(line: Line) {
     vm.prefix = ["sh", "-c", "exec \"$@\" <\"$0\"", typed.to_str().unwrap()].map(str::to_owned).to_vec();
     let ended = vm.agent(&["run", "--again", "-vvv", "--log-format", "json", "--password-file", "-"]);
     ended.expect(ended.code == 0, "exit code 0");
+    let lines = schema::log(&ended.stderr);
+    for level in ["info", "debug"] {
+        ended.expect(lines.iter().any(|line| line["level"] == level), level);
+    }
     assert_eq!(heat.signals().len(), 1, "Heat was told");
 
     // As a credential of systemd's, and in a signed URL.

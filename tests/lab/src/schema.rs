@@ -15,7 +15,16 @@ pub struct Schema(Value);
 impl Schema {
     /// The schema of the report, docs/report.schema.json.
     pub fn of_the_report() -> Result<Schema> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/report.schema.json");
+        Schema::kept("report.schema.json")
+    }
+
+    /// The schema of a line of the log, docs/log.schema.json.
+    pub fn of_the_log() -> Result<Schema> {
+        Schema::kept("log.schema.json")
+    }
+
+    fn kept(name: &str) -> Result<Schema> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Ok(Schema(serde_json::from_str(&text)?))
     }
@@ -40,6 +49,19 @@ pub fn report(text: &str) -> Value {
     let found = Schema::of_the_report().unwrap().complaints(&report);
     assert!(found.is_empty(), "against docs/report.schema.json: {found:#?} of {report:#}");
     report
+}
+
+/// The lines of a log in JSON. One that is not as docs/log.schema.json says ends the test.
+#[track_caller]
+pub fn log(text: &str) -> Vec<Value> {
+    let schema = Schema::of_the_log().unwrap();
+    let line = |line: &str| {
+        let object = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let found = schema.complaints(&object);
+        assert!(found.is_empty(), "against docs/log.schema.json: {found:#?} of {line}");
+        object
+    };
+    text.lines().map(line).collect()
 }
 
 fn check(schema: &Value, document: &Value, place: &str, found: &mut Vec<String>) {
