@@ -277,11 +277,15 @@ impl Minion {
             return Ok(());
         }
         // On a machine that stalls its start takes as long as it takes.
-        if !process::with_words(&start_words(&self.paths)).is_empty() {
+        if self.is_on_its_way() {
             self.absent_since = None;
             return Ok(());
         }
         Err(self.ended())
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.starting.is_some() || !process::with_words(&start_words(&self.paths)).is_empty()
     }
 
     /// Does it not run, and nobody is about to start it? Of one that somebody else starts, at boot perhaps, systemd knows.
@@ -324,6 +328,9 @@ impl Minion {
     /// The failure of a minion that was waited for to the end. If the command that starts it has not come back, and the minion is not up,
     /// that is what took the time: whatever was waited for had to come after it.
     pub fn late(&self, failure: Failure) -> Failure {
+        if failure.kind == Kind::MinionNotConnected && self.pid().is_none() && !self.is_on_its_way() {
+            return self.ended();
+        }
         let failure = self.explain(failure);
         let Some(starting) = self.starting.as_ref().filter(|_| self.pid().is_none()) else { return failure };
         let message = format!("{}, so salt-minion is not up", starting.so_far());

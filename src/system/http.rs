@@ -87,7 +87,7 @@ pub enum HttpError {
 /// Why a TLS connection cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsError {
-    /// Signed by a CA that is not ours.
+    /// Signed by a CA that is not ours. It may have the name of one that is, as when that was made anew.
     UnknownIssuer,
     /// The certificate's time is over.
     Expired,
@@ -121,7 +121,7 @@ impl fmt::Display for HttpError {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TlsError::UnknownIssuer => f.write_str("its certificate is signed by an unknown CA"),
+            TlsError::UnknownIssuer => f.write_str("its certificate is signed by an unknown CA, or by another key of a known one"),
             TlsError::Expired => f.write_str("its certificate has expired, by this machine's clock"),
             TlsError::NotYetValid => f.write_str("its certificate is not valid yet, by this machine's clock"),
             TlsError::WrongName => f.write_str("its certificate is for another name"),
@@ -325,7 +325,7 @@ fn io_error(error: &std::io::Error, host: &str) -> HttpError {
 
 fn tls_error(error: &rustls::Error) -> TlsError {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsError::UnknownIssuer,
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => TlsError::UnknownIssuer,
         rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => TlsError::Expired,
         rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             TlsError::NotYetValid

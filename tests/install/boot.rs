@@ -306,11 +306,34 @@ fn unit_of_the_rpm() {
     assert!(vm.text("opt/unit").contains("Result=signal"), "{}", seen(&console));
     assert!(!mark("i-2").exists(), "{}", seen(&console));
 
-    let console = vm.boot(WAIT_FOR_UNIT);
+    // Whoever asks for help sends the journal of both units, without what it tells.
+    let service = vm.path("etc/systemd/system/salt-minion.service.d");
+    fs::create_dir_all(&service).unwrap();
+    fs::write(service.join("indiscreet.conf"), "[Service]\nExecStartPre=/bin/echo the password: Planted-in-Journal stays here\n").unwrap();
+    let console = vm.boot(&format!(
+        "{WAIT_FOR_UNIT}
+        journalctl --boot --no-pager --unit salt-minion >/opt/journal-of-the-minion
+        heat-salt-bootstrap support /opt/support.tar.gz >/opt/support.out 2>&1 && tar -C /opt -xzf /opt/support.tar.gz"
+    ));
     show("Fifth boot: it goes on");
     assert!(vm.text("opt/unit").contains("Result=success"), "{}", seen(&console));
     assert_eq!((heat.signals().len(), heard(2).0.as_str()), (3, "SUCCESS"), "{}", seen(&console));
     assert!(mark("i-2").exists(), "{}", seen(&console));
+
+    let planted = "Planted-in-Journal";
+    assert!(vm.text("opt/journal-of-the-minion").contains(planted), "{console}");
+    let sent = |name: &str| vm.text(&format!("opt/support/{name}"));
+    let collected = vm.text("opt/support.out");
+    for (name, part) in [
+        ("journalctl-salt-minion", "the password: *** stays here"),
+        ("journalctl-heat-salt-bootstrap", "vm-1 applied slow"),
+        ("systemctl-heat-salt-bootstrap", "heat-salt-bootstrap.service"),
+        ("salt-minion", "salt-minion 3008.5"),
+    ] {
+        assert!(sent(name).contains(part), "{part} in {name}: {:?}\n{collected}{console}", sent(name));
+        assert!(!sent(name).contains(planted), "{name}: {}", sent(name));
+        assert!(collected.contains(&format!("\n  {name} ")), "{collected}");
+    }
 }
 
 /// cloud-init writes the configuration, and the unit finds it at the same boot; a script of cloud-init's final stage may start the unit and

@@ -108,6 +108,9 @@ fn nothing_starts(line: Line) {
     let mut vm = Vm::new(line, "nothing-starts");
     let ended = vm.program("exit 0").deadline(15).run();
     ended.failed(40, "key-not-seen", "accept");
+    // Nor is it said to run where the deadline comes before it can be told from one that is late.
+    let ended = vm.next_stack().trusting().set("accept", "none").run();
+    ended.failed(44, "minion-not-connected", "connect").says("salt-minion does not run");
     nothing_ran(&vm);
 }
 
