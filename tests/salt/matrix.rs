@@ -54,6 +54,7 @@ const LONG_AND_ALIKE: &[&str] = &[
     "ends::deadline_passed",
     "ends::heat_down",
     "surroundings::disk_full",
+    "surroundings::processes_hidden",
     "surroundings::read_only",
     "enroll::openssl_hangs",
     "enroll::without_openssl",

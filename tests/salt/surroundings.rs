@@ -25,6 +25,7 @@ pub const CASES: &[OnEachLine] = &[
     ("disk_full", disk_full),
     ("read_only", read_only),
     ("tmp_noexec", tmp_noexec),
+    ("processes_hidden", processes_hidden),
     ("half_a_key", half_a_key),
     ("cloned", cloned),
     ("without_a_name", without_a_name),
@@ -200,6 +201,23 @@ fn tmp_noexec(line: Line) {
         vm.master.venv().dir().display()
     );
     let ended = mounted(&mut vm, &change);
+    ended.done().states(2, 0);
+}
+
+/// `/proc` shows each user its own processes only, and to see more by a group or a capability is not allowed either (proc(5), `hidepid`).
+fn processes_hidden(line: Line) {
+    let mut vm = Vm::new(line, "hidepid");
+    let mut other = Command::new("setpriv").args(["--reuid=65534", "--clear-groups", "sleep", "600"]).spawn().unwrap();
+    let change = format!(
+        "mount -t proc -o hidepid=2,gid=65533 proc /proc
+         set -- setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace \"$@\"
+         test -e /proc/{other}
+         setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace sh -ec 'test -e /proc/$$; ! test -e /proc/{other}'",
+        other = other.id()
+    );
+    let ended = mounted(&mut vm, &change);
+    other.kill().unwrap();
+    other.wait().unwrap();
     ended.done().states(2, 0);
 }
 
