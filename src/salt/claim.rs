@@ -33,12 +33,12 @@ pub struct Token {
 }
 
 impl Token {
-    /// Reads a token; the error is a sentence that does not show it.
+    /// Reads a token; the error is a sentence that does not show it. A block of YAML ends with a newline, which is no part of it.
     pub fn parse(text: &str) -> Result<Token, String> {
         let wrong = || {
-            "is no token: it begins with hsb2. and has three or four parts joined by dots, as `heat-bootstrap token create` on the master prints it".to_owned()
+            "is no token, or not all of one: `heat-bootstrap token create` on the master prints hsb2, a name of 16 characters, a secret of 43, and perhaps a pin, joined by dots".to_owned()
         };
-        let parts: Vec<&str> = text.split('.').collect();
+        let parts: Vec<&str> = text.trim().split('.').collect();
         let (name, secret, pin) = match parts.as_slice() {
             ["hsb2", name, secret] => (*name, *secret, None),
             ["hsb2", name, secret, pin] => (*name, *secret, Some(Pin::parse(pin).ok_or_else(wrong)?)),
@@ -399,6 +399,7 @@ mod tests {
         assert_eq!(pinned("s"), Pin { of: Pinned::Server, hash: [7; 32] });
         assert_eq!(pinned("c"), Pin { of: Pinned::Authority, hash: [7; 32] });
         assert_eq!((token().name(), token().pin()), ("0123456789abcdef", None));
+        assert_eq!(Token::parse(&format!("{good}.s{hash}\n")).unwrap().pin(), Some(&pinned("s")));
         assert!(!format!("{:?}", token()).contains("geh"));
     }
 
