@@ -17,7 +17,7 @@ use crate::types::failure::{Failure, Kind};
 pub struct Connected(());
 
 /// How often it is looked. A look costs some 0.4 ms of CPU.
-const POLL_INTERVAL: Duration = Duration::from_millis(40);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Is it connected at this moment, to each of its masters?
 pub fn probe(minion: &Minion) -> Option<Connected> {

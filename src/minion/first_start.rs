@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::connection;
 use super::daemon::Minion;
 use super::keypair;
 use crate::salt::private_key::KeyPair;
@@ -12,9 +13,8 @@ use crate::system::process;
 use crate::system::retry::Wait;
 use crate::types::failure::{Failure, Kind};
 
-/// How often it is looked, on this machine: at files, which costs nothing, and at connections, which costs some 0.4 ms of CPU.
+/// How often it is looked, on this machine, for a file.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-const LOOK_INTERVAL: Duration = Duration::from_millis(40);
 
 /// For seeing the minion talk to the master. What is not seen by then is no failure: the master is asked, to the deadline.
 const CONTACT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure
 /// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
 pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
-    let found = soon(wait).poll(LOOK_INTERVAL, || {
+    let found = soon(wait).poll(connection::POLL_INTERVAL, || {
         minion.check()?;
         let pids = minion.pids();
         let ports = [minion.paths.master_port, minion.paths.publish_port];
