@@ -55,6 +55,7 @@ const LONG_AND_ALIKE: &[&str] = &[
     "ends::heat_down",
     "surroundings::disk_full",
     "surroundings::read_only",
+    "enroll::clock_off",
     "enroll::openssl_hangs",
     "enroll::without_openssl",
     "enroll::worthless_tokens",
