@@ -36,9 +36,10 @@ where nobody else reads along, and hand it to the VM in its user_data.""",
     "audit": "Each decision, granted or refused, the newest last. Requests by strangers, without a token, are not in it.",
     "fleet": """\
 One line for each minion: when its bootstrap was reported, how it ended, the exit code of *heat-salt-bootstrap*, how long it
-took, which step took longest, and the failing state; and a summary of all. The page of *--html* needs neither a server nor a
-script, and is written in one step with mode 0644 less the umask. FILE has to be writable by the user that this works as;
-where it is not, let the shell write it: *--html - >FILE*.""",
+took, which step took longest, and the failing state; and a summary of all. *no report* stands where the time is up and
+nothing was heard: the VM was killed, or has lost its power or its network. A report that comes later takes its place. The
+page of *--html* needs neither a server nor a script, and is written in one step with mode 0644 less the umask. FILE has to be
+writable by the user that this works as; where it is not, let the shell write it: *--html - >FILE*.""",
     "forget": """\
 For one case: several masters share a database, and the key of a machine that is gone was removed by hand and not by the
 machine itself.""",

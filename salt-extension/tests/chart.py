@@ -71,6 +71,52 @@ def herd(figures: dict[str, Any]) -> str:
     return "\n".join([*drawn, "</svg>"]) + "\n"
 
 
+def beside(token: dict[str, Any], classic: dict[str, Any]) -> str:
+    """The same herd by a token and by the classic chain: joined, applied and done."""
+    longest = max(1.0, *(at for run in (token, classic) for word in ("enrolled", "job", "done") for at in run["times"][word]))
+    step = next(step for step in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600) if longest / step <= 12)
+    across = (longest // step + 1) * step
+
+    def x(at: float) -> float:
+        return LEFT + at / across * (WIDTH - LEFT - RIGHT)
+
+    def y(part: float) -> float:
+        return HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
+
+    count = token["count"]
+    title = f"{count} VMs within {token['spread']:.0f} s at one master, Salt {token['line']}; dashed: by the classic chain"
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f"<title>{title}</title>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<text x="{LEFT}" y="22" font-size="15">{title}</text>',
+    ]
+    for number in range(5):
+        part = number / 4
+        drawn.append(f'<path d="M{LEFT} {y(part):.1f}H{WIDTH - RIGHT}" stroke="#dddddd"/>')
+        drawn.append(f'<text x="{LEFT - 8}" y="{y(part) + 4:.1f}" text-anchor="end">{part * count:.0f}</text>')
+    at = 0.0
+    while at <= across:
+        drawn.append(f'<path d="M{x(at):.1f} {y(0):.1f}v4" stroke="#333333"/>')
+        drawn.append(f'<text x="{x(at):.1f}" y="{y(0) + 18:.1f}" text-anchor="middle">{at:.0f}</text>')
+        at += step
+    others = " and ".join(f"{run['machine']['others']:.0f}" for run in (token, classic))
+    drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 16}">seconds</text>')
+    text = f"other programs of this machine took {others} s of CPU meanwhile"
+    drawn.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 16}" text-anchor="end" fill="#666666" font-size="11">{text}</text>')
+    for run, dashes in ((token, ""), (classic, "6 4")):
+        for word in ("enrolled", "job", "done"):
+            points = [(x(0), y(0)), *((x(at), y(number / count)) for number, at in enumerate(run["times"][word], 1))]
+            # Those that are done stay so.
+            points.append((x(across), points[-1][1]))
+            drawn.append(_line(_thinned(points), COLOURS[word], 2, dashes))
+    for number, word in enumerate(("enrolled", "job", "done")):
+        left = LEFT + number * 130
+        drawn.append(f'<path d="M{left} 40h24" stroke="{COLOURS[word]}" stroke-width="3"/>')
+        drawn.append(f'<text x="{left + 30}" y="44">{NAMES[word]}</text>')
+    return "\n".join([*drawn, "</svg>"]) + "\n"
+
+
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Not more than anybody can see."""
     kept = points[:1]
@@ -80,6 +126,7 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept if len(points) < 2 or kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def _line(points: list[tuple[float, float]], colour: str, width: int) -> str:
+def _line(points: list[tuple[float, float]], colour: str, width: int, dashes: str = "") -> str:
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dashed}/>'

@@ -22,6 +22,8 @@ import real
 
 # By which the database is slower, for every packet that it is sent.
 SLOW = 0.2
+# Which of two masters goes.
+GONE = 1
 # What the logs say of the fault itself.
 HARMLESS: dict[str, list[str]] = {"service": [], "master": [], "database": [], "one-of-two": []}
 
@@ -52,9 +54,9 @@ def slow_database(_herd: Any) -> None:
 
 
 def end_one(herd: Any) -> None:
-    """The second master's machine is gone, with all that runs there."""
-    herd.masters[1].api.close()
-    herd.masters[1].master.close()
+    """The second master's machine is gone, with all that runs there. States that it has published, Salt cannot end by another."""
+    herd.masters[GONE].api.close()
+    herd.masters[GONE].master.close()
 
 
 HAPPENS = {"service": kill_service, "master": restart_master, "database": slow_database, "one-of-two": end_one}

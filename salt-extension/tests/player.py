@@ -49,12 +49,21 @@ LAST_TRY = 1.0
 LOOK_EVERY = 0.04
 # Salt's own
 REQUEST_TIMEOUT = 60.0
-ACCEPTANCE_WAIT = 10.0
+# As the agent configures it: a second more with each try
+LONGEST_ACCEPTANCE_WAIT = 10.0
+# How the agent names a run of states of which Salt has made none
+NOT_RENDERED = 52
 
 
 class Ended(Exception):
     """
     This VM has failed, and says why.
+    """
+
+
+class Unanswered(Exception):
+    """
+    The master is gone for longer than a minion asks it, and whatever needed it fails.
     """
 
 
@@ -133,6 +142,9 @@ class Minion:
         self._signing_in: asyncio.Task[None] | None = None
         self._subscription: Any = None
         self.came: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        # For those who do not know their job's name beforehand
+        self.jobs: list[dict[str, Any]] = []
+        self.heard = asyncio.Event()
         self.ran: set[str] = set()
 
     def trusts(self, master_public_key: str) -> None:
@@ -165,7 +177,9 @@ class Minion:
         await asyncio.shield(self._signing_in)
 
     async def _sign_in(self) -> None:
+        tries = 0
         while True:
+            tries += 1
             # As Salt does between two tries
             await asyncio.sleep(0.1)
             wanted = self.auth.minion_sign_in_payload()
@@ -178,13 +192,16 @@ class Minion:
             if isinstance(credentials, dict):
                 break
             self.player.note(self.who.id, "not-let-in", said=str(credentials))
-            await asyncio.sleep(ACCEPTANCE_WAIT)
+            await asyncio.sleep(min(float(tries), LONGEST_ACCEPTANCE_WAIT))
         self.auth._creds = credentials
         self.auth._crypticle = salt.crypt.Crypticle(self.options, credentials["aes"])
         self.auth._session_crypticle = salt.crypt.Crypticle(self.options, credentials["session"])
 
     async def ask(self, load: dict[str, Any]) -> Any:
-        """A request that is encrypted; anew after a restart of the master, which knows no old keys."""
+        """
+        A request that is encrypted; anew after a restart of the master, which knows no old keys. Three tries of a minute each are
+        Salt's own ``request_channel_tries`` and ``request_channel_timeout``.
+        """
         for _ in range(3):
             nonce = secrets.token_hex(16)
             session = self.auth.session_crypticle
@@ -201,7 +218,7 @@ class Minion:
                 self.player.note(self.who.id, "session-lost", request=load["cmd"])
                 await self.sign_in()
         self.player.note(self.who.id, "lost-request", request=load["cmd"])
-        return None
+        raise Unanswered(load["cmd"])
 
     # The subscription
 
@@ -250,8 +267,7 @@ class Minion:
             # The master was restarted, or its key was rotated.
             self.player.later(self._heard_after_sign_in(message))
             return
-        if self.who.id in load["tgt"]:
-            self._job(load)
+        self._job(load)
 
     async def _heard_after_sign_in(self, message: bytes) -> None:
         await self.sign_in()
@@ -260,10 +276,12 @@ class Minion:
         except salt.crypt.AuthenticationError:
             self.player.note(self.who.id, "not-decrypted")
             return
-        if self.who.id in load["tgt"]:
-            self._job(load)
+        self._job(load)
 
     def _job(self, load: dict[str, Any]) -> None:
+        names = load["tgt"].split(",") if isinstance(load["tgt"], str) else load["tgt"]
+        if self.who.id not in names:
+            return
         jid = load["jid"]
         if jid in self.ran:
             # As a minion does with what it has run.
@@ -271,6 +289,8 @@ class Minion:
             return
         self.ran.add(jid)
         self.player.note(self.who.id, "job", jid=jid, fun=load["fun"])
+        self.jobs.append(load)
+        self.heard.set()
         waiting = self.came.setdefault(jid, self.player.loop.create_future())
         if not waiting.done():
             waiting.set_result(load)
@@ -278,14 +298,18 @@ class Minion:
     # What a minion does
 
     async def starts(self) -> None:
-        """What a minion asks for and says once it is connected."""
-        await self.ask(self._pillar())
+        """What a minion asks for and says once it is connected. Where nobody answers, it goes on."""
         data = f"Minion {self.who.id} started at {time.asctime()}"
         tag = f"salt/minion/{self.who.id}/start"
-        await self.ask({"id": self.who.id, "cmd": "_minion_event", "pretag": None, "data": data, "tag": tag})
+        with contextlib.suppress(Unanswered):
+            await self.ask(self._pillar())
+            await self.ask({"id": self.who.id, "cmd": "_minion_event", "pretag": None, "data": data, "tag": tag})
 
     async def runs(self, load: dict[str, Any]) -> None:
-        """What a minion asks for when it runs one state; the state itself takes as long as was said."""
+        """
+        What a minion asks for when it runs one state; the state itself takes as long as was said. It asks the master that has
+        published the job and no other; ``Unanswered`` is Salt's "Pillar timed out", and the job's end.
+        """
         await self.ask(self._pillar())
         await self.ask({"cmd": "_master_opts"})
         await self.ask({"saltenv": "base", "prefix": "", "cmd": "_file_list"})
@@ -319,8 +343,9 @@ class Minion:
         }
         if "metadata" in load:
             result["metadata"] = load["metadata"]
-        await self.ask(result)
-        self.player.note(self.who.id, "returned", jid=load["jid"])
+        with contextlib.suppress(Unanswered):
+            await self.ask(result)
+            self.player.note(self.who.id, "returned", jid=load["jid"])
 
     def _pillar(self) -> dict[str, Any]:
         return {
@@ -370,10 +395,11 @@ class Vm(vm.Vm):
                 await self.within(minion.connect(), "the connection to the master")
                 starting.append(asyncio.ensure_future(minion.starts()))
             self.note("connected")
-            await self.applies()
+            cut = await self.applies()
             steps = [["enroll", 1.0], ["states", round(time.time() - begun, 1)]]
-            await self.asks("report", verdict="done", seconds=round(time.time() - begun, 2), steps=steps)
-            self.note("done")
+            ended = {"verdict": "failed", "code": NOT_RENDERED, "message": cut} if cut else {"verdict": "done"}
+            await self.asks("report", seconds=round(time.time() - begun, 2), steps=steps, **ended)
+            self.note("cut-off" if cut else "done")
             await asyncio.gather(*starting)
         except Ended as ended:
             self.note("failed", why=str(ended))
@@ -400,8 +426,8 @@ class Vm(vm.Vm):
                 raise Ended(f"enrolled as {answer}")
             minion.trusts(answer["master_public_key"])
 
-    async def applies(self) -> None:
-        """Until the job came, and its states are through."""
+    async def applies(self) -> str | None:
+        """Until the job came, and its states are through; what cut them off, if anything did."""
         job = secrets.token_hex(16)
         left = self.until - time.time()
         # As the agent: a third of the time at first, but no longer than a minute; then twice as long each time, up to two thirds.
@@ -417,13 +443,17 @@ class Vm(vm.Vm):
             wait = min(span * 2 ** (publication - 1), max(0.0, arrives_until - time.time()))
             done, _ = await asyncio.wait(futures, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             if done:
-                minion = self.minions[next(number for number, future in enumerate(futures) if future.done())]
-                load = next(iter(done)).result()
-                await self.within(minion.runs(load), "the states")
+                number = next(number for number, future in enumerate(futures) if future.done())
+                minion, load = self.minions[number], futures[number].result()
+                try:
+                    await self.within(minion.runs(load), "the states")
+                except Unanswered as request:
+                    self.note("unanswered", jid=jid, master=number, request=str(request))
+                    return f"Pillar timed out: master {number} does not answer {request}"
                 # The agent sees the result on the VM; the master gets it at the same time.
                 self.player.later(minion.returns(load))
                 self.note("applied", jid=jid)
-                return
+                return None
             self.note("no-job", jid=jid)
         raise Ended("the job never came")
 
@@ -495,10 +525,10 @@ def _auth(options: dict[str, Any], private_pem: str) -> Any:
     return auth
 
 
-async def plays(settings: dict[str, Any]) -> None:
+async def plays(settings: dict[str, Any], kind: type[Vm] = Vm) -> None:
     """Until each VM has come to an end."""
     player = Player(settings)
-    herd = [Vm(player, number) for number in range(settings["first"], settings["first"] + settings["count"])]
+    herd = [kind(player, number) for number in range(settings["first"], settings["first"] + settings["count"])]
     print("ready", flush=True)
     player.started = float(await player.loop.run_in_executor(None, sys.stdin.readline))
     lives = asyncio.gather(*(each.lives() for each in herd))

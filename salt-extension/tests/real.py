@@ -170,7 +170,7 @@ def configure_master(root: pathlib.Path, ports: list[int], service: dict[str, An
     """With other options than this script's where they are given: ``service`` is of the service's own key, None removes one."""
     master = root / "master"
     for directory in ("etc", "srv", "var/log"):
-        (master / directory).mkdir(parents=True)
+        (master / directory).mkdir(parents=True, exist_ok=True)
     certificate(master)
     script = "word:\n  cmd.run:\n    - name: echo {{ pillar['word'] }} >> " + str(root / "runs") + "\n"
     (master / "srv" / "ok.sls").write_text(script)

@@ -116,6 +116,27 @@ def test_clocks(world: World, skew: int, fine: bool) -> None:
         assert (answer.body["error"], answer.body["skew"], answer.body["time"]) == ("clock-skew", skew, int(world.clock()))
 
 
+@pytest.mark.parametrize("seconds", [3600, -3600, 10 * 365 * 86400, -10 * 365 * 86400])
+def test_the_masters_clock_is_off(world: World, seconds: int) -> None:
+    """A VM is told of the clocks, which it waits for, and not that its token has expired, for which it would give up."""
+    newcomer, known = world.vm("web-1"), world.vm("web-2", key=1)
+    assert world.enroll(known) == "accepted"
+    good = world.clock.now
+    for who in (newcomer, known):
+        who.clock = lambda: good
+    world.clock.now += seconds
+    for verb in ("enroll", "check"):
+        assert world.word(verb, newcomer.claim(verb)) == "403 clock-skew"
+    for verb in ("apply", "report", "renew"):
+        answer = world.ask(verb, known.claim(verb))
+        assert (answer.status, answer.body["error"], answer.body["skew"]) == (403, "clock-skew", -seconds)
+    assert world.used(newcomer) == 0 and world.accepted("web-1") is None and world.publisher.published == []
+    # Somebody has set it.
+    world.clock.now = good
+    assert world.enroll(newcomer) == "accepted"
+    assert world.word("apply", known.claim("apply")) == "200"
+
+
 def test_already(world: World) -> None:
     who = enrolled(world)
     assert world.enroll(who) == "already"

@@ -18,7 +18,7 @@ import time
 import pytest
 
 from conftest import World
-from saltext.heat_bootstrap import cli, page, views
+from saltext.heat_bootstrap import cli, page, store, views
 from test_cli import run
 from test_page import entry, failure, report
 
@@ -124,3 +124,68 @@ def test_what_is_shown() -> None:
     assert views.shown("grüße, שלום, 雪") == "grüße, שלום, 雪"
     assert views.shown("a\x00\x1b\u200b\u2066\ufeff") == "a\\x00\\x1b\\u200b\\u2066\\ufeff"
     assert views.shown("a\tb\nc\u00a0d") == "a b c d"
+
+
+def fleet(world: World, *, failed: bool = False, since: int = 3600) -> dict[str, str]:
+    """Who is shown, and as what."""
+    return {entry["id"]: entry["verdict"] for entry in views.herd(world.store, failed, since, world.clock())}
+
+
+def test_who_was_killed_is_not_forgotten(world: World) -> None:
+    """Nobody reports for a VM that lost its power in the middle."""
+    world.most_at_once = 9
+    world.service = world.another()
+    text = world.token(uses=9)
+    installing, applying, good = (world.vm(f"web-{number}", text, number) for number in range(3))
+    for who in (installing, applying, good):
+        assert world.enroll(who) == "accepted"
+    assert fleet(world) == dict.fromkeys(("web-0", "web-1", "web-2"), "under way")
+    for who in (applying, good):
+        assert world.word("apply", who.claim("apply", deadline=600)) == "200"
+    assert world.word("report", good.claim("report")) == "noted"
+    assert fleet(world) == {"web-0": "under way", "web-1": "under way", "web-2": "done"}
+    assert fleet(world, failed=True) == {}
+    world.clock.now += 601
+    assert fleet(world) == {"web-0": "under way", "web-1": "no report", "web-2": "done"}
+    world.clock.now += store.JOINED_FOR - 600
+    assert fleet(world) == {"web-0": "no report", "web-1": "no report", "web-2": "done"}
+    assert fleet(world, failed=True) == {"web-0": "no report", "web-1": "no report"}
+    found = views.herd(world.store, False, 3600, world.clock())
+    assert str(views.Summary.of(found)) == "1 done, 0 failed, 0 under way, 2 without a report; median 12 s, slowest 12 s"
+    lines = "\n".join(cli._fleet_lines(views.fleet(world.store, False, 3600, world.clock())))
+    assert "it was let in, and has asked for no job; nothing was heard until 20" in lines
+    assert " was published; nothing was heard until 20" in lines
+    # It was only late, or was started once more.
+    assert world.word("report", applying.claim("report", verdict="failed", code=61)) == "noted"
+    assert fleet(world, failed=True) == {"web-0": "no report", "web-1": "failed"}
+    installing.bootstrap_id = "b-another"
+    assert world.word("report", installing.claim("report")) == "noted"
+    assert fleet(world) == {"web-0": "done", "web-1": "failed", "web-2": "done"}
+    # Longer ago than anybody asks for.
+    world.clock.now += 7200
+    assert fleet(world) == {}
+
+
+def test_what_came_after_it_counts(world: World) -> None:
+    """A bootstrap that nobody has reported, and the next one of the same VM."""
+    who = world.vm(uses=2)
+    assert world.enroll(who) == "accepted"
+    assert world.word("apply", who.claim("apply", deadline=60)) == "200"
+    world.clock.now += 100
+    assert fleet(world) == {"web-1": "no report"}
+    who.bootstrap_id = "b-2"
+    assert world.word("apply", who.claim("apply", deadline=60)) == "200"
+    assert fleet(world) == {"web-1": "under way"}
+    world.clock.now += 100
+    assert fleet(world) == {"web-1": "no report"}
+    assert world.word("report", who.claim("report")) == "noted"
+    assert fleet(world) == {"web-1": "done"}
+
+
+def test_who_has_left_is_missed_by_nobody(world: World) -> None:
+    who = world.vm(deregister=True)
+    assert world.enroll(who) == "accepted"
+    assert world.word("apply", who.claim("apply", deadline=60)) == "200"
+    assert world.word("deregister", who.claim("deregister")) == "removed"
+    world.clock.now += 2000
+    assert fleet(world) == {}

@@ -69,9 +69,24 @@ def under_way(number: int = 0) -> dict[str, Any]:
     return {"id": f"web-{number:03}", "bootstrap_id": "b", "time": NOW - 30, "verdict": "under way", "jid": "1", "until": NOW + 9}
 
 
+def silent(number: int = 0) -> dict[str, Any]:
+    return {**under_way(number), "time": NOW - 900, "verdict": "no report", "until": NOW - 300, "message": "nothing was heard"}
+
+
 def herd(count: int) -> list[dict[str, Any]]:
     """A few failed, a few under way."""
     return [failure(n) if n % 23 == 5 else under_way(n) if n % 41 == 7 else entry(n) for n in range(count)]
+
+
+def test_one_without_a_report_is_seen() -> None:
+    text = made([entry(0), silent(1), under_way(2)])
+    assert '<li class="failed some"><b>1</b>without a report</li>' in text
+    assert re.search(r'<tr id="vm-\d" class="failed">.*no report.*nothing was heard', text)
+    assert text.index('<td class="verdict">no report') < text.index('<td class="verdict">under way')
+    bar = page.Bar.of(silent(1), NOW, 3600)
+    assert (bar.begin, bar.end, bar.took) == (NOW - 900, NOW - 300, "nothing was heard")
+    # There is none of that where all have reported.
+    assert "without a report" not in made([entry(0), failure(1), under_way(2)])
 
 
 def hostile() -> list[dict[str, Any]]:

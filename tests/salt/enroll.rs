@@ -4,6 +4,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
@@ -32,6 +34,7 @@ pub const CASES: &[OnEachLine] = &[
     ("killed_after_the_claim", killed_after_the_claim),
     ("killed_after_the_job", killed_after_the_job),
     ("answers_lost", answers_lost),
+    ("clock_off", clock_off),
     ("worthless_tokens", worthless_tokens),
     ("taken", taken),
     ("rebuilt", rebuilt),
@@ -284,6 +287,65 @@ fn answers_lost(line: Line) {
     ended.expect(ended.asked(APPLY) == 2, "it was asked again");
     assert_eq!(vm.runs(), 1, "the states ran once");
     assert_eq!(granted(&vm.master, "answers-lost", "enroll"), 1);
+}
+
+/// A clock that nobody has set yet is waited for, however wrong it is, and by how much it is off is said: by the service in its refusal, or
+/// where its certificate seems none yet by its `Date`. Nothing is counted meanwhile.
+fn clock_off(line: Line) {
+    let mut vm = Vm::new(line, "clock-off");
+    let token = vm.master.token("clock-off", &[]).unwrap();
+    vm.enrolling(&token);
+    let (url, ca) = (vm.master.service_url(), vm.master.authority().ca_pem());
+    vm.set("enroll/url", url).set("enroll/ca", json!(ca));
+    let clock = Clock::of(&mut vm);
+    clock.is_off(-20 * YEAR);
+    let started = vm.start(&["run"]);
+    started.await_word("not valid yet");
+    started.await_word(" days behind the server's");
+    clock.is_off(20 * YEAR);
+    started.await_word(" days ahead of the enrolment service's, which refuses enroll for it");
+    clock.is_off(-600);
+    started.await_word(" min behind the enrolment service's");
+    assert_eq!((vm.own_key(), granted(&vm.master, "clock-off", "enroll")), ((None, 0), 0));
+    decided(&vm.master, "clock-off", "enroll", false, "The VM's clock is ");
+    // So much is allowed.
+    clock.is_off(-200);
+    let ended = started.end(&vm);
+    ended.done().states(2, 0);
+    assert_eq!(granted(&vm.master, "clock-off", "enroll"), 1);
+    // A machine that has come so far, and whose clock is lost afterwards: what it asks for is refused, and neither its key nor its job goes.
+    clock.is_off(YEAR);
+    vm.set("deadline", json!(6)).set("apply/states", json!(["ok", "second"]));
+    let ended = vm.run();
+    ended.expect(ended.code == 31, "exit code 31");
+    ended.expect(ended.report["facts"]["skew_seconds"].as_str().is_some_and(|skew| skew.starts_with("315")), "how much it is off");
+    assert_eq!(vm.own_key(), (Some(KeyState::Accepted), 1));
+}
+
+const YEAR: i64 = 365 * 24 * 3600;
+
+/// The clock of the agent alone, which a library that is loaded before libc reads wrongly.
+struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    fn of(vm: &mut Vm) -> Clock {
+        let [source, library, file] = ["clock.c", "clock.so", "clock.off"].map(|name| vm.root.path().with_extension(name));
+        fs::write(&source, include_str!("clock.c")).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
+        assert!(cc.status().unwrap().success());
+        let of_both = [("LD_PRELOAD", &library), ("CLOCK_IS_OFF", &file)];
+        vm.environment.extend(of_both.map(|(name, path)| (name.to_owned(), path.display().to_string())));
+        Clock { file }
+    }
+
+    fn is_off(&self, seconds: i64) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, seconds.to_string()).unwrap();
+        fs::rename(new, &self.file).unwrap();
+    }
 }
 
 fn worthless_tokens(line: Line) {

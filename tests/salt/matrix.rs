@@ -56,6 +56,7 @@ const LONG_AND_ALIKE: &[&str] = &[
     "surroundings::disk_full",
     "surroundings::processes_hidden",
     "surroundings::read_only",
+    "enroll::clock_off",
     "enroll::openssl_hangs",
     "enroll::without_openssl",
     "enroll::worthless_tokens",

@@ -101,7 +101,9 @@ def parser() -> argparse.ArgumentParser:
     audit.set_defaults(does=_audit)
 
     fleet = verbs.add_parser("fleet", help="how the bootstraps ended")
-    fleet.add_argument("--failed", action="store_true", help="only those that failed")
+    fleet.add_argument(
+        "--failed", action="store_true", help="only those that failed, and those whose time is up and who have not reported"
+    )
     fleet.add_argument("--since", type=_duration, default=_duration("24h"), metavar="2h", help="how far to look back (24h)")
     form = fleet.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON")

@@ -34,8 +34,8 @@ MOST_SECONDS = 9_999_999
 # One of Salt's ids and comments may be longer than a person reads in a cell.
 MOST_COMMENT = 500
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400)
-CLASSES = {"done": "done", "failed": "failed", "under way": "under"}
-FIRST = {"failed": 0, "under way": 1, "done": 2}
+CLASSES = {"done": "done", "failed": "failed", "no report": "failed", "under way": "under"}
+FIRST = {"failed": 0, "no report": 1, "under way": 2, "done": 3}
 
 STYLE = """
 :root {
@@ -152,10 +152,13 @@ class Bar:
 
     @classmethod
     def of(cls, entry: dict[str, Any], now: float, longest: float) -> Bar:
-        """A report comes at the end of a bootstrap; one that is under way began when its job was chosen."""
-        if entry["verdict"] == "under way":
+        """
+        A report comes at the end of a bootstrap; one without began when its job was chosen, and is taken to have gone on until
+        its time was up.
+        """
+        if entry["verdict"] in ("under way", "no report"):
             # Another master's clock may be ahead.
-            end = max(now, float(entry["time"]))
+            end = max(now if entry["verdict"] == "under way" else min(now, float(entry["until"])), float(entry["time"]))
             return cls(entry, max(float(entry["time"]), end - MOST_DEADLINE), end, cut=False)
         end = float(entry["time"])
         return cls(entry, end - min(entry["seconds"], longest), end, cut=entry["seconds"] > longest)
@@ -168,6 +171,8 @@ class Bar:
     @property
     def took(self) -> str:
         """What stands beside it."""
+        if self.entry["verdict"] == "no report":
+            return "nothing was heard"
         if "seconds" not in self.entry:
             return f"for {_whole(self.end - self.begin)} s"
         failed = f", code {self.entry['code']}" if self.entry["verdict"] == "failed" else ""
@@ -264,6 +269,7 @@ def _tiles(summary: views.Summary) -> list[str]:
         '<ul class="tiles">',
         tile("done", str(summary.done), "done"),
         tile("failed some" if summary.failed else "failed", str(summary.failed), "failed"),
+        *([tile("failed some", str(summary.silent), "without a report")] if summary.silent else []),
         tile("under", str(summary.under_way), "under way"),
         tile("took", seconds(summary.median), "median"),
         tile("took", seconds(summary.slowest), "slowest"),
@@ -346,7 +352,7 @@ def _table(bars: Sequence[Bar]) -> Iterator[str]:
     cells = "".join(f'<th class="{kind}" scope="col">{head}</th>' for head, kind in zip(heads, kinds))
     yield f"<thead><tr>{cells}</tr></thead>"
     yield "<tbody>"
-    for number, bar in sorted(enumerate(bars), key=lambda found: (FIRST.get(found[1].entry["verdict"], 1), found[0])):
+    for number, bar in sorted(enumerate(bars), key=lambda found: (FIRST.get(found[1].entry["verdict"], 2), found[0])):
         entry, longest = bar.entry, views.longest(bar.entry)
         contents = (
             f"<bdi>{_text(entry['id'])}</bdi>",
@@ -364,7 +370,7 @@ def _table(bars: Sequence[Bar]) -> Iterator[str]:
 
 def _what(entry: dict[str, Any]) -> str:
     """The failing states, or else why it failed."""
-    if entry["verdict"] != "failed":
+    if entry["verdict"] not in ("failed", "no report"):
         return ""
     failures = [_failure(failure) for failure in entry.get("failures") or []]
     if failures:

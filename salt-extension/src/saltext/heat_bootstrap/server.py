@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import email.utils
 import errno
 import json
 import logging
@@ -330,7 +331,12 @@ class Connection:
 
     def _written(self, answer: Answer) -> bytes:
         body = json.dumps(answer.body).encode() + b"\n"
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        headers = [
+            ("Date", email.utils.formatdate(usegmt=True)),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+        ]
+        headers.append(("Cache-Control", "no-store"))
         headers.extend(answer.headers)
         if self._http.their_state is not h11.DONE:
             headers.append(("Connection", "close"))

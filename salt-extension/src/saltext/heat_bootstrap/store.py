@@ -37,6 +37,9 @@ NOT_BEFORE = 1.0
 MOST_REFUSALS = 10000
 MOST_REPORTS_OF_ONE = 20
 JOBS_FOR = 30 * 86400
+# A job names the deadline of its bootstrap. Who has asked for none yet is taken to have the agent's own, 25 minutes, and a
+# few more.
+JOINED_FOR = 1800
 # Longer than a claim's time is accepted, for the sake of masters whose clocks differ.
 NONCES_FOR = 2 * MOST_SKEW
 
@@ -616,24 +619,44 @@ class Store:
 
     @staticmethod
     def fleet(connection: Connection, since: int, now: float) -> list[dict[str, Any]]:
-        """The newest report of each minion since then, and who is under way; the newest last."""
+        """
+        What is newest of each minion since then: its report, or that it is under way, or that it should have reported and has
+        not. Who is under way comes last, and of the others the newest.
+        """
         found: dict[str, dict[str, Any]] = {}
         for row in connection.execute(sa.select(reports).where(reports.c.time >= since).order_by(reports.c.time)).mappings():
             entry = {key: value for key, value in row.items() if key != "digest"}
             entry["steps"], entry["failures"] = json.loads(entry["steps"]), json.loads(entry["failures"])
             found.pop(entry["id"], None)
             found[entry["id"]] = entry
-        for row in connection.execute(sa.select(jobs).where(jobs.c.until > int(now)).order_by(jobs.c.chosen)).mappings():
-            found.pop(row["id"], None)
+        # 0 is the end of those that were reported.
+        open_jobs = sa.select(jobs).where(jobs.c.until > 0, jobs.c.until >= since).order_by(jobs.c.chosen)
+        for row in connection.execute(open_jobs).mappings():
+            is_over = row["until"] <= int(now)
+            if is_over and found.get(row["id"], {"time": 0})["time"] >= row["chosen"]:
+                # Another bootstrap of the same minion has reported since.
+                continue
             found[row["id"]] = {
                 "id": row["id"],
                 "bootstrap_id": row["bootstrap_id"],
                 "time": row["chosen"],
-                "verdict": "under way",
+                "verdict": "no report" if is_over else "under way",
                 "jid": row["jid"],
                 "until": row["until"],
             }
-        return list(found.values())
+        for row in connection.execute(sa.select(minions).where(minions.c.enrolled >= since, ~minions.c.removed)).mappings():
+            if found.get(row["id"], {"time": 0})["time"] >= row["enrolled"]:
+                continue
+            until = row["enrolled"] + JOINED_FOR
+            found[row["id"]] = {
+                "id": row["id"],
+                "bootstrap_id": None,
+                "time": row["enrolled"],
+                "verdict": "no report" if until <= int(now) else "under way",
+                "jid": None,
+                "until": until,
+            }
+        return sorted(found.values(), key=lambda entry: (entry["verdict"] == "under way", entry["time"]))
 
     @staticmethod
     def prune(connection: Connection, before: int, now: float) -> dict[str, int]:

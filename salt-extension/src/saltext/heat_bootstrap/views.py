@@ -50,10 +50,15 @@ def audit(store: Store, minion: str | None, count: int) -> list[dict[str, Any]]:
 
 
 def herd(store: Store, failed: bool, since: int, now: float) -> list[dict[str, Any]]:
-    """How the last bootstrap of each minion ended, and which are under way; times are seconds since 1970."""
+    """How the last bootstrap of each minion ended, or whether it is under way; times are seconds since 1970."""
     with store.read() as connection:
         found = store.fleet(connection, int(now) - since, now)
-    return [entry for entry in found if not failed or entry["verdict"] == "failed"]
+    for entry in found:
+        if entry["verdict"] == "no report":
+            asked = f"job {entry['jid']} was published" if entry["jid"] else "it was let in, and has asked for no job"
+            entry["message"] = f"{asked}; nothing was heard until {moment(entry['until'])}"
+    # Who was killed says nothing, and has failed nevertheless.
+    return [entry for entry in found if not failed or entry["verdict"] in ("failed", "no report")]
 
 
 def fleet(store: Store, failed: bool, since: int, now: float) -> list[dict[str, Any]]:
@@ -70,6 +75,7 @@ class Summary:
     done: int
     failed: int
     under_way: int
+    silent: int
     median: float | None
     slowest: float | None
 
@@ -82,12 +88,14 @@ class Summary:
             done=verdicts.count("done"),
             failed=verdicts.count("failed"),
             under_way=verdicts.count("under way"),
+            silent=verdicts.count("no report"),
             median=statistics.median(took) if took else None,
             slowest=max(took) if took else None,
         )
 
     def __str__(self) -> str:
         text = f"{self.done} done, {self.failed} failed, {self.under_way} under way"
+        text += f", {self.silent} without a report" if self.silent else ""
         return text if self.median is None else f"{text}; median {self.median:.0f} s, slowest {self.slowest:.0f} s"
 
 
