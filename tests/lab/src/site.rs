@@ -91,9 +91,10 @@ impl<T: Told + Sync> Site<T> {
             fs::set_permissions(vm.path(path), fs::Permissions::from_mode(0o755)).unwrap();
         };
         program("usr/local/bin/openssl", "#!/bin/sh\nwhile [ -e /opt/no-openssl ]; do sleep 0.1; done\nexec /usr/bin/openssl \"$@\"\n");
+        // A state that waits at its gate would keep the minion, and so a reboot, for 90 s.
         program(
             "etc/systemd/system/salt-minion.service.d/gate.conf",
-            "[Service]\nExecStartPre=/bin/sh -c 'while [ -e /opt/no-start ]; do sleep 0.1; done'\nTimeoutStartSec=infinity\n",
+            "[Service]\nExecStartPre=/bin/sh -c 'while [ -e /opt/no-start ]; do sleep 0.1; done'\nTimeoutStartSec=infinity\nTimeoutStopSec=5\n",
         );
         Site { master, heat, mirror, vm }
     }
