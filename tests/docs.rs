@@ -314,18 +314,26 @@ fn exists(suite: &str, name: &str) -> bool {
 fn cases_exist(page: &str) -> usize {
     let page = fs::read_to_string(top().join(page)).unwrap();
     let mut seen = 0;
-    let is_head = |line: &str| ["| situation", "| bound", "| event"].iter().any(|head| line.starts_with(head));
-    let mut columns = 0;
+    let is_head = |line: &str| ["| situation", "| bound", "| event", "| what happens"].iter().any(|head| line.starts_with(head));
+    let (mut columns, mut of_ways) = (0, false);
     for row in page.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
         if is_head(row) {
             columns = cells.len();
+            of_ways = row.starts_with("| what happens");
             continue;
         }
         assert_eq!(cells.len(), columns, "{row}");
-        let cases: Vec<&str> = cells[columns - 1].split('`').skip(1).step_by(2).collect();
-        assert!(!cases.is_empty(), "no case: {row}");
-        for case in cases {
+        let named = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        // Each cell of such a table was tried, or says why not.
+        if of_ways {
+            for cell in &cells[1..] {
+                assert!(!named(cell).is_empty() || *cell == "as by hand" || cell.starts_with("not tried: "), "{cell:?}: {row}");
+            }
+        }
+        let cases = if of_ways { cells[1..].iter().flat_map(|cell| named(cell)).collect() } else { named(cells[columns - 1]) };
+        assert!(!cases.is_empty() || of_ways && cells[columns - 1].starts_with("not tried: "), "no case: {row}");
+        for case in &cases {
             let (suite, name) = case.split_once(' ').unwrap_or_else(|| panic!("{case}: a suite, and a name there"));
             assert!(exists(suite, name), "there is no case {case}");
             seen += 1;

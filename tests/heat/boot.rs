@@ -28,23 +28,24 @@ pub const CASES: &[(&str, fn())] = &[
 pub const SLOW: &[(&str, fn())] = &[("vm::server_complete", emulated)];
 
 /// What stands outside the machine.
-struct World {
-    master: Master,
-    mirror: Mirror,
-    program: Server,
+pub struct World {
+    pub master: Master,
+    pub mirror: Mirror,
+    /// The program is fetched from here.
+    pub program: Server,
     authority: Authority,
     line: Line,
 }
 
 /// How the key gets accepted.
 #[derive(Clone, Copy)]
-enum By {
+pub enum By {
     Token,
     Wheel,
 }
 
 impl World {
-    fn new(line: Line) -> World {
+    pub fn new(line: Line) -> World {
         let authority = Authority::new().unwrap();
         let tls = authority.issue(&["127.0.0.1"], Validity::Current).unwrap().server_config().unwrap();
         let program = Server::start(Some(tls), |request| match request.path.as_str() {
@@ -55,7 +56,7 @@ impl World {
     }
 
     /// What is given to the template: a token and where it is good; without one, a user who may accept keys.
-    fn parameters(&self, template: &str, states: &str, by: By) -> Value {
+    pub fn parameters(&self, template: &str, states: &str, by: By) -> Value {
         let token = match by {
             By::Token => self.master.token("*", &["--states", states, "--pin", "key"]).unwrap(),
             By::Wheel => String::new(),

@@ -5,6 +5,7 @@
 mod boot;
 mod cases;
 mod fixture;
+mod life;
 mod templates;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         })
     };
     let waiting = cases::CASES.iter().chain(templates::CASES).map(|case| one(case).light());
-    let all = boot::CASES.iter().map(one).chain(waiting);
+    let all = life::all().into_iter().chain(boot::CASES.iter().map(one)).chain(waiting);
     // Each of them boots an emulated computer.
     let slow = boot::SLOW.iter().map(|case| one(case).by_hand().within(Duration::from_secs(3600)));
     harness::run("heat", SLOTS, all.chain(slow).collect(), fixture::start, fixture::stop)

@@ -423,13 +423,18 @@ fn deployment(name: &str, transport: &str, code: i32) {
     let path = format!("{}:/usr/bin:/bin", work.path().display());
     let mut command = Command::new("/bin/sh");
     command.arg(at("script")).env_clear().env("PATH", path).env("config", config.to_string()).env("heat_outputs_path", at("out"));
+    for (input, value) in inputs.iter().filter(|(input, _)| input.starts_with("deploy_")) {
+        command.env(input, value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
     let ended = command.status().unwrap();
     assert_eq!(ended.code(), Some(code));
     assert_eq!(fs::read_to_string(at("called")).unwrap(), "run --json\n");
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(at("etc/config.json")).unwrap()).unwrap(), *config);
     assert_eq!(fs::read_to_string(at("out.report")).unwrap(), format!("{{\"code\": {code}}}\n"));
 
-    let vm = Vm::new(&name, json!({"deployment": inputs}));
+    // It is told to whom the program is to speak, should heat-config come to an end before it.
+    let kept = fs::read(at("etc/config.d/90-signal.json")).unwrap();
+    let vm = Vm::new(&name, serde_json::from_slice::<Value>(&kept).unwrap()["signal"].clone());
     if code == 0 {
         vm.succeed("seven states hold");
         assert_complete(&stack);

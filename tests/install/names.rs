@@ -3,13 +3,17 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use lab::harness::Case;
 use lab::heat::StandIn;
+use lab::http::{Answer, Request};
 use lab::island::{Island, Question, Says};
+use lab::peer::{Certificate, Scripted};
 use lab::process::run;
 use lab::sandbox::Sandbox;
+use lab::tls::Authority;
 use lab::vm::{Vm, agent};
 use serde_json::{Value, json};
 
@@ -24,6 +28,8 @@ pub fn all() -> Vec<Case> {
     cases.push(case_of("names::empty", empty));
     cases.push(case_of("names::ipv6_refused", || one_answer(Says::Refused)));
     cases.push(case_of("names::ipv6_failing", || one_answer(Says::Failed)));
+    // It waits out a minute; `names a_network_that_comes_late_is_waited_for` shows the same in less.
+    cases.push(case_of("names::silent_for_a_minute", silent_for_a_minute).light().repeats());
     cases
 }
 
@@ -86,4 +92,37 @@ fn one_answer(to_ipv6: Says) {
     let mut command = machine.command_by(&island.prefix(), &["run"]);
     let ended = run(&mut command, Duration::from_secs(60)).unwrap();
     assert_eq!((ended.code, heat.signals().len()), (20, 1), "{}", ended.stderr);
+}
+
+/// A name server that says nothing until a minute after it was first asked: the run goes on from there, and Heat is told once. salt-api is a
+/// stand-in that lets nobody in, by which it shows that it was reached.
+fn silent_for_a_minute() {
+    let authority = Authority::new().unwrap();
+    let refusal = |_: &Request| Answer::cherrypy_error(401, "Could not authenticate using provided credentials");
+    let peer = Scripted::start(&authority, Certificate::Good, refusal).unwrap();
+    let heat = StandIn::start().unwrap();
+    let machine = Sandbox::configured(
+        agent(),
+        &json!({
+            "minion": {"id": "web-1", "master": "127.0.0.1", "master_finger": vec!["ab"; 32].join(":"), "program": "/bin/true"},
+            "install": {"source": "preinstalled"},
+            "api": {"url": format!("https://salt.test:{}", peer.address().port()), "ca": authority.ca_pem(), "username": "u", "password": "p"},
+            "signal": {"endpoint": heat.endpoint().replace("127.0.0.1", "heat.test"), "token": heat.token()},
+            "deadline": "10m",
+        }),
+    );
+    let resolv_conf = machine.write("resolv.conf", "nameserver 127.0.0.1\n");
+    let island = Island::new().unwrap();
+    island.sh(&format!("mount --bind '{}' /etc/resolv.conf", resolv_conf.display())).unwrap();
+    let told = heat.endpoint().split('/').nth(2).unwrap().parse().unwrap();
+    for address in [peer.address(), told] {
+        island.let_through(address, address).unwrap();
+    }
+    let first = OnceLock::new();
+    let silent = move || first.get_or_init(Instant::now).elapsed() < Duration::from_secs(60);
+    island.name_server([127, 0, 0, 1], move |_| if silent() { Says::Nothing } else { Says::Known }).unwrap();
+    let mut command = machine.command_by(&island.prefix(), &["run", "-v"]);
+    let ended = run(&mut command, Duration::from_secs(300)).unwrap();
+    assert_eq!((ended.code, heat.signals().len()), (32, 1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the name salt.test does not resolve; trying again") && ended.seconds >= 60.0, "{}", ended.stderr);
 }

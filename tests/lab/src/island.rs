@@ -122,6 +122,8 @@ pub enum Says {
     Failed = 2,
     /// That it does not want to.
     Refused = 5,
+    /// Not a word.
+    Nothing = 255,
 }
 
 /// The answer to a question (RFC 1035, 4.1; RFC 3596): the address for an A or an AAAA, whichever it is, and nothing for everything else, if
@@ -135,6 +137,9 @@ fn answered(question: &[u8], address: IpAddr, says: impl Fn(Question) -> Says) -
     let asked = question.get(12..end + 5)?;
     let wanted = &asked[asked.len() - 4..asked.len() - 2];
     let says = says(if wanted == [0, 1] { Question::Ipv4 } else { Question::Other });
+    if says == Says::Nothing {
+        return None;
+    }
     let (kind, address) = match address {
         IpAddr::V4(address) => (1, address.octets().to_vec()),
         IpAddr::V6(address) => (28, address.octets().to_vec()),

@@ -26,6 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod sandbox;
 pub mod schema;
+pub mod site;
 pub mod stall;
 pub mod tls;
 pub mod trace;

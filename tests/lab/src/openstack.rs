@@ -357,6 +357,15 @@ impl Stack<'_> {
         Ok(serde_json::from_str(text)?)
     }
 
+    /// What has been signalled to one of its resources, as its events tell it, in the order in which it came. A handle's are
+    /// `status:STATUS reason:REASON`. What Heat has lost is not among them.
+    pub fn signals(&self, resource: &str) -> Result<Vec<String>> {
+        let url = format!("{}/resources/{resource}/events?sort_keys=created_at&sort_dir=asc", self.url);
+        let answer = self.heat.ask("GET", &url, None)?;
+        let reasons = answer["events"].as_array().into_iter().flatten().filter_map(|event| event["resource_status_reason"].as_str());
+        Ok(reasons.filter_map(|reason| reason.strip_prefix("Signal: ")).map(str::to_owned).collect())
+    }
+
     /// Signals one of its resources as its owner, such as a scaling policy.
     pub fn signal(&self, resource: &str) -> Result<()> {
         self.heat.ask("POST", &format!("{}/resources/{resource}/signal", self.url), Some(&json!({}))).map(drop)

@@ -15,9 +15,18 @@ pub struct Proxy {
     wire: Arc<Wire>,
 }
 
+/// What is taken and not passed on.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Held {
+    #[default]
+    Nothing,
+    Answers,
+    Everything,
+}
+
 #[derive(Default)]
 struct Wire {
-    stalled: Mutex<bool>,
+    held: Mutex<Held>,
     released: Condvar,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -60,8 +69,12 @@ impl Proxy {
 
     /// Takes connections and bytes but passes nothing on, or passes everything on again.
     pub fn stall(&self, stall: bool) {
-        *self.wire.stalled.lock().unwrap() = stall;
-        self.wire.released.notify_all();
+        self.wire.hold(if stall { Held::Everything } else { Held::Nothing });
+    }
+
+    /// Passes on what is asked, and keeps the answers, until [`Proxy::stall`] says otherwise.
+    pub fn keep_answers(&self) {
+        self.wire.hold(Held::Answers);
     }
 }
 
@@ -73,20 +86,25 @@ impl Drop for Proxy {
 }
 
 impl Wire {
+    fn hold(&self, held: Held) {
+        *self.held.lock().unwrap() = held;
+        self.released.notify_all();
+    }
+
     fn join(self: &Arc<Wire>, client: TcpStream, server: TcpStream) -> std::io::Result<()> {
         let (client_out, server_out) = (client.try_clone()?, server.try_clone()?);
         self.open.lock().unwrap().extend([client.try_clone()?, server.try_clone()?]);
         let there = Arc::clone(self);
-        thread::spawn(move || there.pass(client, server_out));
-        self.pass(server, client_out);
+        thread::spawn(move || there.pass(client, server_out, &[Held::Everything]));
+        self.pass(server, client_out, &[Held::Everything, Held::Answers]);
         Ok(())
     }
 
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, held_by: &[Held]) {
         let mut buffer = [0; 16384];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            let stalled = self.stalled.lock().unwrap();
-            drop(self.released.wait_while(stalled, |stalled| *stalled).unwrap());
+            let held = self.held.lock().unwrap();
+            drop(self.released.wait_while(held, |held| held_by.contains(held)).unwrap());
             if to.write_all(&buffer[..n]).is_err() {
                 break;
             }
