@@ -33,6 +33,7 @@ pub fn all() -> Vec<Case> {
         case_of("life::image_killed", image_killed).light(),
         case_of("life::unit_killed", unit_killed).light(),
         case_of("life::deployment_killed", deployment_killed).light(),
+        case_of("life::deployment_rebooted", deployment_rebooted).light(),
         // The others show all of it but that it is a state, which `install boot::rebooted_by_a_state` shows.
         case_of("life::server_rebooted", server_rebooted).light().repeats(),
         case_of("life::image_rebooted", image_rebooted).light(),
@@ -286,6 +287,22 @@ fn deployment_killed() {
             assert_eq!(stack.output("log").unwrap(), "interrupted: killed during step enroll (step enroll, code 61)");
         });
         assert_eq!(site.heat.heard().len(), 1, "{:#?}", site.heat.heard());
+    });
+}
+
+/// It goes on at the next boot, which heat-config does not.
+fn deployment_rebooted() {
+    deployed("life-deployment-reboot", |site, stack| {
+        site.boot(On::Cloud("vm-1", "#cloud-config\n{}\n"), |keyboard| {
+            keyboard.types(HEAT_CONFIG);
+            site.reaches(Gate::States, &json!("states"));
+            keyboard.reboots();
+        });
+        assert_eq!(site.heat.heard(), [], "a reboot is no end: {}", site.vm.text("var/log/heat-salt-bootstrap.log"));
+        site.set(Gate::States, false);
+        site.boot(On::Again, |_| assert_complete(stack));
+        let report: Value = serde_json::from_str(stack.output("report").unwrap().as_str().unwrap()).unwrap();
+        assert_eq!((&report["verdict"], site.heat.heard().len()), (&json!("done"), 1), "{report:#}");
     });
 }
 
