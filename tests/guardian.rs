@@ -233,6 +233,26 @@ fn a_worker_that_is_killed_while_it_tells_is_spoken_for() {
     assert!(!kept.exists() && !vm.machine.state("progress").exists() && vm.machine.report()["signal"]["delivered"] == true);
 }
 
+/// Heat does not answer, perhaps for as long as there is time, and whoever has said stop does not wait for that.
+#[test]
+fn who_is_told_to_stop_while_it_tells_keeps_the_message() {
+    let vm = Vm::new();
+    vm.heat.set_down(true);
+    // It cannot install into another root, which is known at once.
+    let running = vm.machine.start(&["install", "--deadline", "5m"]);
+    until(LONG, || running.stderr_so_far().contains("signal: ").then_some(())).expect("it tells Heat");
+    kill(Pid::from_raw(family(running.pid(), Path::new(AGENT))[1]), Signal::SIGTERM).unwrap();
+    let ended = running.finish(LONG).unwrap();
+    let report = vm.machine.report();
+    assert_eq!((ended.code, &report["code"]), (23, &json!(23)), "{}", ended.stderr);
+    assert_eq!(report["signal"]["error"], "told to stop by SIGTERM before Heat had answered", "{report:#}");
+    assert!(vm.machine.state("signal.json").exists());
+    vm.heat.set_down(false);
+    vm.machine.agent(&["signal", "--kept"], 0);
+    let told = vm.told();
+    assert!(told.len() == 1 && told[0].0 == "FAILURE" && told[0].1.contains("code 23"), "{told:?}");
+}
+
 #[test]
 fn a_run_that_waits_for_another_is_no_reason_to_fail_that_ones_stack() {
     let vm = Vm::new();

@@ -11,7 +11,7 @@ use crate::heat::signal::Message;
 use crate::system::interrupt::Interrupt;
 use crate::system::retry::Wait;
 use crate::types::deadline::Deadline;
-use crate::types::failure::Failure;
+use crate::types::failure::{Failure, Kind};
 use crate::types::report::{self, Report, Verdict};
 
 /// How long it is tried to tell Heat of a configuration that cannot even say how long.
@@ -23,8 +23,14 @@ pub fn tell(signal: &Signal, report: &mut Report, store: &Store, deadline: Deadl
     let id = signal.id.clone().unwrap_or_else(|| report.minion_id.clone());
     report.signal = None;
     let message = Message::of(report, id);
-    // What interrupted the work does not interrupt the report of it.
-    let result = deliver(signal, &message, store, &Wait::until(deadline, Interrupt::default()));
+    // What interrupted the work does not interrupt the report of it. What comes while Heat is told ends that after the try under way: whoever
+    // switches a machine off does not wait for a Heat that does not answer.
+    let stop = Interrupt::of_this_process();
+    let stop = if stop.raised().is_some() { Interrupt::default() } else { stop };
+    let result = deliver(signal, &message, store, &Wait::until(deadline, stop)).map_err(|failure| match failure.kind {
+        Kind::Interrupted => Failure::new(Kind::SignalUndelivered, format!("{} before Heat had answered", failure.message)),
+        _ => failure,
+    });
     report.signal = Some(report::Signal {
         transport: signal.handle.transport().to_owned(),
         delivered: result.is_ok(),

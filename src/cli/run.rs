@@ -233,7 +233,8 @@ fn perform(task: &Task, root: &Root, common: &Common, watched: bool) -> u8 {
         && root.is_machine()
         && shutdown::is_reboot();
     let result = result.map_err(|failure| if resumes { cut_off(failure) } else { failure });
-    let interrupted = result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted);
+    let interrupted =
+        result.as_ref().is_err_and(|failure| failure.kind == Kind::Interrupted) || Interrupt::of_this_process().raised().is_some();
     let says = task.action.tells(&result) && !resumes;
     let deadline = if interrupted { after_interrupt(deadline) } else { deadline };
     let of = || journal.circumstances();

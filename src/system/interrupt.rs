@@ -1,6 +1,6 @@
 //! SIGTERM, SIGINT and SIGHUP, turned into something that a waiting thread can hear at once.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,9 @@ use signal_hook::iterator::Signals;
 /// Heard by everybody who holds a copy.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<Shared>);
+
+/// What the signals of this process are heard by, once they are.
+static OF_THIS_PROCESS: OnceLock<Interrupt> = OnceLock::new();
 
 #[derive(Default)]
 struct Shared {
@@ -21,7 +24,7 @@ impl Interrupt {
     /// From now on the signals that end a program no longer do: they are heard here. `told` is
     /// called with the signal's name, in a thread of its own.
     pub fn on_signals(told: impl Fn(&'static str) + Send + 'static) -> std::io::Result<Interrupt> {
-        let interrupt = Interrupt::default();
+        let interrupt = OF_THIS_PROCESS.get_or_init(Interrupt::default).clone();
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let ours = interrupt.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
@@ -36,6 +39,11 @@ impl Interrupt {
             }
         })?;
         Ok(interrupt)
+    }
+
+    /// The one that hears the signals of this process; before [`Interrupt::on_signals`] none does.
+    pub fn of_this_process() -> Interrupt {
+        OF_THIS_PROCESS.get().cloned().unwrap_or_default()
     }
 
     /// The signal that came, if one did.
