@@ -11,6 +11,7 @@ use crate::salt::private_key::KeyPair;
 use crate::salt::public_key::PublicKey;
 use crate::system::process;
 use crate::system::retry::Wait;
+use crate::system::sockets::Lookout;
 use crate::types::failure::{Failure, Kind};
 
 /// How often it is looked, on this machine, for a file.
@@ -50,11 +51,11 @@ pub fn public_key(minion: &mut Minion, wait: &Wait) -> Result<PublicKey, Failure
 /// Waits until the minion talks to the master's port for keys, as far as that can be seen: asking
 /// the master before then would be in vain. If it cannot be seen, the master is asked anyhow.
 pub fn contact(minion: &mut Minion, wait: &Wait) -> Result<(), Failure> {
+    let mut lookout = Lookout::default();
     let found = soon(wait).poll(connection::POLL_INTERVAL, || {
         minion.check()?;
-        let pids = minion.pids();
         let ports = [minion.paths.master_port, minion.paths.publish_port];
-        Ok(process::connected(&pids, &ports).then_some(()))
+        Ok((lookout.is_due() && process::connected(&minion.pids(), &ports)).then_some(()))
     })?;
     debug!("the minion {} the master", if found.is_some() { "talks to" } else { "was not seen talking to" });
     Ok(())
