@@ -5,6 +5,7 @@ A service with the real Salt of this environment, without a master that runs.
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 import time
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ from saltext.heat_bootstrap.store import Store
 
 # Keeps what is logged until a daemon says where to, and prints it at the end.
 salt._logging.impl.shutdown_temp_handler()
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Not what Salt says itself: it warns of what an earlier test has left open when Python happens to collect that."""
+    return [line for line in caplog.records if not line.name.startswith("salt.")]
 
 
 class Clock:
