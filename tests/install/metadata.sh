@@ -60,8 +60,8 @@ ls /etc/systemd/system/*.wants/${unit##*/}
 closer=$(sed -n 's/^ExecStart=//p' $unit)
 "$closer" && "$closer"
 for tool in iptables ip6tables; do echo "$tool: $($tool --list-rules | grep -c REJECT)"; done
-# It is not there, or nft is one of those that fail, where iptables was taken. What is left closed shows in the next line of `who`.
-nft delete table inet heat-salt-bootstrap 2>/dev/null || true
+# It is not there, or nft is one of those that fail, where iptables was taken.
+if nft list table inet heat-salt-bootstrap >/dev/null 2>&1; then nft delete table inet heat-salt-bootstrap; fi
 for tool in iptables ip6tables; do $tool --flush; done
 who 'without rules'
 "$closer"

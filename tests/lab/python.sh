@@ -12,8 +12,8 @@ against() {
         echo "$1 is missing; install Python 3.10, 3.11 or 3.12 (Debian: python3 python3-venv)"
         return
     fi
-    # What fails here is no Python, and says no version: that is told below.
-    version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || true
+    # What fails here is no Python, whatever it has printed.
+    version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=
     case $version in
     3.10 | 3.11 | 3.12) ;;
     '') echo "$1 is no Python that runs; name another one in PYTHON" && return ;;

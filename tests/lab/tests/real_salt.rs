@@ -81,7 +81,8 @@ fn from_pending_to_applied(line: Line) {
     root.start_minion(&json!({"acceptance_wait_time": 1, "cache_jobs": true})).unwrap();
     clock.tell("minion started");
     assert!(root.running_pids().contains(&root.pid_file().unwrap()));
-    let (state, pem) = until(LONG, || master.key_states("w1").pop()).unwrap();
+    // Salt makes the file before it fills it.
+    let (state, pem) = until(LONG, || master.key_states("w1").pop().filter(|(_, pem)| pem.contains("-----END"))).unwrap();
     clock.tell("key pending");
     assert_eq!(state, KeyState::Pending);
 
