@@ -232,6 +232,11 @@ fn did_not_run(lines: Vec<String>, retcode: Option<i64>) -> Outcome {
         let other = line.split(|c: char| !c.is_ascii_digit()).find_map(Jid::parse);
         return Outcome::Busy { lines, other };
     }
+    // salt/utils/minion.py reads the files of all jobs before a state runs, and does not mind that another process writes one of them.
+    if lines.iter().any(|line| line.contains("in _read_proc_file")) {
+        let last = lines.iter().flat_map(|line| line.lines()).last().unwrap_or_default();
+        return Outcome::Busy { lines: vec![format!("Salt could not read its job files: {last}")], other: None };
+    }
     // 5 is EX_PILLAR_FAILURE (salt/defaults/exitcodes.py).
     let pillar = retcode == Some(5) || lines.iter().any(|line| line.starts_with("Pillar failed to render"));
     Outcome::NotRendered { lines, pillar }
@@ -331,6 +336,17 @@ mod tests {
             1,
         );
         assert!(matches!(busy, Outcome::Busy { other: Some(jid), .. } if jid.as_str() == "20261122101112123456"));
+        let fell = ended(
+            "The minion function caused an exception: Traceback (most recent call last):\n  \
+             File \"salt/utils/minion.py\", line 62, in _read_proc_file\n    data = salt.payload.loads(buf)\n\
+             salt.exceptions.SaltDeserializationError: Could not deserialize msgpack message.\n",
+            1,
+        );
+        let Outcome::Busy { lines, other: None } = fell else { panic!("{fell:?}") };
+        assert_eq!(
+            lines,
+            ["Salt could not read its job files: salt.exceptions.SaltDeserializationError: Could not deserialize msgpack message."]
+        );
     }
 
     #[test]

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::OnEachLine;
 use crate::fixture::{LONG, Vm, alone, shared};
+use crate::states::beside_half_a_job_file;
 
 pub const CASES: &[OnEachLine] = &[
     ("joined", joined),
@@ -45,6 +46,7 @@ pub const CASES: &[OnEachLine] = &[
     ("state_fails", state_fails),
     ("minion_restarted", minion_restarted),
     ("job_never_comes", job_never_comes),
+    ("half_a_job_file", half_a_job_file),
     ("without_openssl", without_openssl),
     ("openssl_hangs", openssl_hangs),
     ("deregistered", deregistered),
@@ -515,6 +517,18 @@ fn job_never_comes(line: Line) {
     // What comes after it in order shows that the second publication ran nothing.
     assert_eq!(vm.master.local("enrol-no-job", "test.ping", &[]).unwrap(), json!(true));
     assert_eq!(vm.runs(), 1);
+}
+
+/// Salt falls over a file that another job is just writing: a job of another name is asked for.
+fn half_a_job_file(line: Line) {
+    let vm = enrolling(line, "enrol-half-a-file");
+    for verb in ["install", "accept"] {
+        let ended = vm.agent(&[verb]);
+        ended.expect(ended.code == 0, "exit code 0");
+    }
+    let ended = beside_half_a_job_file(&vm).end(&vm);
+    ended.done().states(2, 0);
+    ended.expect(ended.asked(APPLY) == 2, "once it fell over it, once more");
 }
 
 /// Without openssl the minion makes its key pair itself, at its first start; for that it has to know its master.

@@ -1,14 +1,15 @@
 //! The trigger and what comes of it.
 
 use std::fs;
+use std::process::Command;
 
-use lab::process::until;
+use lab::process::{run, until};
 use lab::venv::Line;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::OnEachLine;
-use crate::fixture::{LONG, Vm};
+use crate::fixture::{LONG, Started, Vm};
 
 pub const CASES: &[OnEachLine] = &[
     ("failing", failing),
@@ -25,6 +26,7 @@ pub const CASES: &[OnEachLine] = &[
     ("nobody_listens", nobody_listens),
     ("another_run_in_the_way", another_run_in_the_way),
     ("another_run_queued", another_run_queued),
+    ("half_a_job_file", half_a_job_file),
     ("again_after_a_failure", again_after_a_failure),
     ("killed_while_states_run", |line| killed_while_states_run(line, "states/state")),
     ("killed_while_states_run_shipped", |line| killed_while_states_run(line, "states/shipped")),
@@ -169,6 +171,36 @@ fn another_run_queued(line: Line) {
     ended.done().states(2, 0);
     ended.expect(ended.triggered("states/shipped") == 1, "it was triggered once");
     assert_eq!(vm.runs(), 1);
+}
+
+/// Salt itself falls over a file that another job is just writing, before it runs one state: it is asked again.
+fn half_a_job_file(line: Line) {
+    let mut vm = Vm::new(line, "half-a-file");
+    vm.states(&["append"]).joined();
+    let started = beside_half_a_job_file(&vm);
+    let ended = started.end(&vm);
+    ended.done().states(2, 0);
+    ended.expect(ended.triggered("states/state") == 2, "once it fell over it, once more");
+    assert_eq!(vm.runs(), 1);
+}
+
+/// A run that meets such a file. The minion would remove it as soon as it came by; what something is mounted on stays until that is off.
+pub fn beside_half_a_job_file(vm: &Vm) -> Started {
+    let half = vm.path("var/cache/salt/minion/proc/20260102030405060708");
+    // Two values, where one is expected.
+    fs::write(&half, b"\xc0\xc0").unwrap();
+    assert_eq!(run(Command::new("mount").arg("--bind").args([&half, &half]), LONG).unwrap().code, 0);
+    let started = vm.start(&["run"]);
+    let over = || {
+        let said = started.running.stderr_so_far();
+        (said.contains("Salt could not read") || said.contains("signalled")).then_some(())
+    };
+    let seen = until(LONG, over);
+    assert_eq!(run(Command::new("umount").arg(&half), LONG).unwrap().code, 0);
+    seen.unwrap();
+    // By the minion, if it was faster.
+    let _ = fs::remove_file(&half);
+    started
 }
 
 fn again_after_a_failure(line: Line) {
