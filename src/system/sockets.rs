@@ -175,17 +175,19 @@ mod tests {
         assert_eq!(due(None, 9), 9);
     }
 
-    /// The kernel's own number changes with a connection.
+    /// The kernel's own number changes with a connection. It is the whole machine's: others come and go, too.
     #[test]
     fn a_new_connection_is_worth_a_look() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut lookout = Lookout::default();
-        // Others come and go, too.
-        while lookout.is_due() {}
-        let before = lookout.sockets;
-        let streams: Vec<_> = (0..100).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
-        assert!(lookout.is_due() && lookout.sockets > before, "{before:?} {:?}", lookout.sockets);
-        drop(streams);
+        let address = listener.local_addr().unwrap();
+        let rises = || {
+            let mut lookout = Lookout::default();
+            while lookout.is_due() {}
+            let before = lookout.sockets;
+            let _streams: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+            lookout.is_due() && lookout.sockets > before
+        };
+        assert!((0..10).any(|_| rises()));
     }
 
     #[test]
