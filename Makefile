@@ -1,5 +1,10 @@
 # What there is to do here. `make help` lists it. GNU make; the recipes are POSIX sh.
 
+# A space in a path ends a word for make, whatever is done about it.
+ifneq ($(words $(CURDIR) $(or $(HOME),none)),2)
+$(error There is a space in the path of this tree ($(CURDIR)) or in HOME ($(HOME)); move it to a path without one)
+endif
+
 # The environments with real Salt are built once (minutes) and kept outside the tree, where no `make clean` finds them.
 CACHE ?= $(HOME)/.cache/heat-salt-bootstrap
 export HSB_CACHE := $(CACHE)
