@@ -11,6 +11,7 @@ import pytest
 
 import vm
 from conftest import NotSent, Unknown, World, logged, pem
+from saltext.heat_bootstrap import claims
 from saltext.heat_bootstrap.waiting import Waiting
 
 
@@ -287,6 +288,22 @@ def test_busy(world: World) -> None:
     assert world.word("apply", later) == "200"
     waits = [int(dict(world.service.refuse(world.service.busy("x")).headers)["Retry-After"]) for _ in range(60)]
     assert len(set(waits)) > 5
+
+
+def test_a_clock_that_was_years_ahead_keeps_no_places(world: World) -> None:
+    """The whole cloud's clock was, and killed bootstraps of then hold nothing once it was set."""
+    text = world.token(uses=10, expires=2**40)
+    herd = [world.vm(f"web-{number}", text) for number in range(7)]
+    good = world.clock.now
+    world.clock.now += 10 * 365 * 86400
+    for who in herd:
+        assert world.enroll(who) == "accepted"
+    assert [world.word("apply", who.claim("apply")) for who in herd[:4]] == ["200"] * 3 + ["503 busy"]
+    world.clock.now = good
+    # As many as ever, also where the master that counts is a little behind the one that has let them in.
+    assert world.word("apply", herd[3].claim("apply")) == "200"
+    world.clock.now -= claims.MOST_SKEW
+    assert [world.word("apply", who.claim("apply")) for who in herd[4:]] == ["200"] * 2 + ["503 busy"]
 
 
 def places(waiting: Waiting, now: float, count: int) -> list[int]:

@@ -524,7 +524,8 @@ class Store:
         """
         connection.execute(meta.update().where(meta.c.name == "gate").values(value=meta.c.value + 1))
         # Told apart here: for DISTINCT, the database would go through all jobs there ever were, in the order of their ids.
-        found = connection.execute(sa.select(jobs.c.id).where(jobs.c.until > int(now))).scalars().all()
+        open_jobs = sa.select(jobs.c.id).where(jobs.c.until > int(now), jobs.c.chosen <= _latest(now))
+        found = connection.execute(open_jobs).scalars().all()
         return len({other for other in found if other != minion}), found.count(minion)
 
     # Reports
@@ -624,7 +625,17 @@ class Store:
         not. Who is under way comes last, and of the others the newest.
         """
         found: dict[str, dict[str, Any]] = {}
-        for row in connection.execute(sa.select(reports).where(reports.c.time >= since).order_by(reports.c.time)).mappings():
+        latest = _latest(now)
+        rows = connection.execute(sa.select(reports).where(reports.c.time >= since)).mappings().all()
+
+        def order(moment: int) -> int:
+            # Of a clock that was ahead nobody knows when it was: whatever else there is of the same minion is newer.
+            return moment if moment <= latest else 0
+
+        def heard(minion: str) -> int:
+            return order(found[minion]["time"]) if minion in found else -1
+
+        for row in sorted(rows, key=lambda row: order(row["time"])):
             entry = {key: value for key, value in row.items() if key != "digest"}
             entry["steps"], entry["failures"] = json.loads(entry["steps"]), json.loads(entry["failures"])
             found.pop(entry["id"], None)
@@ -632,8 +643,8 @@ class Store:
         # 0 is the end of those that were reported.
         open_jobs = sa.select(jobs).where(jobs.c.until > 0, jobs.c.until >= since).order_by(jobs.c.chosen)
         for row in connection.execute(open_jobs).mappings():
-            is_over = row["until"] <= int(now)
-            if is_over and found.get(row["id"], {"time": 0})["time"] >= row["chosen"]:
+            is_over = row["chosen"] > latest or row["until"] <= int(now)
+            if is_over and heard(row["id"]) >= order(row["chosen"]):
                 # Another bootstrap of the same minion has reported since.
                 continue
             found[row["id"]] = {
@@ -645,14 +656,14 @@ class Store:
                 "until": row["until"],
             }
         for row in connection.execute(sa.select(minions).where(minions.c.enrolled >= since, ~minions.c.removed)).mappings():
-            if found.get(row["id"], {"time": 0})["time"] >= row["enrolled"]:
+            if heard(row["id"]) >= order(row["enrolled"]):
                 continue
             until = row["enrolled"] + JOINED_FOR
             found[row["id"]] = {
                 "id": row["id"],
                 "bootstrap_id": None,
                 "time": row["enrolled"],
-                "verdict": "no report" if until <= int(now) else "under way",
+                "verdict": "no report" if row["enrolled"] > latest or until <= int(now) else "under way",
                 "jid": None,
                 "until": until,
             }
@@ -688,6 +699,11 @@ class _Again(Exception):
     """
     Somebody else changed the same rows at the same time.
     """
+
+
+def _latest(now: float) -> int:
+    """What has a later time than this was written while a clock was ahead; masters may differ by as much as a VM may."""
+    return int(now) + MOST_SKEW
 
 
 def _private(path: str) -> None:

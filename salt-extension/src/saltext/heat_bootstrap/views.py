@@ -56,7 +56,9 @@ def herd(store: Store, failed: bool, since: int, now: float) -> list[dict[str, A
     for entry in found:
         if entry["verdict"] == "no report":
             asked = f"job {entry['jid']} was published" if entry["jid"] else "it was let in, and has asked for no job"
-            entry["message"] = f"{asked}; nothing was heard until {moment(entry['until'])}"
+            # Such a one is over at once: nobody knows when its time was up.
+            until = f"until {moment(entry['until'])}" if entry["until"] <= int(now) else "since the clock was set back"
+            entry["message"] = f"{asked}; nothing was heard {until}"
     # Who was killed says nothing, and has failed nevertheless.
     return [entry for entry in found if not failed or entry["verdict"] in ("failed", "no report")]
 
