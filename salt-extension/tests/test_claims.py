@@ -306,6 +306,48 @@ def test_a_clock_that_was_years_ahead_keeps_no_places(world: World) -> None:
     assert [world.word("apply", who.claim("apply")) for who in herd[4:]] == ["200"] * 2 + ["503 busy"]
 
 
+def test_who_goes_on_keeps_the_place(world: World) -> None:
+    """After a reboot the agent asks for the job that it has, with a deadline of its own."""
+    text = world.token(uses=10)
+    herd = [world.vm(f"web-{number}", text) for number in range(5)]
+    for who in herd:
+        assert world.enroll(who) == "accepted"
+    jobs = [who.document("apply", deadline=100) for who in herd]
+    for who, job in zip(herd[:3], jobs):
+        assert world.word("apply", who.sealed(job)) == "200"
+
+    def asks_again(number: int, **changes: Any) -> None:
+        again = herd[number].document("apply", job=jobs[number]["job"], **changes)
+        assert world.ask("apply", herd[number].sealed(again)).body["published"] is False
+
+    world.clock.now += 60
+    asks_again(0, deadline=100)
+    # A shorter one takes nothing away.
+    asks_again(0, deadline=5)
+    # What was reported is over.
+    assert world.word("report", herd[1].claim("report")) == "noted"
+    asks_again(1, deadline=1000)
+    world.clock.now += 60
+    # 0 has its place; 1 and 2 have none any more.
+    assert [world.word("apply", who.claim("apply")) for who in herd[3:]] == ["200"] * 2
+    newcomer = world.vm("web-9")
+    assert world.enroll(newcomer) == "accepted"
+    assert world.word("apply", newcomer.claim("apply")) == "503 busy"
+
+
+def test_nobody_goes_on_for_longer_than_one_bootstrap_may(world: World) -> None:
+    who = enrolled(world, expires=2**40)
+    document = who.document("apply", deadline=claims.MOST_DEADLINE)
+    chosen = int(world.clock())
+    for _ in range(9):
+        again = {**document, "nonce": who.document("apply")["nonce"], "time": int(world.clock())}
+        assert world.word("apply", who.sealed(again)) == "200"
+        world.clock.now += 86400
+    with world.store.read() as connection:
+        job = world.store.job(connection, who.id, document["job"])
+    assert job is not None and job["until"] == chosen + claims.MOST_DEADLINE
+
+
 def places(waiting: Waiting, now: float, count: int) -> list[int]:
     return [waiting.comes_back(now) for _ in range(count)]
 

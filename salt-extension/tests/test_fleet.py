@@ -182,6 +182,20 @@ def test_what_came_after_it_counts(world: World) -> None:
     assert fleet(world) == {"web-1": "done"}
 
 
+def test_who_goes_on_is_under_way(world: World) -> None:
+    """A run that was cut off by a reboot goes on with the job that it has."""
+    who = world.vm()
+    assert world.enroll(who) == "accepted"
+    job = who.document("apply", deadline=600)
+    assert world.word("apply", who.sealed(job)) == "200"
+    world.clock.now += 500
+    assert world.word("apply", who.claim("apply", job=job["job"], deadline=600)) == "200"
+    world.clock.now += 500
+    assert fleet(world) == {"web-1": "under way"}
+    world.clock.now += 101
+    assert fleet(world) == {"web-1": "no report"}
+
+
 def test_a_clock_that_was_years_ahead(world: World) -> None:
     """What was written down then is older than whatever came since, and nobody is under way for years."""
     world.most_at_once = 9

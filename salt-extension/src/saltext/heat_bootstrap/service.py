@@ -271,6 +271,7 @@ class Service:
         if job is not None and (remembered or (job["published"] and not claim.again)):
             if not remembered:
                 self._store.remember(connection, claim, now)
+                self._store.goes_on(connection, claim, job, now)
             return str(job["jid"]), False, False
         first = job is None or not job["published"]
         if first:

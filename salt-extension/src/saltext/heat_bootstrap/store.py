@@ -21,7 +21,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
-from saltext.heat_bootstrap.claims import MOST_SKEW, Claim, Report
+from saltext.heat_bootstrap.claims import MOST_DEADLINE, MOST_SKEW, Claim, Report
 from saltext.heat_bootstrap.decisions import Record
 from saltext.heat_bootstrap.refusals import Unavailable
 from saltext.heat_bootstrap.tokens import Token
@@ -510,6 +510,18 @@ class Store:
         where = (jobs.c.id == claim.id, jobs.c.job == claim.job, jobs.c.published == was_published)
         if connection.execute(jobs.update().where(*where).values(published=True, until=int(now) + claim.deadline)).rowcount != 1:
             raise _Again("another master publishes the same job")
+
+    @staticmethod
+    def goes_on(connection: Connection, claim: Claim, job: sa.engine.RowMapping, now: float) -> None:
+        """
+        Notes that somebody is still at a job that was published before: another run of the same bootstrap has a deadline of its
+        own. What was reported stays over, and nobody holds a place for longer than one bootstrap may.
+        """
+        until = min(int(now) + claim.deadline, job["chosen"] + MOST_DEADLINE)
+        # In the statement too, since the report may have come meanwhile.
+        where = (jobs.c.id == claim.id, jobs.c.job == claim.job, jobs.c.until > 0, jobs.c.until < until)
+        if 0 < job["until"] < until:
+            connection.execute(jobs.update().where(*where).values(until=until))
 
     @staticmethod
     def was_not_published(connection: Connection, claim: Claim) -> None:
