@@ -275,11 +275,8 @@ class Service:
             return str(job["jid"]), False, False
         first = job is None or not job["published"]
         if first:
-            others, own = self._store.under_way(connection, claim.id, now)
-            if others >= self._most_at_once:
-                raise self.busy(f"{others} bootstraps are under way, as many as may be.")
-            if own >= MOST_JOBS_OF_ONE:
-                raise self.busy(f"{own} jobs of {claim.id} are under way.")
+            # Who is sent away, as most are in a herd, waits for nobody and has nothing taken back.
+            self._has_a_place(connection, claim, now, noted=0)
         self._store.remember(connection, claim, now)
         if job is None:
             jid = self._publisher.new_jid()
@@ -289,7 +286,19 @@ class Service:
             self._store.publish_again(connection, claim, bool(job["published"]), now)
         word = "published" if job is None else "again"
         self._note(connection, claim, word, f"job {jid} runs {','.join(claim.states)}", peer, record.token)
+        if first:
+            # Alone, and last of all: nobody else is let in meanwhile, and a database may take its time for each statement.
+            self._store.alone(connection)
+            self._has_a_place(connection, claim, now, noted=1)
         return jid, True, first
+
+    def _has_a_place(self, connection: Connection, claim: Claim, now: float, noted: int) -> None:
+        """``noted`` says how many of its jobs are the one that is asked for."""
+        others, own = self._store.under_way(connection, claim.id, now)
+        if others >= self._most_at_once:
+            raise self.busy(f"{others} bootstraps are under way, as many as may be.")
+        if own - noted >= MOST_JOBS_OF_ONE:
+            raise self.busy(f"{own - noted} jobs of {claim.id} are under way.")
 
     def _not_sent(self, connection: Connection, claim: Claim, first: bool, peer: str) -> None:
         if first:

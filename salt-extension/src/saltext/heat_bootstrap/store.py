@@ -529,12 +529,16 @@ class Store:
         connection.execute(jobs.update().where(jobs.c.id == claim.id, jobs.c.job == claim.job).values(published=False, until=0))
 
     @staticmethod
-    def under_way(connection: Connection, minion: str, now: float) -> tuple[int, int]:
+    def alone(connection: Connection) -> None:
         """
-        How many other minions are between their job and their report, and how many jobs of this one. Whoever asks gets the
-        answer alone: else two masters might both let the last one in.
+        From here to the end of the transaction nobody else is here: else two masters might both let the last one in. Nothing
+        that somebody else may have locked is asked for after this.
         """
         connection.execute(meta.update().where(meta.c.name == "gate").values(value=meta.c.value + 1))
+
+    @staticmethod
+    def under_way(connection: Connection, minion: str, now: float) -> tuple[int, int]:
+        """How many other minions are between their job and their report, and how many jobs of this one."""
         # Told apart here: for DISTINCT, the database would go through all jobs there ever were, in the order of their ids.
         open_jobs = sa.select(jobs.c.id).where(jobs.c.until > int(now), jobs.c.chosen <= _latest(now))
         found = connection.execute(open_jobs).scalars().all()
