@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import vm
-from conftest import NotSent, Unknown, World, logged, pem
+from conftest import NotSent, Unknown, World, pem
 from saltext.heat_bootstrap import claims
 from saltext.heat_bootstrap.waiting import Waiting
 
@@ -638,4 +638,4 @@ def test_nothing_is_written_or_logged_for_strangers(world: World, caplog: pytest
     world.store.close()
     after = {path: path.read_bytes() for path in world.file.parent.iterdir() if path.is_file()}
     assert after.keys() == before.keys()
-    assert logged(caplog) == []
+    assert caplog.records == []
