@@ -150,6 +150,29 @@ def test_already(world: World) -> None:
     assert world.words() == ["accepted", "token-revoked"]
 
 
+def test_a_machine_that_got_another_id(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Its key stays accepted under the old one, and an operator is told: the service cannot know that nobody lives there."""
+    text = world.token(uses=9)
+    before, after = world.vm("web-1", text), world.vm("web-2", text)
+
+    def warned() -> list[str]:
+        return [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+
+    assert world.enroll(before) == "accepted"
+    assert warned() == []
+    assert world.enroll(after) == "accepted"
+    assert world.accepted("web-1") == world.accepted("web-2") == pem(before)
+    [line] = warned()
+    assert "web-2 came in with the key that is accepted as web-1, too" in line
+    assert world.audit()[-1]["why"].endswith(" is accepted; it is also accepted as web-1")
+    # Asked again, nothing new is said; and of a name that an operator has removed nothing at all.
+    assert world.enroll(after) == "already"
+    delete(world, "web-1")
+    delete(world, "web-2")
+    assert world.enroll(world.vm("web-3", text)) == "accepted"
+    assert len(warned()) == 1 and world.audit()[-1]["why"].endswith(" is accepted")
+
+
 def test_the_same_key_under_another_token_costs_a_use_of_that(world: World) -> None:
     first = enrolled(world)
     second = world.vm()

@@ -224,6 +224,28 @@ def test_a_clock_that_was_years_ahead(world: World) -> None:
     assert fleet(world) == {"web-0": "no report", "web-1": "no report", "web-2": "done", "web-3": "done", "web-4": "done"}
 
 
+def test_one_key_with_two_names(configured: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world = configured
+    text = world.token(uses=9)
+    for name in ("web-old", "web-new"):
+        who = world.vm(name, text)
+        assert world.enroll(who) == "accepted"
+        assert world.word("report", who.claim("report", message="m" * 200)) == "noted"
+    other = world.vm("web-3", text, key=1)
+    assert world.enroll(other) == "accepted"
+    assert run(world, "fleet") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    advice = "; remove the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID"
+    assert lines["web-old"].endswith("m; let in with the same key as web-new" + advice)
+    assert lines["web-new"].endswith("m; let in with the same key as web-old" + advice)
+    assert "same key" not in lines["web-3"]
+    shown = page.page(views.herd(world.store, False, 3600, world.clock()), "x", "m", world.clock())
+    assert shown.count("let in with the same key as") == 2
+    assert run(world, "forget", "web-old") == 0
+    assert run(world, "fleet") == 0
+    assert "same key" not in capsys.readouterr().out
+
+
 def test_who_has_left_is_missed_by_nobody(world: World) -> None:
     who = world.vm(deregister=True)
     assert world.enroll(who) == "accepted"

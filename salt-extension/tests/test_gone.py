@@ -176,8 +176,13 @@ def test_a_database_of_before_there_were_leases(world: World) -> None:
     world.store.close()
     with sqlite3.connect(world.file) as connection:
         connection.execute("DROP TABLE hsb_leases")
+        connection.execute("DROP INDEX hsb_minions_finger")
     connection.close()
     assert world.word("renew", who.claim("renew")) == "renewed"
+    with sqlite3.connect(world.file) as connection:
+        indexes = [name for _, name, *_ in connection.execute("PRAGMA index_list(hsb_minions)")]
+    connection.close()
+    assert "hsb_minions_finger" in indexes
 
 
 def test_the_command(configured: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

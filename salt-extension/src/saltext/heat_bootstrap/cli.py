@@ -275,7 +275,8 @@ def _fleet_lines(found: Sequence[dict[str, Any]]) -> list[str]:
         what = f"{failure['sls']}: {failure['id']}: {failure['comment']}" if failure else entry.get("message") or ""
         seconds = f"{entry['seconds']:.0f}" if "seconds" in entry else "-"
         slowest = f"{longest[0]} {longest[1]:.0f}" if longest else "-"
-        rows.append([entry["id"], entry["time"], entry["verdict"], str(entry.get("code", "-")), seconds, slowest, what[:100]])
+        what = "; ".join(text for text in (what[:100], entry.get("note")) if text)
+        rows.append([entry["id"], entry["time"], entry["verdict"], str(entry.get("code", "-")), seconds, slowest, what])
     return [*_lines(["ID", "WHEN", "VERDICT", "CODE", "SECONDS", "LONGEST", "WHAT"], rows), str(views.Summary.of(found))]
 
 

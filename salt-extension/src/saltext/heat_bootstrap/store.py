@@ -97,6 +97,7 @@ minions = sa.Table(
     sa.Column("removed", sa.Boolean(create_constraint=False), nullable=False),
     mysql_engine="InnoDB",
 )
+by_finger = sa.Index("hsb_minions_finger", minions.c.finger)
 # Which key each master placed last: a claim granted by one is carried out by the others without a second use.
 placements = sa.Table(
     "hsb_placements",
@@ -315,8 +316,9 @@ class Store:
             metadata.create_all(connection)
             # Two masters may come here at once: the second one's row is refused, and it comes again.
             connection.execute(meta.insert(), [{"name": "schema", "value": SCHEMA}, {"name": "gate", "value": 0}])
-        # A database of before there were leases; nothing else in it is different.
+        # A database of before there were these; nothing else in it is different.
         leases.create(connection, checkfirst=True)
+        by_finger.create(connection, checkfirst=True)
         found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
         if found != SCHEMA:
             raise Unavailable(
@@ -386,6 +388,19 @@ class Store:
         """Who was let in last under this id."""
         row = connection.execute(sa.select(minions).where(minions.c.id == minion)).mappings().first()
         return None if row is None else Record(**row)
+
+    @staticmethod
+    def other_names(connection: Connection, minion: str, finger: str, most: int | None = None) -> list[str]:
+        """Under which other ids the same key was let in; of many, the first few."""
+        same = (minions.c.finger == finger, minions.c.id != minion, ~minions.c.removed)
+        return list(connection.execute(sa.select(minions.c.id).where(*same).order_by(minions.c.id).limit(most)).scalars())
+
+    @staticmethod
+    def with_several_names(connection: Connection) -> list[tuple[str, list[str]]]:
+        """Each key that was let in under several ids, by its fingerprint, and those ids."""
+        several = sa.select(minions.c.finger).where(~minions.c.removed).group_by(minions.c.finger).having(sa.func.count() > 1)
+        fingers = connection.execute(several).scalars().all()
+        return sorted((finger, Store.other_names(connection, "", finger)) for finger in fingers)
 
     @staticmethod
     def put_record(connection: Connection, before: Record | None, record: Record) -> None:
@@ -683,6 +698,9 @@ class Store:
                 "jid": None,
                 "until": until,
             }
+        for _, names in Store.with_several_names(connection):
+            for minion in found.keys() & set(names):
+                found[minion]["same_key_as"] = [name for name in names if name != minion]
         return sorted(found.values(), key=lambda entry: (entry["verdict"] == "under way", entry["time"]))
 
     @staticmethod
