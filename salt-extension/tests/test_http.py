@@ -433,3 +433,10 @@ def test_listeners_on_all_addresses() -> None:
         each.close()
     with pytest.raises(OSError, match="port 1"):
         server.listeners("192.0.2.1", 1)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b"])
+def test_a_host_that_is_none(host: str) -> None:
+    """For a name that cannot be one Python has another error: the process ended by it, and salt-api started it anew at once."""
+    with pytest.raises(OSError, match=f"heat_bootstrap.host: '{host}' is no address of this machine"):
+        server.listeners(host, 1)

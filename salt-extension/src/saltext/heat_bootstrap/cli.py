@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
     audit = verbs.add_parser("audit", help="the last decisions")
     audit.add_argument("id", nargs="?", metavar="ID", help="only those about this minion")
-    audit.add_argument("--count", type=int, default=50, metavar="N", help="how many (%(default)s)")
+    audit.add_argument("--count", type=_count, default=50, metavar="N", help="how many (%(default)s)")
     audit.add_argument("--json", action="store_true", help="as JSON")
     audit.set_defaults(does=_audit)
 
@@ -144,6 +144,12 @@ def _duration(text: str) -> int:
         return views.duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100000")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

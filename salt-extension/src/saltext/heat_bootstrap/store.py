@@ -271,6 +271,9 @@ class Store:
                     raise Unavailable("the database's server did not answer just now")
                 try:
                     self._engine = self._opened()
+                except (ImportError, TypeError, ValueError) as error:
+                    # What stands behind the ? of the address is the driver's, and it says so in its own way.
+                    raise Unavailable(f"the database cannot be opened: {error}") from error
                 except BaseException:
                     # A server may take its time to say nothing, and everybody waits for that here.
                     self._not_before = time.monotonic() + (0 if self._sqlite else NOT_BEFORE)
