@@ -146,24 +146,3 @@ def test_the_cost_does_not_grow(world: World) -> None:
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]
             assert plan and not any("SCAN" in step for step in plan), (text, plan)
     connection.close()
-
-
-def test_the_lock_that_all_wait_for_is_held_for_one_question(world: World) -> None:
-    """A database that takes its time takes it for each statement: what nobody has to be alone for is asked before the lock."""
-    world.most_at_once = 1
-    world.service = world.another()
-    first, second = world.vm("web-1"), world.vm("web-2", key=1)
-    for who in (first, second):
-        assert world.enroll(who) == "accepted"
-    said: list[str] = []
-    engine = world.store._ready()
-    sa.event.listen(engine, "before_cursor_execute", lambda _c, _u, text, *_: said.append(" ".join(text.split()[:2])))
-    sa.event.listen(engine, "commit", lambda _connection: said.append("commit"))
-    assert world.word("apply", first.claim("apply")) == "200"
-    lock = said.index("UPDATE hsb_meta")
-    assert said.count("UPDATE hsb_meta") == 1 and said[lock + 1 :] == ["SELECT hsb_jobs.id", "commit"]
-    assert {"INSERT INTO", "DELETE FROM"} <= set(said[:lock])
-    # Who is sent away does not wait for it, and changes nothing.
-    said.clear()
-    assert world.word("apply", second.claim("apply")) == "503 busy"
-    assert {text.split()[0] for text in said} <= {"BEGIN", "SELECT"}

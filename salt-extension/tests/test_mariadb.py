@@ -177,3 +177,27 @@ def test_as_many_as_may_be_under_way_on_both(both: tuple[World, list[Any]], url:
     with world.store.read() as connection:
         assert len(connection.execute(sa.select(jobs.c.id)).all()) == 3
     assert world.words().count("published") == 3
+
+
+def test_the_lock_that_all_wait_for_is_held_for_one_question(both: tuple[World, list[Any]]) -> None:
+    """A database that takes its time takes it for each statement: what nobody has to be alone for is asked before the lock."""
+    world, services = both
+    # The second one's store is the world's own.
+    world.service = services[1]
+    *most, first, second = [world.vm(f"web-{number}", key=number) for number in range(4)]
+    for who in (*most, first, second):
+        assert world.enroll(who) == "accepted"
+    for who in most:
+        assert world.word("apply", who.claim("apply")) == "200"
+    said: list[str] = []
+    engine = world.store._ready()
+    sa.event.listen(engine, "before_cursor_execute", lambda _c, _u, text, *_: said.append(" ".join(text.split()[:2])))
+    sa.event.listen(engine, "commit", lambda _connection: said.append("commit"))
+    assert world.word("apply", first.claim("apply")) == "200"
+    lock = said.index("UPDATE hsb_meta")
+    assert said.count("UPDATE hsb_meta") == 1 and said[lock + 1 :] == ["SELECT hsb_jobs.id", "commit"]
+    assert {"INSERT INTO", "DELETE FROM"} <= set(said[:lock])
+    # Who is sent away does not wait for it, and changes nothing.
+    said.clear()
+    assert world.word("apply", second.claim("apply")) == "503 busy"
+    assert {text.split()[0] for text in said} <= {"BEGIN", "SELECT"}

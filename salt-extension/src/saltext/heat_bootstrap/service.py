@@ -297,9 +297,8 @@ class Service:
             self._store.publish_again(connection, claim, bool(job["published"]), now)
         word = "published" if job is None else "again"
         self._note(connection, claim, word, f"job {jid} runs {','.join(claim.states)}", peer, record.token)
-        if first:
-            # Alone, and last of all: nobody else is let in meanwhile, and a database may take its time for each statement.
-            self._store.alone(connection)
+        # Last of all: everybody waits for whoever has the gate, and a database may take its time for each statement.
+        if first and self._store.shuts_the_gate(connection):
             self._has_a_place(connection, claim, now, noted=1)
         return jid, True, first
 

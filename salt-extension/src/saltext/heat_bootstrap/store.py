@@ -546,13 +546,16 @@ class Store:
         """Of a job of which it is known that nothing was sent."""
         connection.execute(jobs.update().where(jobs.c.id == claim.id, jobs.c.job == claim.job).values(published=False, until=0))
 
-    @staticmethod
-    def alone(connection: Connection) -> None:
+    def shuts_the_gate(self, connection: Connection) -> bool:
         """
         From here to the end of the transaction nobody else is here: else two masters might both let the last one in. Nothing
-        that somebody else may have locked is asked for after this.
+        that somebody else may have locked is asked for after this. Says whether somebody may have come in before: with SQLite
+        nobody has, since who writes there is alone from the beginning.
         """
+        if self._sqlite:
+            return False
         connection.execute(meta.update().where(meta.c.name == "gate").values(value=meta.c.value + 1))
+        return True
 
     @staticmethod
     def under_way(connection: Connection, minion: str, now: float) -> tuple[int, int]:
