@@ -332,9 +332,10 @@ def _html(options: argparse.Namespace, store: Store) -> None:
         _write(options.html, content)
     except PermissionError as error:
         by = pwd.getpwuid(os.geteuid()).pw_name
-        raise ValueError(
-            f"{error.filename or options.html}: {by} may not write there; - is standard output: --html - >FILE"
-        ) from error
+        raise ValueError(f"{options.html}: {by} may not write there; - is standard output: --html - >FILE") from error
+    except OSError as error:
+        # The error names the new file beside it.
+        raise ValueError(f"{options.html} cannot be written: {error.strerror}") from error
 
 
 def _write(path: str, content: bytes) -> None:
