@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import vm
-from conftest import NotSent, Unknown, World, logged, pem
+from conftest import NotSent, Unknown, World, pem
+from saltext.heat_bootstrap import claims
 from saltext.heat_bootstrap.waiting import Waiting
 
 
@@ -147,6 +148,29 @@ def test_already(world: World) -> None:
     revoke(world, who)
     assert world.enroll(who) == "403 token-revoked"
     assert world.words() == ["accepted", "token-revoked"]
+
+
+def test_a_machine_that_got_another_id(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Its key stays accepted under the old one, and an operator is told: the service cannot know that nobody lives there."""
+    text = world.token(uses=9)
+    before, after = world.vm("web-1", text), world.vm("web-2", text)
+
+    def warned() -> list[str]:
+        return [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+
+    assert world.enroll(before) == "accepted"
+    assert warned() == []
+    assert world.enroll(after) == "accepted"
+    assert world.accepted("web-1") == world.accepted("web-2") == pem(before)
+    [line] = warned()
+    assert "web-2 came in with the key that is accepted as web-1, too" in line
+    assert world.audit()[-1]["why"].endswith(" is accepted; it is also accepted as web-1")
+    # Asked again, nothing new is said; and of a name that an operator has removed nothing at all.
+    assert world.enroll(after) == "already"
+    delete(world, "web-1")
+    delete(world, "web-2")
+    assert world.enroll(world.vm("web-3", text)) == "accepted"
+    assert len(warned()) == 1 and world.audit()[-1]["why"].endswith(" is accepted")
 
 
 def test_the_same_key_under_another_token_costs_a_use_of_that(world: World) -> None:
@@ -287,6 +311,64 @@ def test_busy(world: World) -> None:
     assert world.word("apply", later) == "200"
     waits = [int(dict(world.service.refuse(world.service.busy("x")).headers)["Retry-After"]) for _ in range(60)]
     assert len(set(waits)) > 5
+
+
+def test_a_clock_that_was_years_ahead_keeps_no_places(world: World) -> None:
+    """The whole cloud's clock was, and killed bootstraps of then hold nothing once it was set."""
+    text = world.token(uses=10, expires=2**40)
+    herd = [world.vm(f"web-{number}", text) for number in range(7)]
+    good = world.clock.now
+    world.clock.now += 10 * 365 * 86400
+    for who in herd:
+        assert world.enroll(who) == "accepted"
+    assert [world.word("apply", who.claim("apply")) for who in herd[:4]] == ["200"] * 3 + ["503 busy"]
+    world.clock.now = good
+    # As many as ever, also where the master that counts is a little behind the one that has let them in.
+    assert world.word("apply", herd[3].claim("apply")) == "200"
+    world.clock.now -= claims.MOST_SKEW
+    assert [world.word("apply", who.claim("apply")) for who in herd[4:]] == ["200"] * 2 + ["503 busy"]
+
+
+def test_who_goes_on_keeps_the_place(world: World) -> None:
+    """After a reboot the agent asks for the job that it has, with a deadline of its own."""
+    text = world.token(uses=10)
+    herd = [world.vm(f"web-{number}", text) for number in range(5)]
+    for who in herd:
+        assert world.enroll(who) == "accepted"
+    jobs = [who.document("apply", deadline=100) for who in herd]
+    for who, job in zip(herd[:3], jobs):
+        assert world.word("apply", who.sealed(job)) == "200"
+
+    def asks_again(number: int, **changes: Any) -> None:
+        again = herd[number].document("apply", job=jobs[number]["job"], **changes)
+        assert world.ask("apply", herd[number].sealed(again)).body["published"] is False
+
+    world.clock.now += 60
+    asks_again(0, deadline=100)
+    # A shorter one takes nothing away.
+    asks_again(0, deadline=5)
+    # What was reported is over.
+    assert world.word("report", herd[1].claim("report")) == "noted"
+    asks_again(1, deadline=1000)
+    world.clock.now += 60
+    # 0 has its place; 1 and 2 have none any more.
+    assert [world.word("apply", who.claim("apply")) for who in herd[3:]] == ["200"] * 2
+    newcomer = world.vm("web-9")
+    assert world.enroll(newcomer) == "accepted"
+    assert world.word("apply", newcomer.claim("apply")) == "503 busy"
+
+
+def test_nobody_goes_on_for_longer_than_one_bootstrap_may(world: World) -> None:
+    who = enrolled(world, expires=2**40)
+    document = who.document("apply", deadline=claims.MOST_DEADLINE)
+    chosen = int(world.clock())
+    for _ in range(9):
+        again = {**document, "nonce": who.document("apply")["nonce"], "time": int(world.clock())}
+        assert world.word("apply", who.sealed(again)) == "200"
+        world.clock.now += 86400
+    with world.store.read() as connection:
+        job = world.store.job(connection, who.id, document["job"])
+    assert job is not None and job["until"] == chosen + claims.MOST_DEADLINE
 
 
 def places(waiting: Waiting, now: float, count: int) -> list[int]:
@@ -579,4 +661,4 @@ def test_nothing_is_written_or_logged_for_strangers(world: World, caplog: pytest
     world.store.close()
     after = {path: path.read_bytes() for path in world.file.parent.iterdir() if path.is_file()}
     assert after.keys() == before.keys()
-    assert logged(caplog) == []
+    assert caplog.records == []

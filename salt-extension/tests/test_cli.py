@@ -57,7 +57,9 @@ def test_pins(configured: World, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("pattern", ["", "../x", "a/b", "a,b", ".web", "a b", "x" * 256, "a\nb", "web-]"])
 def test_patterns_that_are_none(configured: World, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(configured, "token", "create", pattern) == 1
-    assert "no pattern for ids" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no pattern for ids" in said or "too long for a pattern" in said
+    assert "request" not in said
 
 
 @pytest.mark.parametrize("pattern", ["*", "web-?", "web-[0-9]*", "[!a]b", "web-1.example.net"])
@@ -140,6 +142,13 @@ def test_configuration_that_is_wrong(configured: World, capsys: pytest.CaptureFi
     assert err.count("heat-bootstrap: ") == 3 and str(path) in err and "heat_bootstrap.prot" in err
     assert cli.main(["-c", "/nowhere", "token", "list"]) == 1
     assert "/nowhere/master" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-5", "x", "1000000"])
+def test_counts_that_are_none(configured: World, count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(configured, "audit", "--count", count)
+    assert f"{count!r} is no whole number from 1 to 100000" in capsys.readouterr().err
 
 
 def test_durations() -> None:

@@ -37,6 +37,48 @@ def test_all_problems_at_once(world: World) -> None:
     assert all("etc/master" in problem for problem in wrong.value.problems)
 
 
+@pytest.mark.parametrize(
+    "address, says",
+    [
+        ("mysql://user:hush-hush@host/db", "needs a driver that is not installed (No module named 'MySQLdb')"),
+        ("postgresql://user:hush-hush@host/db", "is of a kind that the service does not know; there are sqlite, mysql, mariadb"),
+        ("mysql+pymysql://user:hush@-hush@host/db", "has an @ in its user or password that has to be written as %40"),
+        # Another one for each process, and for each directory that a command is given in
+        ("sqlite://", "needs the path of a file from the root on"),
+        ("sqlite:///tokens.sqlite", "needs the path of a file from the root on"),
+        ("nonsense", "is no database's address; there are mysql+pymysql://"),
+    ],
+)
+def test_addresses_of_databases(world: World, address: str, says: str) -> None:
+    with pytest.raises(config.Wrong) as wrong:
+        read(world, database=address)
+    [problem] = wrong.value.problems
+    assert says in problem and "hush" not in problem
+
+
+def test_addresses_that_are_good(world: World) -> None:
+    pytest.importorskip("pymysql")
+    for address in (
+        "mysql+pymysql://u:p%40ss@db.example.net/name",
+        "mariadb+pymysql://u@/name?unix_socket=/run/s",
+        "sqlite:////a/b",
+    ):
+        assert read(world, database=address).database == address
+
+
+def test_what_is_missing_and_what_is_empty(world: World) -> None:
+    with pytest.raises(config.Wrong) as wrong:
+        config.read(world.opts)
+    assert "there is no heat_bootstrap in" in str(wrong.value) and "etc/master" in str(wrong.value)
+    with pytest.raises(config.Wrong) as wrong:
+        read(world, host=None, ssl_chain=None, ssl_crt=...)
+    assert [problem.split(" in ")[0] + " " + problem.split("/master ")[1] for problem in wrong.value.problems] == [
+        "heat_bootstrap.ssl_crt is missing",
+        "heat_bootstrap.ssl_chain has no value",
+        "heat_bootstrap.host has no value",
+    ]
+
+
 @pytest.mark.parametrize("value", [None, [], "x", 5])
 def test_no_mapping(world: World, value: Any) -> None:
     with pytest.raises(config.Wrong):

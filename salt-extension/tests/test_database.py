@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import vm
 from conftest import World
 from saltext.heat_bootstrap import store
+from saltext.heat_bootstrap.refusals import Unavailable
 
 
 def all_verbs(world: World) -> list[str]:
@@ -102,6 +103,14 @@ def test_a_server_that_is_not_there(world: World) -> None:
     world.service = world.another(url="mysql+pymysql://user:hush-hush@127.0.0.1:1/salt")
     answer = world.ask("enroll", vm.Vm(clock=world.clock).claim("enroll"))
     assert (answer.status, answer.body["error"]) == (503, "unavailable")
+
+
+def test_an_address_that_its_driver_does_not_take(world: World) -> None:
+    pytest.importorskip("pymysql")
+    broken = store.Store("mysql+pymysql://user:hush-hush@127.0.0.1:1/salt?bogus=1", workers=1)
+    with pytest.raises(Unavailable) as unavailable, broken.read():
+        pass
+    assert "unexpected keyword argument 'bogus'" in str(unavailable.value) and "hush" not in str(unavailable.value)
 
 
 def test_whatever_else_fails(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

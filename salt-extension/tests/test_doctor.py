@@ -330,6 +330,15 @@ def test_salt_api(configured: World, changes: dict[str, Any], verdict: str, text
         assert has(said(configured, "salt-api"), "ok", "3007 and 3008 do not")
 
 
+def test_one_key_with_two_names(configured: World) -> None:
+    text = configured.token(uses=9)
+    for name in ("web-old", "web-new"):
+        assert configured.enroll(configured.vm(name, text)) == "accepted"
+    assert has(said(configured, "keys"), "unknown", "the same one is accepted as web-new, web-old: a machine that got another id")
+    (configured.pki / "minions" / "web-old").unlink()
+    assert not has(said(configured, "keys"), "unknown", "the same one")
+
+
 def test_keys_in_two_files(configured: World) -> None:
     world = configured
     directory = world.root / "etc" / "master.d"

@@ -182,6 +182,70 @@ def test_what_came_after_it_counts(world: World) -> None:
     assert fleet(world) == {"web-1": "done"}
 
 
+def test_who_goes_on_is_under_way(world: World) -> None:
+    """A run that was cut off by a reboot goes on with the job that it has."""
+    who = world.vm()
+    assert world.enroll(who) == "accepted"
+    job = who.document("apply", deadline=600)
+    assert world.word("apply", who.sealed(job)) == "200"
+    world.clock.now += 500
+    assert world.word("apply", who.claim("apply", job=job["job"], deadline=600)) == "200"
+    world.clock.now += 500
+    assert fleet(world) == {"web-1": "under way"}
+    world.clock.now += 101
+    assert fleet(world) == {"web-1": "no report"}
+
+
+def test_a_clock_that_was_years_ahead(world: World) -> None:
+    """What was written down then is older than whatever came since, and nobody is under way for years."""
+    world.most_at_once = 9
+    world.service = world.another()
+    text = world.token(uses=9, expires=2**40)
+    good = world.clock.now
+    world.clock.now += 10 * 365 * 86400
+    herd = [world.vm(f"web-{number}", text, number) for number in range(5)]
+    _, applying, reported, applied, came = herd
+    for who in herd:
+        assert world.enroll(who) == "accepted"
+    for who in (applying, applied):
+        assert world.word("apply", who.claim("apply")) == "200"
+    assert world.word("report", reported.claim("report", verdict="failed", code=51)) == "noted"
+    world.clock.now = good
+    assert fleet(world) == {**dict.fromkeys(("web-0", "web-1", "web-3", "web-4"), "no report"), "web-2": "failed"}
+    messages = [entry["message"] for entry in views.herd(world.store, True, 3600, good) if entry["verdict"] == "no report"]
+    assert all(message.endswith("nothing was heard since the clock was set back") for message in messages)
+    # Built anew meanwhile, and on its way to its job
+    again = world.vm("web-2", rebuild=True, key=9)
+    assert world.enroll(again) == "replaced"
+    assert fleet(world)["web-2"] == "under way"
+    for who in (again, applied, came):
+        who.bootstrap_id = "b-another"
+        assert world.word("report", who.claim("report")) == "noted"
+    assert fleet(world) == {"web-0": "no report", "web-1": "no report", "web-2": "done", "web-3": "done", "web-4": "done"}
+
+
+def test_one_key_with_two_names(configured: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world = configured
+    text = world.token(uses=9)
+    for name in ("web-old", "web-new"):
+        who = world.vm(name, text)
+        assert world.enroll(who) == "accepted"
+        assert world.word("report", who.claim("report", message="m" * 200)) == "noted"
+    other = world.vm("web-3", text, key=1)
+    assert world.enroll(other) == "accepted"
+    assert run(world, "fleet") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    advice = "; remove the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID"
+    assert lines["web-old"].endswith("m; let in with the same key as web-new" + advice)
+    assert lines["web-new"].endswith("m; let in with the same key as web-old" + advice)
+    assert "same key" not in lines["web-3"]
+    shown = page.page(views.herd(world.store, False, 3600, world.clock()), "x", "m", world.clock())
+    assert shown.count("let in with the same key as") == 2
+    assert run(world, "forget", "web-old") == 0
+    assert run(world, "fleet") == 0
+    assert "same key" not in capsys.readouterr().out
+
+
 def test_who_has_left_is_missed_by_nobody(world: World) -> None:
     who = world.vm(deregister=True)
     assert world.enroll(who) == "accepted"

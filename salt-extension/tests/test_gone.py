@@ -67,6 +67,19 @@ def test_who_has_left_comes_back(world: World) -> None:
     assert world.word("deregister", who.claim("deregister")) == "removed"
 
 
+def test_the_old_name_of_a_machine_goes_with_its_lease(world: World) -> None:
+    before = renewed(world)
+    after = world.vm("web-2", deregister=True)
+    assert world.enroll(after) == "accepted"
+    world.clock.now += 8 * DAY
+    assert world.word("renew", after.claim("renew")) == "renewed"
+    assert remove_gone(world, answering=["web-2"]) == ["web-1"]
+    assert world.keys_there() == ["web-2"] and world.accepted("web-2") == pem(before)
+    # With the key goes what is said of it.
+    with world.store.read() as connection:
+        assert world.store.with_several_names(connection) == []
+
+
 def test_a_claim_of_before_it_left_brings_nobody_back(world: World) -> None:
     who = renewed(world)
     old = who.claim("renew")
@@ -176,8 +189,13 @@ def test_a_database_of_before_there_were_leases(world: World) -> None:
     world.store.close()
     with sqlite3.connect(world.file) as connection:
         connection.execute("DROP TABLE hsb_leases")
+        connection.execute("DROP INDEX hsb_minions_finger")
     connection.close()
     assert world.word("renew", who.claim("renew")) == "renewed"
+    with sqlite3.connect(world.file) as connection:
+        indexes = [name for _, name, *_ in connection.execute("PRAGMA index_list(hsb_minions)")]
+    connection.close()
+    assert "hsb_minions_finger" in indexes
 
 
 def test_the_command(configured: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

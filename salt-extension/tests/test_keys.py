@@ -26,18 +26,22 @@ def key_of(number: int = 0) -> Key:
 
 def listed(world: World) -> dict[str, list[str]]:
     """As Salt sees them, without states that nobody has."""
-    return {state: names for state, names in salt.key.Key(world.opts).list_keys().items() if names}
+    with salt.key.Key(world.opts) as key:
+        return {state: names for state, names in key.list_keys().items() if names}
 
 
 def test_as_salt_sees_them(world: World) -> None:
     world.keys.accept("web-1", key_of(), replaces=False)
     assert listed(world) == {"minions": ["web-1"]}
-    assert salt.key.Key(world.opts).key_str("web-1")["minions"]["web-1"] == key_of().pem()
+    with salt.key.Key(world.opts) as key:
+        assert key.key_str("web-1")["minions"]["web-1"] == key_of().pem()
     state = world.keys.state("web-1")
     assert state.accepted and not state.rejected and state.key == key_of()
-    salt.key.Key(world.opts).reject(match="web-1", include_accepted=True)
+    with salt.key.Key(world.opts) as key:
+        key.reject(match="web-1", include_accepted=True)
     assert world.keys.state("web-1").rejected
-    salt.key.Key(world.opts).accept(match="web-1", include_rejected=True)
+    with salt.key.Key(world.opts) as key:
+        key.accept(match="web-1", include_rejected=True)
     assert world.keys.state("web-1").key == key_of()
     world.keys.accept("web-1", key_of(1), replaces=True)
     assert world.keys.state("web-1").key == key_of(1)

@@ -4,7 +4,9 @@ Several masters with one MariaDB, where the machine has one to start.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -17,6 +19,8 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import World, pem
+from saltext.heat_bootstrap.keys import STRIPES
+from saltext.heat_bootstrap.store import jobs
 from test_together import together
 
 pytestmark = pytest.mark.without_salt
@@ -138,15 +142,62 @@ def test_everything_else(both: tuple[World, list[Any]]) -> None:
     assert (pruned["tokens"], pruned["minions"]) == (2, 2)
 
 
-def test_as_many_as_may_be_under_way_on_both(both: tuple[World, list[Any]]) -> None:
+def test_as_many_as_may_be_under_way_on_both(both: tuple[World, list[Any]], url: str) -> None:
     world, services = both
     text = world.token(uses=20)
-    herd = [world.vm(f"web-{number}", text, key=number % 4) for number in range(10)]
+    # Ids that share a lock wait for each other before they come so far.
+    names = {hashlib.sha256(name.encode()).digest()[0] % STRIPES: name for name in (f"web-{number}" for number in range(40))}
+    herd = [world.vm(name, text, key=number % 4) for number, name in enumerate(list(names.values())[:10])]
     for number, who in enumerate(herd):
         assert services[number % 2].handle("POST", "/v1/enroll", who.claim("enroll")).status == 200
     bodies = [who.claim("apply") for who in herd]
-    work = [
-        lambda number=number, body=body: services[number % 2].handle("POST", "/v1/apply", body).status
-        for number, body in enumerate(bodies)
-    ]
-    assert sorted(together(work)) == [200] * 3 + [503] * 7
+    with contextlib.ExitStack() as ending:
+        engine = sa.create_engine(url, future=True)
+        ending.callback(engine.dispose)
+        watch = ending.enter_context(engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
+        pool = ending.enter_context(concurrent.futures.ThreadPoolExecutor(len(herd)))
+        # All of them have looked before the first one is through.
+        gate = ending.enter_context(engine.connect())
+        gate.exec_driver_sql("UPDATE hsb_meta SET value = value + 1 WHERE name = 'gate'")
+        asked = [
+            pool.submit(lambda number=number, body=body: services[number % 2].handle("POST", "/v1/apply", body).status)
+            for number, body in enumerate(bodies)
+        ]
+        waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        deadline = time.monotonic() + 60
+        while watch.exec_driver_sql(waiting).scalar() != len(herd) and not any(one.done() for one in asked):
+            assert time.monotonic() < deadline
+            # Asked more often, it says what it said before.
+            time.sleep(0.2)
+        passed = [one.result() for one in asked if one.done()]
+        gate.rollback()
+        assert passed == []
+        assert sorted(one.result() for one in asked) == [200] * 3 + [503] * 7
+    # Nothing is left of those that were sent away but what they may try again with.
+    with world.store.read() as connection:
+        assert len(connection.execute(sa.select(jobs.c.id)).all()) == 3
+    assert world.words().count("published") == 3
+
+
+def test_the_lock_that_all_wait_for_is_held_for_one_question(both: tuple[World, list[Any]]) -> None:
+    """A database that takes its time takes it for each statement: what nobody has to be alone for is asked before the lock."""
+    world, services = both
+    # The second one's store is the world's own.
+    world.service = services[1]
+    *most, first, second = [world.vm(f"web-{number}", key=number) for number in range(4)]
+    for who in (*most, first, second):
+        assert world.enroll(who) == "accepted"
+    for who in most:
+        assert world.word("apply", who.claim("apply")) == "200"
+    said: list[str] = []
+    engine = world.store._ready()
+    sa.event.listen(engine, "before_cursor_execute", lambda _c, _u, text, *_: said.append(" ".join(text.split()[:2])))
+    sa.event.listen(engine, "commit", lambda _connection: said.append("commit"))
+    assert world.word("apply", first.claim("apply")) == "200"
+    lock = said.index("UPDATE hsb_meta")
+    assert said.count("UPDATE hsb_meta") == 1 and said[lock + 1 :] == ["SELECT hsb_jobs.id", "commit"]
+    assert {"INSERT INTO", "DELETE FROM"} <= set(said[:lock])
+    # Who is sent away does not wait for it, and changes nothing.
+    said.clear()
+    assert world.word("apply", second.claim("apply")) == "503 busy"
+    assert {text.split()[0] for text in said} <= {"BEGIN", "SELECT"}

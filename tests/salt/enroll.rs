@@ -226,6 +226,8 @@ fn renamed(line: Line) {
     assert_eq!(states(id), [(KeyState::Accepted, true)]);
     // Who had its old name knows what still stands there.
     assert_eq!(states("enrol-renamed"), [(KeyState::Accepted, true)]);
+    let said = vm.master.heat_bootstrap(&["audit", id]).unwrap();
+    assert!(said.contains("is accepted; it is also accepted as enrol-renamed\n"), "{said}");
     let ended = vm.run();
     ended.done();
     ended.expect(ended.changed().is_empty() && ended.requests == ["POST /v1/check"], "nothing to do");

@@ -34,7 +34,8 @@ class Announcer:
             self._pool.submit(self._say, act, minion)
 
     def close(self, wait: bool = False) -> None:
-        """Starts nothing more; what is under way may be waited for."""
+        """Starts nothing more; what is under way may be waited for. The connection ends after that."""
+        self._pool.submit(self._hang_up)
         self._pool.shutdown(wait=wait)
 
     def _say(self, act: str, minion: str) -> None:
@@ -44,6 +45,14 @@ class Announcer:
             self._event.fire_event({"result": True, "act": act, "id": minion}, "salt/key")
         except Exception as error:  # nobody has to hear it
             log.debug("no event says that the key of %s: %s: %s", minion, act, error)
-            self._event = None
+            self._hang_up()
         finally:
             self._room.release()
+
+    def _hang_up(self) -> None:
+        event, self._event = self._event, None
+        if event is not None:
+            try:
+                event.destroy()
+            except Exception as error:  # what is broken may also break while it is put away
+                log.debug("the connection to the event bus could not be put away: %s", error)

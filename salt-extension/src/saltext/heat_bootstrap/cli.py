@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
     audit = verbs.add_parser("audit", help="the last decisions")
     audit.add_argument("id", nargs="?", metavar="ID", help="only those about this minion")
-    audit.add_argument("--count", type=int, default=50, metavar="N", help="how many (%(default)s)")
+    audit.add_argument("--count", type=_count, default=50, metavar="N", help="how many (%(default)s)")
     audit.add_argument("--json", action="store_true", help="as JSON")
     audit.set_defaults(does=_audit)
 
@@ -144,6 +144,12 @@ def _duration(text: str) -> int:
         return views.duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100000")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -275,7 +281,8 @@ def _fleet_lines(found: Sequence[dict[str, Any]]) -> list[str]:
         what = f"{failure['sls']}: {failure['id']}: {failure['comment']}" if failure else entry.get("message") or ""
         seconds = f"{entry['seconds']:.0f}" if "seconds" in entry else "-"
         slowest = f"{longest[0]} {longest[1]:.0f}" if longest else "-"
-        rows.append([entry["id"], entry["time"], entry["verdict"], str(entry.get("code", "-")), seconds, slowest, what[:100]])
+        what = "; ".join(text for text in (what[:100], entry.get("note")) if text)
+        rows.append([entry["id"], entry["time"], entry["verdict"], str(entry.get("code", "-")), seconds, slowest, what])
     return [*_lines(["ID", "WHEN", "VERDICT", "CODE", "SECONDS", "LONGEST", "WHAT"], rows), str(views.Summary.of(found))]
 
 
@@ -325,9 +332,10 @@ def _html(options: argparse.Namespace, store: Store) -> None:
         _write(options.html, content)
     except PermissionError as error:
         by = pwd.getpwuid(os.geteuid()).pw_name
-        raise ValueError(
-            f"{error.filename or options.html}: {by} may not write there; - is standard output: --html - >FILE"
-        ) from error
+        raise ValueError(f"{options.html}: {by} may not write there; - is standard output: --html - >FILE") from error
+    except OSError as error:
+        # The error names the new file beside it.
+        raise ValueError(f"{options.html} cannot be written: {error.strerror}") from error
 
 
 def _write(path: str, content: bytes) -> None:

@@ -159,6 +159,7 @@ def look(opts: dict[str, Any], files: list[Source], now: float) -> list[Finding]
         try:
             see("database", lambda: _database(known, store))
             see("tokens", tokens)
+            see("keys", lambda: _several_names(opts, known, store))
         finally:
             store.close()
         see("certificate", lambda: _certificate(known, pinned, now))
@@ -462,6 +463,27 @@ def _keys(opts: dict[str, Any], settings: config.Config | None) -> Iterator[Find
         yield wrong("keys", f"{user} cannot write to {path}", f"chown {user} {path}; is its file system mounted read-only?")
     if not closed:
         yield ok("keys", f"{user} can write to {', '.join(directories)}")
+
+
+def _several_names(opts: dict[str, Any], settings: config.Config, store: Store) -> Iterator[Finding]:
+    """
+    A machine that got another id leaves its key behind under the old one. Which of them lives, nobody can tell here.
+    """
+    several: list[tuple[str, list[str]]] = []
+    if _is_there(settings):
+        with contextlib.suppress(Unavailable), store.read() as connection:
+            if store.schema(connection) == SCHEMA:
+                several = store.with_several_names(connection)
+    keys = Keys(opts, settings.directory)
+    for finger, names in several:
+        states = [keys.state(name) for name in names]
+        here = [name for name, state in zip(names, states) if state.key is not None and state.key.finger == finger]
+        if len(here) > 1:
+            yield unknown(
+                "keys",
+                f"the same one is accepted as {', '.join(here)}: a machine that got another id, or a copy of its disk",
+                "Remove the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID.",
+            )
 
 
 def _is_writable(path: str) -> bool:

@@ -359,7 +359,7 @@ def _table(bars: Sequence[Bar]) -> Iterator[str]:
             views.moment(entry["time"]),
             html.escape(entry["verdict"]),
             str(entry.get("code", "")),
-            _what(entry),
+            _what(entry) + _note(entry),
             _whole(entry["seconds"]) if "seconds" in entry else "",
             f"<bdi>{_text(longest[0])}</bdi> {_whole(longest[1])}" if longest else "",
         )
@@ -381,6 +381,10 @@ def _what(entry: dict[str, Any]) -> str:
     step = f"<bdi>{_text(entry['step'])}</bdi>: " if entry.get("step") else ""
     why = entry.get("message") or entry.get("reason") or ""
     return f'<p class="muted">{step}<bdi>{_text(cut(why, MOST_COMMENT))}</bdi></p>' if step or why else ""
+
+
+def _note(entry: dict[str, Any]) -> str:
+    return f'<p class="muted"><bdi>{_text(cut(entry["note"], MOST_COMMENT))}</bdi></p>' if "note" in entry else ""
 
 
 def _failure(failure: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Callable
 import h11
 
 from saltext.heat_bootstrap import claims
-from saltext.heat_bootstrap.config import Config
+from saltext.heat_bootstrap.config import KEY, Config
 from saltext.heat_bootstrap.publish import THREADS
 from saltext.heat_bootstrap.refusals import Refused
 from saltext.heat_bootstrap.service import Answer, Service
@@ -380,9 +380,11 @@ def listeners(host: str, port: int) -> list[socket.socket]:
     """
     found: list[socket.socket] = []
     try:
-        for family, kind, proto, _, address in sorted(
-            set(socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
-        ):
+        try:
+            addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (OSError, UnicodeError) as error:
+            raise OSError(f"{KEY}.host: {host!r} is no address of this machine: {error}") from error
+        for family, kind, proto, _, address in sorted(set(addresses)):
             try:
                 listener = socket.socket(family, kind, proto)
             except OSError as error:

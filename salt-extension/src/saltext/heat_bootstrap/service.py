@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 
 # No bootstrap has so many jobs that none has reported.
 MOST_JOBS_OF_ONE = 100
+# Of the other ids that a key has, more help nobody.
+MOST_NAMES = 5
 # A cause is logged once in so many seconds.
 LOG_EVERY = 60.0
 
@@ -187,11 +189,11 @@ class Service:
         with self._keys.lock(claim.id):
             state = self._keys.state(claim.id)
 
-            def decide(connection: Connection) -> Grant:
+            def decide(connection: Connection) -> tuple[Grant, list[str]]:
                 before = self._store.record(connection, claim.id)
                 placed = self._store.placed(connection, claim.id, self._master)
                 grant = decisions.enrolment(self._token(connection, claim.token), claim, before, state, placed, now)
-                remembered = self._store.is_remembered(connection, claim)
+                remembered, other_names = self._store.is_remembered(connection, claim), []
                 # What was granted may be carried out when it comes again; a further use it is not good for.
                 if remembered and grant.counts:
                     raise _replayed()
@@ -204,20 +206,29 @@ class Service:
                     record = Record(claim.id, claim.key.finger, claim.token, int(now), removed=False)
                     self._store.put_record(connection, before, record)
                 if grant.places:
+                    other_names = self._other_names(connection, claim)
                     before_it = f"the accepted one, {state.key.shown}" if state.key else "another"
                     done = f"replaces {before_it}" if grant.status == "replaced" else "is accepted"
                     carried = "" if grant.counts else f"; granted before, carried out on {self._master}"
-                    self._note(connection, claim, grant.status, f"key {claim.key.shown} {done}{carried}", peer)
+                    too = f"; it is also accepted as {', '.join(other_names)}" if other_names else ""
+                    self._note(connection, claim, grant.status, f"key {claim.key.shown} {done}{carried}{too}", peer)
                 elif placed != claim.key.finger:
                     self._store.put_placed(connection, claim.id, self._master, claim.key.finger)
-                return grant
+                return grant, other_names
 
-            grant = self._store.write(decide)
+            grant, other_names = self._store.write(decide)
             # The use is counted and written down. Killed between here and the end, the key is placed when the claim comes again.
             if grant.places:
                 self._keys.accept(claim.id, claim.key, replaces=grant.status == "replaced")
                 self._store.write(lambda connection: self._store.put_placed(connection, claim.id, self._master, claim.key.finger))
                 self._announce("accept", claim.id)
+                if other_names:
+                    log.warning(
+                        "%s came in with the key that is accepted as %s, too: a machine that got another id, or a copy of its "
+                        "disk. Remove the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID",
+                        claim.id,
+                        ", ".join(other_names),
+                    )
         answer = {
             "status": grant.status,
             "id": claim.id,
@@ -271,14 +282,12 @@ class Service:
         if job is not None and (remembered or (job["published"] and not claim.again)):
             if not remembered:
                 self._store.remember(connection, claim, now)
+                self._store.goes_on(connection, claim, job, now)
             return str(job["jid"]), False, False
         first = job is None or not job["published"]
         if first:
-            others, own = self._store.under_way(connection, claim.id, now)
-            if others >= self._most_at_once:
-                raise self.busy(f"{others} bootstraps are under way, as many as may be.")
-            if own >= MOST_JOBS_OF_ONE:
-                raise self.busy(f"{own} jobs of {claim.id} are under way.")
+            # Who is sent away, as most are in a herd, waits for nobody and has nothing taken back.
+            self._has_a_place(connection, claim, now, noted=0)
         self._store.remember(connection, claim, now)
         if job is None:
             jid = self._publisher.new_jid()
@@ -288,7 +297,18 @@ class Service:
             self._store.publish_again(connection, claim, bool(job["published"]), now)
         word = "published" if job is None else "again"
         self._note(connection, claim, word, f"job {jid} runs {','.join(claim.states)}", peer, record.token)
+        # Last of all: everybody waits for whoever has the gate, and a database may take its time for each statement.
+        if first and self._store.shuts_the_gate(connection):
+            self._has_a_place(connection, claim, now, noted=1)
         return jid, True, first
+
+    def _has_a_place(self, connection: Connection, claim: Claim, now: float, noted: int) -> None:
+        """``noted`` says how many of its jobs are the one that is asked for."""
+        others, own = self._store.under_way(connection, claim.id, now)
+        if others >= self._most_at_once:
+            raise self.busy(f"{others} bootstraps are under way, as many as may be.")
+        if own - noted >= MOST_JOBS_OF_ONE:
+            raise self.busy(f"{own - noted} jobs of {claim.id} are under way.")
 
     def _not_sent(self, connection: Connection, claim: Claim, first: bool, peer: str) -> None:
         if first:
@@ -383,6 +403,11 @@ class Service:
         if token is None:
             raise Refused("token-unknown", f"There is no token {name}.", "It was pruned just now.")
         return token
+
+    def _other_names(self, connection: Connection, claim: Claim) -> list[str]:
+        """Under which other ids this master has the key accepted; of many, some."""
+        names = self._store.other_names(connection, claim.id, claim.key.finger, MOST_NAMES)
+        return [name for name in names if self._keys.state(name).key == claim.key]
 
     def _note(
         self, connection: Connection, claim: Claim, word: str, why: str, peer: str, token: str | None = None, granted: bool = True

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
-from saltext.heat_bootstrap.claims import MOST_SKEW, Claim, Report
+from saltext.heat_bootstrap.claims import MOST_DEADLINE, MOST_SKEW, Claim, Report
 from saltext.heat_bootstrap.decisions import Record
 from saltext.heat_bootstrap.refusals import Unavailable
 from saltext.heat_bootstrap.tokens import Token
@@ -97,6 +97,7 @@ minions = sa.Table(
     sa.Column("removed", sa.Boolean(create_constraint=False), nullable=False),
     mysql_engine="InnoDB",
 )
+by_finger = sa.Index("hsb_minions_finger", minions.c.finger)
 # Which key each master placed last: a claim granted by one is carried out by the others without a second use.
 placements = sa.Table(
     "hsb_placements",
@@ -270,6 +271,9 @@ class Store:
                     raise Unavailable("the database's server did not answer just now")
                 try:
                     self._engine = self._opened()
+                except (ImportError, TypeError, ValueError) as error:
+                    # What stands behind the ? of the address is the driver's, and it says so in its own way.
+                    raise Unavailable(f"the database cannot be opened: {error}") from error
                 except BaseException:
                     # A server may take its time to say nothing, and everybody waits for that here.
                     self._not_before = time.monotonic() + (0 if self._sqlite else NOT_BEFORE)
@@ -315,8 +319,9 @@ class Store:
             metadata.create_all(connection)
             # Two masters may come here at once: the second one's row is refused, and it comes again.
             connection.execute(meta.insert(), [{"name": "schema", "value": SCHEMA}, {"name": "gate", "value": 0}])
-        # A database of before there were leases; nothing else in it is different.
+        # A database of before there were these; nothing else in it is different.
         leases.create(connection, checkfirst=True)
+        by_finger.create(connection, checkfirst=True)
         found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
         if found != SCHEMA:
             raise Unavailable(
@@ -386,6 +391,19 @@ class Store:
         """Who was let in last under this id."""
         row = connection.execute(sa.select(minions).where(minions.c.id == minion)).mappings().first()
         return None if row is None else Record(**row)
+
+    @staticmethod
+    def other_names(connection: Connection, minion: str, finger: str, most: int | None = None) -> list[str]:
+        """Under which other ids the same key was let in; of many, the first few."""
+        same = (minions.c.finger == finger, minions.c.id != minion, ~minions.c.removed)
+        return list(connection.execute(sa.select(minions.c.id).where(*same).order_by(minions.c.id).limit(most)).scalars())
+
+    @staticmethod
+    def with_several_names(connection: Connection) -> list[tuple[str, list[str]]]:
+        """Each key that was let in under several ids, by its fingerprint, and those ids."""
+        several = sa.select(minions.c.finger).where(~minions.c.removed).group_by(minions.c.finger).having(sa.func.count() > 1)
+        fingers = connection.execute(several).scalars().all()
+        return sorted((finger, Store.other_names(connection, "", finger)) for finger in fingers)
 
     @staticmethod
     def put_record(connection: Connection, before: Record | None, record: Record) -> None:
@@ -512,19 +530,39 @@ class Store:
             raise _Again("another master publishes the same job")
 
     @staticmethod
+    def goes_on(connection: Connection, claim: Claim, job: sa.engine.RowMapping, now: float) -> None:
+        """
+        Notes that somebody is still at a job that was published before: another run of the same bootstrap has a deadline of its
+        own. What was reported stays over, and nobody holds a place for longer than one bootstrap may.
+        """
+        until = min(int(now) + claim.deadline, job["chosen"] + MOST_DEADLINE)
+        # In the statement too, since the report may have come meanwhile.
+        where = (jobs.c.id == claim.id, jobs.c.job == claim.job, jobs.c.until > 0, jobs.c.until < until)
+        if 0 < job["until"] < until:
+            connection.execute(jobs.update().where(*where).values(until=until))
+
+    @staticmethod
     def was_not_published(connection: Connection, claim: Claim) -> None:
         """Of a job of which it is known that nothing was sent."""
         connection.execute(jobs.update().where(jobs.c.id == claim.id, jobs.c.job == claim.job).values(published=False, until=0))
 
+    def shuts_the_gate(self, connection: Connection) -> bool:
+        """
+        From here to the end of the transaction nobody else is here: else two masters might both let the last one in. Nothing
+        that somebody else may have locked is asked for after this. Says whether somebody may have come in before: with SQLite
+        nobody has, since who writes there is alone from the beginning.
+        """
+        if self._sqlite:
+            return False
+        connection.execute(meta.update().where(meta.c.name == "gate").values(value=meta.c.value + 1))
+        return True
+
     @staticmethod
     def under_way(connection: Connection, minion: str, now: float) -> tuple[int, int]:
-        """
-        How many other minions are between their job and their report, and how many jobs of this one. Whoever asks gets the
-        answer alone: else two masters might both let the last one in.
-        """
-        connection.execute(meta.update().where(meta.c.name == "gate").values(value=meta.c.value + 1))
+        """How many other minions are between their job and their report, and how many jobs of this one."""
         # Told apart here: for DISTINCT, the database would go through all jobs there ever were, in the order of their ids.
-        found = connection.execute(sa.select(jobs.c.id).where(jobs.c.until > int(now))).scalars().all()
+        open_jobs = sa.select(jobs.c.id).where(jobs.c.until > int(now), jobs.c.chosen <= _latest(now))
+        found = connection.execute(open_jobs).scalars().all()
         return len({other for other in found if other != minion}), found.count(minion)
 
     # Reports
@@ -624,7 +662,17 @@ class Store:
         not. Who is under way comes last, and of the others the newest.
         """
         found: dict[str, dict[str, Any]] = {}
-        for row in connection.execute(sa.select(reports).where(reports.c.time >= since).order_by(reports.c.time)).mappings():
+        latest = _latest(now)
+        rows = connection.execute(sa.select(reports).where(reports.c.time >= since)).mappings().all()
+
+        def order(moment: int) -> int:
+            # Of a clock that was ahead nobody knows when it was: whatever else there is of the same minion is newer.
+            return moment if moment <= latest else 0
+
+        def heard(minion: str) -> int:
+            return order(found[minion]["time"]) if minion in found else -1
+
+        for row in sorted(rows, key=lambda row: order(row["time"])):
             entry = {key: value for key, value in row.items() if key != "digest"}
             entry["steps"], entry["failures"] = json.loads(entry["steps"]), json.loads(entry["failures"])
             found.pop(entry["id"], None)
@@ -632,8 +680,8 @@ class Store:
         # 0 is the end of those that were reported.
         open_jobs = sa.select(jobs).where(jobs.c.until > 0, jobs.c.until >= since).order_by(jobs.c.chosen)
         for row in connection.execute(open_jobs).mappings():
-            is_over = row["until"] <= int(now)
-            if is_over and found.get(row["id"], {"time": 0})["time"] >= row["chosen"]:
+            is_over = row["chosen"] > latest or row["until"] <= int(now)
+            if is_over and heard(row["id"]) >= order(row["chosen"]):
                 # Another bootstrap of the same minion has reported since.
                 continue
             found[row["id"]] = {
@@ -645,17 +693,20 @@ class Store:
                 "until": row["until"],
             }
         for row in connection.execute(sa.select(minions).where(minions.c.enrolled >= since, ~minions.c.removed)).mappings():
-            if found.get(row["id"], {"time": 0})["time"] >= row["enrolled"]:
+            if heard(row["id"]) >= order(row["enrolled"]):
                 continue
             until = row["enrolled"] + JOINED_FOR
             found[row["id"]] = {
                 "id": row["id"],
                 "bootstrap_id": None,
                 "time": row["enrolled"],
-                "verdict": "no report" if until <= int(now) else "under way",
+                "verdict": "no report" if row["enrolled"] > latest or until <= int(now) else "under way",
                 "jid": None,
                 "until": until,
             }
+        for _, names in Store.with_several_names(connection):
+            for minion in found.keys() & set(names):
+                found[minion]["same_key_as"] = [name for name in names if name != minion]
         return sorted(found.values(), key=lambda entry: (entry["verdict"] == "under way", entry["time"]))
 
     @staticmethod
@@ -688,6 +739,11 @@ class _Again(Exception):
     """
     Somebody else changed the same rows at the same time.
     """
+
+
+def _latest(now: float) -> int:
+    """What has a later time than this was written while a clock was ahead; masters may differ by as much as a VM may."""
+    return int(now) + MOST_SKEW
 
 
 def _private(path: str) -> None:

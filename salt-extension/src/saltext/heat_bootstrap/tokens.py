@@ -126,7 +126,8 @@ def checked_pattern(pattern: str) -> str:
     try:
         claims.minion_id(re.sub(r"\[!?[^]/\\,*?]+\]|[*?]", "x", pattern))
     except Refused as refused:
-        raise ValueError(f"{pattern!r} is no pattern for ids: {refused.message}") from refused
+        says = "ids have no white space, none of [ ] , / \\, and no dot in front; *, ? and [abc] stand for others"
+        raise ValueError(f"{pattern!r} is no pattern for ids: {says}") from refused
     if len(pattern.encode("utf-8", "replace")) > 255:
         raise ValueError(f"{pattern!r} is too long for a pattern")
     return pattern

@@ -56,7 +56,14 @@ def herd(store: Store, failed: bool, since: int, now: float) -> list[dict[str, A
     for entry in found:
         if entry["verdict"] == "no report":
             asked = f"job {entry['jid']} was published" if entry["jid"] else "it was let in, and has asked for no job"
-            entry["message"] = f"{asked}; nothing was heard until {moment(entry['until'])}"
+            # Such a one is over at once: nobody knows when its time was up.
+            until = f"until {moment(entry['until'])}" if entry["until"] <= int(now) else "since the clock was set back"
+            entry["message"] = f"{asked}; nothing was heard {until}"
+        if "same_key_as" in entry:
+            entry["note"] = (
+                f"let in with the same key as {', '.join(entry['same_key_as'])}; remove the name that is not used any more: "
+                "salt-key -d ID, heat-bootstrap forget ID"
+            )
     # Who was killed says nothing, and has failed nevertheless.
     return [entry for entry in found if not failed or entry["verdict"] in ("failed", "no report")]
 
