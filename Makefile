@@ -186,8 +186,8 @@ test-packages: ready-packages static pages ## RPM, deb, manual pages, completion
 	@$(TIMED) pages tests/again.sh --test pages
 	@$(TIMED) packages env $(DATED) STATIC=$(abspath $(STATIC)) PAGES=$(abspath $(BUILT))/pages tests/packages/run.sh
 
-test-heat: ready-heat static ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
-	@$(TIMED) heat env HSB_AGENT=$(abspath $(STATIC)) cargo test --workspace --locked --test heat
+test-heat: ready-heat deb ## templates, transports and whole boots with a real Heat, Keystone and cloud-init
+	@$(TIMED) heat env HSB_AGENT=$(abspath $(STATIC)) HSB_PACKAGES=$(abspath $(PACKAGES)) cargo test --workspace --locked --test heat
 
 vm: ready-vm static ## one whole boot in an emulated computer, with its console kept in target/vm-console.log (some 10 minutes)
 	HSB_AGENT=$(abspath $(STATIC)) HSB_CONSOLE=$(abspath $(BUILT))/vm-console.log cargo test --workspace --locked --test heat -- --ignored vm::

@@ -253,6 +253,27 @@ fn who_is_told_to_stop_while_it_tells_keeps_the_message() {
     assert!(told.len() == 1 && told[0].0 == "FAILURE" && told[0].1.contains("code 23"), "{told:?}");
 }
 
+/// As systemd does with the rest of a unit of which the kernel has ended one process: but nobody else is left who could tell Heat, which does
+/// not answer just now.
+#[test]
+fn who_speaks_for_a_dead_worker_is_not_told_to_stop() {
+    let vm = Vm::new();
+    vm.heat.set_down(true);
+    let run = vm.hanging(&["accept"]);
+    run.strike(Signal::SIGKILL);
+    let tries = || run.running.stderr_so_far().matches("trying again").count();
+    until(LONG, || (tries() > 0).then_some(())).expect("it tells Heat");
+    let before = tries();
+    run.running.signal(Signal::SIGTERM).unwrap();
+    // It may have been about to log the one before.
+    until(LONG, || (tries() > before + 1).then_some(())).unwrap_or_else(|_| panic!("{}", run.running.stderr_so_far()));
+    vm.heat.set_down(false);
+    let ended = run.end();
+    let told = vm.told();
+    assert!(told.len() == 1 && told[0].1.contains("killed by SIGKILL during step login"), "{told:?} {}", ended.stderr);
+    assert_eq!((ended.code, vm.machine.state("signal.json").exists()), (61, false), "{}", ended.stderr);
+}
+
 #[test]
 fn a_run_that_waits_for_another_is_no_reason_to_fail_that_ones_stack() {
     let vm = Vm::new();

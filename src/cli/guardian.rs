@@ -97,6 +97,9 @@ pub fn watch(verb: &str, json: bool, root: &Root, common: &Common) -> Role {
             return Role::Ended(complain(&failure));
         }
     };
+    // systemd stops the rest of a unit of which the kernel has ended one process for want of memory. Nobody else is left who could tell Heat of
+    // that one: from now on no signal is a reason to give up.
+    interrupt.raise("SIGTERM");
     let end = End { status, out_of_memory: process::out_of_memory_kills() > kills };
     Role::Ended(after(&end, pid, begun, (verb, json), root, common))
 }

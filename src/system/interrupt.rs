@@ -65,7 +65,8 @@ impl Interrupt {
         }
     }
 
-    fn raise(&self, name: &'static str) {
+    /// As if this signal had come: those that come later are no news.
+    pub fn raise(&self, name: &'static str) {
         *self.0.signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
         self.0.heard.notify_all();
     }

@@ -8,13 +8,16 @@ use lab::http::{Answer, Server};
 use lab::master::Master;
 use lab::minion::Root;
 use lab::proxy::Proxy;
+use lab::site::{On, Site};
 use lab::tls::{Authority, Validity};
 use lab::venv::Line;
 use lab::vm::{Mirror, Vm, agent, file};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
+use crate::afterwards::{Leaves, is_deleted, is_rebuilt_and_refused, is_rebuilt_and_taken, is_stopped_and_started};
 use crate::fixture::{assert_complete, assert_failed, named, shared};
+use crate::life::{Live, disk};
 use crate::templates::{beside, booted, parameters, shipped};
 
 pub const CASES: &[(&str, fn())] = &[
@@ -53,6 +56,11 @@ impl World {
             _ => Answer::text(404, "text/plain", "not here"),
         });
         World { master: Master::start(line).unwrap(), mirror: Mirror::start(None), program: program.unwrap(), authority, line }
+    }
+
+    /// A token of an id that may be rebuilt once, and whose key goes with it.
+    pub fn tenant(&self, id: &str, states: &str) -> String {
+        self.master.token(id, &["--states", states, "--pin", "key", "--rebuild", "--deregister", "--uses", "2"]).unwrap()
     }
 
     /// What is given to the template: a token and where it is good; without one, a user who may accept keys.
@@ -121,8 +129,16 @@ fn complete(template: &str, name: &str, line: Line, by: By) {
     let heat = shared();
     let heat = heat.as_ref().unwrap();
     let text = shipped(template);
-    let parameters = world.parameters(&text, "ok", by);
+    let mut parameters = world.parameters(&text, "ok", by);
     let name = named(name);
+    let leaves = match by {
+        By::Token => {
+            parameters["salt_token"] = world.tenant(&name, "ok").into();
+            parameters["deregister"] = true.into();
+            Leaves::WhenGone
+        }
+        By::Wheel => Leaves::Never,
+    };
     let stack = heat.stack_of(&name, &text, &beside(), parameters.clone()).unwrap();
     // The program is fetched.
     let (vm, seen) = boot(&booted(heat, &name, 1)[0], |vm| fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap());
@@ -140,6 +156,15 @@ fn complete(template: &str, name: &str, line: Line, by: By) {
         let secret = parameters[secret].as_str().unwrap();
         assert!(secret.is_empty() || !seen.contains(secret));
     }
+
+    let World { master, mirror, program: _program, .. } = world;
+    let mut site = Site::new(master, Live::new(heat, &stack, "handle"), mirror, vm);
+    is_stopped_and_started(&site, &name, On::Again, leaves);
+    match by {
+        By::Token => is_rebuilt_and_taken(&mut site, &name, disk(true), On::Again, 1, |_| ()),
+        By::Wheel => is_rebuilt_and_refused(&mut site, &name, disk(true), On::Again, "key-conflict: "),
+    }
+    is_deleted(site, &stack, &name, leaves);
 }
 
 /// The failing twin, from an image that carries the program.

@@ -1,6 +1,7 @@
 //! What the cases share: one Heat, and VMs that run the agent.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,18 @@ impl Vm {
     pub fn keep_report(&self, report: &Value) {
         self.machine.write("var/lib/heat-salt-bootstrap/report.json", &report.to_string());
     }
+}
+
+/// Types this in a shell, where `openstack` is the owner of the stacks and shipped templates lie.
+pub fn type_to_client(heat: &Heat, typed: &str) -> Running {
+    let python = lab::openstack::python().unwrap();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-euc", typed])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/cloud-init"))
+        .env("PATH", format!("{}:/usr/bin:/bin", python.parent().unwrap().display()))
+        .envs(heat.openrc());
+    Running::start(&mut shell).unwrap()
 }
 
 /// The endpoint and token of a stack's TOKEN_SIGNAL handle, as a template hands them over.

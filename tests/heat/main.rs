@@ -2,6 +2,7 @@
 //!
 //! `cargo test --test heat` needs MariaDB's and RabbitMQ's programs beside what the other tests need.
 
+mod afterwards;
 mod boot;
 mod cases;
 mod fixture;

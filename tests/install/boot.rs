@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 
 use lab::harness::Case;
 use lab::heat::StandIn;
@@ -13,7 +12,10 @@ use lab::venv::Line;
 use serde_json::{Value, json};
 
 use crate::case_of;
-use lab::vm::{Mirror, Vm, file};
+use lab::vm::{self, Mirror, Vm, file};
+
+/// Of the packages that are installed.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub fn all() -> Vec<Case> {
     vec![
@@ -119,31 +121,6 @@ fn start_hangs() {
     }
 }
 
-/// What is enabled with the bootstrap.
-const UNITS: [&str; 2] = ["heat-salt-bootstrap.service", "heat-salt-bootstrap-signal.service"];
-
-/// A machine of an image that carries a package that was built of this tree; `make test-install` says where that lies.
-pub fn carrying(root: &str, format: &str) -> Vm {
-    let dir = std::env::var_os("HSB_PACKAGES").expect("HSB_PACKAGES names the directory of the packages: run `make test-install`");
-    let version = env!("CARGO_PKG_VERSION");
-    let name = match format {
-        "rpm" => format!("heat-salt-bootstrap-{version}-1.{}.rpm", std::env::consts::ARCH),
-        _ => format!("heat-salt-bootstrap_{version}-1_{}.deb", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }),
-    };
-    let vm = Vm::new(root, &json!({}));
-    fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
-    fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
-    fs::copy(Path::new(&dir).join(name), vm.path("opt/package")).unwrap();
-    // In the root for RPM no package owns the shell; tests/packages installs by dnf and apt.
-    let install = if format == "rpm" { "rpm --install --nodeps --nosignature" } else { "dpkg --install" };
-    let installed = vm.sh(&format!("{install} /opt/package && systemctl enable heat-salt-bootstrap"));
-    assert_eq!(installed.code, 0, "{}", installed.stderr);
-    for unit in UNITS {
-        assert!(vm.path("etc/systemd/system/multi-user.target.wants").join(unit).is_symlink(), "{unit} is not enabled");
-    }
-    vm
-}
-
 /// What such a machine is told, by whatever writes its configuration.
 fn told(master: &Master, heat: &StandIn, install: &Value) -> Value {
     let mut config = Root::new(master, "vm-1").unwrap().base_config(Some(heat));
@@ -238,11 +215,11 @@ fn rebooted_by_a_state() {
 /// not answer, not repeated but told, killed with all its processes as another instance, and gone on with again.
 fn unit_of_the_rpm() {
     let (master, heat, mirror) = (Master::start(Line::Lts3008).unwrap(), StandIn::start().unwrap(), Mirror::start(None));
-    let vm = carrying("el", "rpm");
+    let vm = Vm::carrying("el", "rpm", VERSION);
     // What is booted here is not multi-user.target but a smaller one.
     let wants = |target: &str| vm.path("etc/systemd/system").join(format!("{target}.target.wants"));
     fs::create_dir_all(wants("story")).unwrap();
-    for unit in UNITS {
+    for unit in vm::UNITS {
         fs::rename(wants("multi-user").join(unit), wants("story").join(unit)).unwrap();
     }
 
@@ -342,7 +319,7 @@ fn unit_beside_cloud_init() {
     let (master, heat, mirror) = (Master::start(Line::Lts3006).unwrap(), StandIn::start().unwrap(), Mirror::start(None));
     let key = String::from_utf8(file("key.asc")).unwrap();
     let install = json!({"version": "3006.27", "repository": {"url": mirror.url("deb/good"), "gpg_key": key}});
-    let vm = carrying("cloud", "deb");
+    let vm = Vm::carrying("cloud", "deb", VERSION);
     let mut config = told(&master, &heat, &install);
     config["minion"]["keep_key"] = json!(true);
     let write = json!([{

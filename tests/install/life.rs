@@ -16,7 +16,7 @@ use lab::venv::Line;
 use lab::vm::{Mirror, Vm, file};
 use serde_json::{Value, json};
 
-use crate::boot::{become_instance, carrying};
+use crate::boot::{VERSION, become_instance};
 use crate::case_of;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ fn world(vm: Vm) -> World {
 /// By the package's unit. Each time all of it is killed at once, guardian and all; Heat is told which step it was, each start goes on where
 /// the one before was ended, and at last the states hold: they ran once, of one token's one use.
 fn killed_at_each_point() {
-    let world = world(carrying("el", "rpm"));
+    let world = world(Vm::carrying("el", "rpm", VERSION));
     let points = [
         (Gate::KeyPair, "keys"),
         (Gate::Service, "enroll"),

@@ -143,6 +143,15 @@ impl Heat {
         Ok(Stack { heat: self, url: format!("{url}/{name}/{id}") })
     }
 
+    /// A stack that somebody else has made, such as a group its node's.
+    pub fn stack_named(&self, name: &str) -> Result<Stack<'_>> {
+        let login = self.login()?;
+        let url = format!("{}/v1/{}/stacks/{name}", self.text("heat"), login.project);
+        let found = self.ask("GET", &url, None)?;
+        let id = found["stack"]["id"].as_str().with_context(|| format!("no stack of that name: {found}"))?;
+        Ok(Stack { heat: self, url: format!("{url}/{id}") })
+    }
+
     /// Has a template validated, with the files that it names; what Heat says of its parameters.
     pub fn validate(&self, template: &str, files: &[(&str, String)]) -> Result<Value> {
         let login = self.login()?;

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::cgroup::Starved;
 use crate::heat::StandIn;
 use crate::master::Master;
 use crate::process::{descendants, until};
@@ -85,18 +86,20 @@ pub struct Site<T> {
 impl<T: Told + Sync> Site<T> {
     /// Has gates in the machine, too; all are open but that of the states.
     pub fn new(master: Master, heat: T, mirror: Mirror, vm: Vm) -> Site<T> {
-        let program = |path: &str, text: &str| {
-            fs::create_dir_all(vm.path(path).parent().unwrap()).unwrap();
-            fs::write(vm.path(path), text).unwrap();
-            fs::set_permissions(vm.path(path), fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        program("usr/local/bin/openssl", "#!/bin/sh\nwhile [ -e /opt/no-openssl ]; do sleep 0.1; done\nexec /usr/bin/openssl \"$@\"\n");
-        // A state that waits at its gate would keep the minion, and so a reboot, for 90 s.
-        program(
-            "etc/systemd/system/salt-minion.service.d/gate.conf",
-            "[Service]\nExecStartPre=/bin/sh -c 'while [ -e /opt/no-start ]; do sleep 0.1; done'\nTimeoutStartSec=infinity\nTimeoutStopSec=5\n",
-        );
+        put_gates(&vm);
         Site { master, heat, mirror, vm }
+    }
+
+    /// The machine gets this new disk, as by a rebuild, and stays the instance that it is.
+    pub fn rebuild(&mut self, disk: Vm) {
+        const SEED: &str = "var/lib/cloud/seed/config_drive/openstack/latest";
+        for given in fs::read_dir(self.vm.path(SEED)).into_iter().flatten() {
+            let given = given.unwrap();
+            fs::create_dir_all(disk.path(SEED)).unwrap();
+            fs::copy(given.path(), disk.path(SEED).join(given.file_name())).unwrap();
+        }
+        put_gates(&disk);
+        self.vm = disk;
     }
 
     /// Closes a gate, or opens it.
@@ -152,6 +155,21 @@ impl<T: Told + Sync> Site<T> {
         until(LONG, || self.waits(gate, step).then_some(())).unwrap_or_else(|_| panic!("{gate:?}, {step}: {:#}", self.progress()));
     }
 
+    /// What works here finds no more memory: the kernel ends it, and it alone.
+    pub fn starve(&self) {
+        // The process that watches calls itself so too, and is its parent.
+        let ours = self.vm.processes("heat-salt-boots");
+        let worker = ours.iter().find(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+            parent.is_some_and(|parent| ours.contains(&parent))
+        });
+        let worker = *worker.unwrap_or_else(|| panic!("nobody works: {ours:?}"));
+        let _starved = Starved::of(worker).unwrap();
+        let is_gone = || (!self.vm.processes("heat-salt-boots").contains(&worker)).then_some(());
+        until(LONG, is_gone).expect("the kernel ends it");
+    }
+
     /// Boots a machine of a cloud once more, which somebody in it reboots.
     pub fn boot_to_reboot(&self) {
         let unit = self.vm.path("etc/systemd/system/story.service.d");
@@ -202,6 +220,20 @@ impl<T> Drop for Site<T> {
             }
         }
     }
+}
+
+fn put_gates(vm: &Vm) {
+    let program = |path: &str, text: &str| {
+        fs::create_dir_all(vm.path(path).parent().unwrap()).unwrap();
+        fs::write(vm.path(path), text).unwrap();
+        fs::set_permissions(vm.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("usr/local/bin/openssl", "#!/bin/sh\nwhile [ -e /opt/no-openssl ]; do sleep 0.1; done\nexec /usr/bin/openssl \"$@\"\n");
+    // A state that waits at its gate would keep the minion, and so a reboot, for 90 s.
+    program(
+        "etc/systemd/system/salt-minion.service.d/gate.conf",
+        "[Service]\nExecStartPre=/bin/sh -c 'while [ -e /opt/no-start ]; do sleep 0.1; done'\nTimeoutStartSec=infinity\nTimeoutStopSec=5\n",
+    );
 }
 
 /// Does what is typed, one thing after the other, until there is a file that says that it is over.

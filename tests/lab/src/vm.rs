@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -15,6 +15,9 @@ use crate::process::{self, Finished, Guard};
 use crate::schema;
 use crate::tls::{Authority, Validity};
 use crate::venv::{Line, Venv, salt};
+
+/// What is enabled with the bootstrap of a package.
+pub const UNITS: [&str; 2] = ["heat-salt-bootstrap.service", "heat-salt-bootstrap-signal.service"];
 
 /// No story takes longer, on a slow machine, with a cold cache.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -174,6 +177,49 @@ impl Vm {
         fs::copy(agent(), vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
         vm.configure(install);
         vm
+    }
+
+    /// One of an image that carries a package that was built of this tree, in this version, and nothing that is configured.
+    pub fn carrying(root: &str, format: &str, version: &str) -> Vm {
+        let dir = std::env::var_os("HSB_PACKAGES")
+            .expect("HSB_PACKAGES names the directory of the packages: run `make test-install` or `make test-heat`");
+        let name = match format {
+            "rpm" => format!("heat-salt-bootstrap-{version}-1.{}.rpm", std::env::consts::ARCH),
+            _ => format!("heat-salt-bootstrap_{version}-1_{}.deb", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }),
+        };
+        let vm = Vm::new(root, &json!({}));
+        fs::remove_file(vm.path("usr/bin/heat-salt-bootstrap")).unwrap();
+        fs::remove_dir_all(vm.path("etc/heat-salt-bootstrap")).unwrap();
+        fs::copy(Path::new(&dir).join(name), vm.path("opt/package")).unwrap();
+        // In the root for RPM no package owns the shell; tests/packages installs by dnf and apt.
+        let install = if format == "rpm" { "rpm --install --nodeps --nosignature" } else { "dpkg --install" };
+        let installed = vm.sh(&format!("{install} /opt/package && systemctl enable heat-salt-bootstrap"));
+        assert_eq!(installed.code, 0, "{}", installed.stderr);
+        for unit in UNITS {
+            assert!(vm.path("etc/systemd/system/multi-user.target.wants").join(unit).is_symlink(), "{unit} is not enabled");
+        }
+        vm
+    }
+
+    /// What is booted without a cloud is not multi-user.target but a smaller one: it wants this too from now on.
+    pub fn story_wants(&self, unit: &str) {
+        let wants = self.path("etc/systemd/system/story.target.wants");
+        fs::create_dir_all(&wants).unwrap();
+        std::os::unix::fs::symlink(format!("../{unit}"), wants.join(unit)).unwrap();
+    }
+
+    /// Its processes that call themselves so, by what this machine calls them: those that came first are first.
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        let its = fs::metadata(self.path("")).unwrap();
+        let found = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_its = |pid: &i32| {
+            let root = fs::metadata(format!("/proc/{pid}/root/"));
+            root.is_ok_and(|root| (root.dev(), root.ino()) == (its.dev(), its.ino()))
+                && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        let mut all: Vec<i32> = found.filter(is_its).collect();
+        all.sort_unstable();
+        all
     }
 
     /// Where a file of it lies on this machine.
