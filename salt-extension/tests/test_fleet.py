@@ -244,6 +244,11 @@ def test_one_key_with_two_names(configured: World, capsys: pytest.CaptureFixture
     assert run(world, "forget", "web-old") == 0
     assert run(world, "fleet") == 0
     assert "same key" not in capsys.readouterr().out
+    # As of an image that was made of a machine with its key
+    for number in range(8):
+        assert world.enroll(world.vm(f"web-copy-{number}", world.token())) == "accepted"
+    [new] = [entry for entry in views.herd(world.store, False, 3600, world.clock()) if entry["id"] == "web-new"]
+    assert new["same_key_as"] == [f"web-copy-{number}" for number in range(5)]
 
 
 def test_who_has_left_is_missed_by_nobody(world: World) -> None:

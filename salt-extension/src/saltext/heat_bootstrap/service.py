@@ -22,7 +22,7 @@ from saltext.heat_bootstrap.decisions import Grant, KeyState, Record
 from saltext.heat_bootstrap.keys import Keys
 from saltext.heat_bootstrap.publish import NotSent, Publisher, Unknown
 from saltext.heat_bootstrap.refusals import Refused, Unavailable
-from saltext.heat_bootstrap.store import Store
+from saltext.heat_bootstrap.store import MOST_NAMES, Store
 from saltext.heat_bootstrap.tokens import Token
 from saltext.heat_bootstrap.waiting import Waiting
 
@@ -32,8 +32,6 @@ Result = TypeVar("Result")
 
 # No bootstrap has so many jobs that none has reported.
 MOST_JOBS_OF_ONE = 100
-# Of the other ids that a key has, more help nobody.
-MOST_NAMES = 5
 # A cause is logged once in so many seconds.
 LOG_EVERY = 60.0
 

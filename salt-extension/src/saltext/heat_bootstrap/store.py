@@ -36,6 +36,8 @@ NOT_BEFORE = 1.0
 # Refusals are kept to this number, so that they cannot push out what was granted.
 MOST_REFUSALS = 10000
 MOST_REPORTS_OF_ONE = 20
+# Of the other ids that a key has, more help nobody.
+MOST_NAMES = 5
 JOBS_FOR = 30 * 86400
 # A job names the deadline of its bootstrap. Who has asked for none yet is taken to have the agent's own, 25 minutes, and a
 # few more.
@@ -706,7 +708,7 @@ class Store:
             }
         for _, names in Store.with_several_names(connection):
             for minion in found.keys() & set(names):
-                found[minion]["same_key_as"] = [name for name in names if name != minion]
+                found[minion]["same_key_as"] = [name for name in names if name != minion][:MOST_NAMES]
         return sorted(found.values(), key=lambda entry: (entry["verdict"] == "under way", entry["time"]))
 
     @staticmethod
