@@ -136,16 +136,16 @@ impl<'a> Watch<'a> {
         Ok(ended.unwrap_or(Ended::NotYet))
     }
 
-    /// Waits until another job has ended, however.
-    pub fn out_of_the_way(&self, other: Option<&Jid>, wait: &Wait) -> Result<(), Failure> {
+    /// Waits until another job has ended, however; says whether it has.
+    pub fn out_of_the_way(&self, other: Option<&Jid>, wait: &Wait) -> Result<bool, Failure> {
         let still = |jid: &Jid| runs(self.paths, jid) && outcome(self.paths, jid).is_none();
-        wait.poll(POLL_INTERVAL, || {
+        let ended = wait.poll(POLL_INTERVAL, || {
             Ok(match other {
                 Some(jid) => (!still(jid)).then_some(()),
                 None => (!known_running(self.paths).iter().any(still)).then_some(()),
             })
         })?;
-        Ok(())
+        Ok(ended.is_some())
     }
 }
 

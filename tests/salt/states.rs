@@ -1,6 +1,7 @@
 //! The trigger and what comes of it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use lab::process::{run, until};
@@ -25,6 +26,7 @@ pub const CASES: &[OnEachLine] = &[
     ("too_slow", too_slow),
     ("nobody_listens", nobody_listens),
     ("another_run_in_the_way", another_run_in_the_way),
+    ("another_run_stays", another_run_stays),
     ("another_run_queued", another_run_queued),
     ("half_a_job_file", half_a_job_file),
     ("again_after_a_failure", again_after_a_failure),
@@ -160,6 +162,17 @@ fn another_run_in_the_way(line: Line) {
     assert_eq!(vm.runs(), 1);
 }
 
+/// It is waited for as long as there is time, and then said to be what it was.
+fn another_run_stays(line: Line) {
+    let mut vm = Vm::new(line, "stays");
+    vm.states(&["append"]).joined();
+    occupy(&vm);
+    let ended = vm.deadline(17).run();
+    ended.failed(52, "state-not-rendered", "states").says("another state run was in the way");
+    ended.expect(ended.triggered("states/state") == 1, "it was refused once");
+    vm.make("go-on");
+}
+
 fn another_run_queued(line: Line) {
     let mut vm = Vm::new(line, "queued");
     vm.states(&["append"]).shipped().joined();
@@ -182,24 +195,47 @@ fn half_a_job_file(line: Line) {
     ended.done().states(2, 0);
     ended.expect(ended.triggered("states/state") == 2, "once it fell over it, once more");
     assert_eq!(vm.runs(), 1);
+    // One that stays
+    let half = HalfAFile::of(&vm);
+    let ended = vm.next_stack().agent(&["run", "--again"]);
+    drop(half);
+    ended.failed(52, "state-not-rendered", "states").says("could not read its own job files: salt.exceptions").hints("minion/proc");
+    ended.expect(ended.triggered("states/state") == 3, "it was asked for three times");
+    assert_eq!(vm.runs(), 1);
 }
 
-/// A run that meets such a file. The minion would remove it as soon as it came by; what something is mounted on stays until that is off.
+/// The file of a job that is just being written. The minion would remove it as soon as it came by; what something is mounted on stays until
+/// that is off.
+struct HalfAFile(PathBuf);
+
+impl HalfAFile {
+    fn of(vm: &Vm) -> HalfAFile {
+        let half = vm.path("var/cache/salt/minion/proc/20260102030405060708");
+        // Two values, where one is expected.
+        fs::write(&half, b"\xc0\xc0").unwrap();
+        assert_eq!(run(Command::new("mount").arg("--bind").args([&half, &half]), LONG).unwrap().code, 0);
+        HalfAFile(half)
+    }
+}
+
+impl Drop for HalfAFile {
+    fn drop(&mut self) {
+        assert_eq!(run(Command::new("umount").arg(&self.0), LONG).unwrap().code, 0);
+        // By the minion, if it was faster.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A run that meets such a file, which is gone when it has.
 pub fn beside_half_a_job_file(vm: &Vm) -> Started {
-    let half = vm.path("var/cache/salt/minion/proc/20260102030405060708");
-    // Two values, where one is expected.
-    fs::write(&half, b"\xc0\xc0").unwrap();
-    assert_eq!(run(Command::new("mount").arg("--bind").args([&half, &half]), LONG).unwrap().code, 0);
+    let half = HalfAFile::of(vm);
     let started = vm.start(&["run"]);
     let over = || {
         let said = started.running.stderr_so_far();
         (said.contains("Salt could not read") || said.contains("signalled")).then_some(())
     };
-    let seen = until(LONG, over);
-    assert_eq!(run(Command::new("umount").arg(&half), LONG).unwrap().code, 0);
-    seen.unwrap();
-    // By the minion, if it was faster.
-    let _ = fs::remove_file(&half);
+    until(LONG, over).unwrap();
+    drop(half);
     started
 }
 

@@ -57,7 +57,7 @@ pub fn by_hook(
     // A job that an earlier run started needs no second trigger, and one that is on its way is no less started: fired once more
     // at once, both would run side by side, and Salt ends either because of the other.
     let mut found = on_its_way(&memory, rebooted, &mut watch, wait)?;
-    let (mut attempts_left, mut refusals) = (2, 0);
+    let (mut attempts_left, mut refusals, mut fallen) = (2, 0, 0);
     loop {
         let jid = match found.take() {
             Some(jid) => jid,
@@ -87,34 +87,39 @@ pub fn by_hook(
             continue;
         }
         context.journal.note_job_to_clean(jid.clone());
-        let phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
-        match outcome {
-            // Salt has refused it, so nothing was triggered yet.
-            Outcome::Busy { lines, other } if !wait.over() => {
+        // Salt has refused it, so nothing was triggered yet.
+        let once_more = match &outcome {
+            Outcome::Busy { lines, other } => {
                 info!("another state run is in the way ({}): waiting for it", lines.join(" "));
-                watch.out_of_the_way(other.as_ref(), wait)?;
-                watch.pass_over(jid);
-                if refusals > 0 {
-                    // Whatever it is comes again and again.
-                    wait.pause(REFUSED_AGAIN)?;
-                }
                 refusals += 1;
-                memory.firings = memory.firings.saturating_sub(1);
-                continue;
+                watch.out_of_the_way(other.as_ref(), wait)?
             }
-            outcome => {
-                // Remembered before it is judged: the next run must not take this job for its own.
-                memory.phase = phase;
-                memory.before = jobs::known(&paths);
-                memory.firings = 0;
-                if watch.known_by_id() {
-                    memory.tells_id = Some(apply.hook.as_str().to_owned());
-                }
-                context.store.keep_memory(&memory)?;
-                let option = if watch.only_tests(&jid) { None } else { paths.tests_by.as_deref() };
-                return result_of(context, apply, &jid, outcome, option);
+            Outcome::Fell(line) => {
+                refusals += 1;
+                fallen += 1;
+                limits::fallen_again(fallen, line)
             }
+            _ => false,
+        };
+        if once_more && !wait.over() {
+            watch.pass_over(jid);
+            if refusals > 1 {
+                // Whatever it is comes again and again.
+                wait.pause(REFUSED_AGAIN)?;
+            }
+            memory.firings = memory.firings.saturating_sub(1);
+            continue;
         }
+        // Remembered before it is judged: the next run must not take this job for its own.
+        memory.phase = if matches!(outcome, Outcome::Held(_)) { Phase::Held } else { Phase::Failed };
+        memory.before = jobs::known(&paths);
+        memory.firings = 0;
+        if watch.known_by_id() {
+            memory.tells_id = Some(apply.hook.as_str().to_owned());
+        }
+        context.store.keep_memory(&memory)?;
+        let option = if watch.only_tests(&jid) { None } else { paths.tests_by.as_deref() };
+        return result_of(context, apply, &jid, outcome, option);
     }
 }
 

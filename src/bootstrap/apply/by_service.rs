@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::limits::{FIRINGS, REFUSED_AGAIN, on_its_way};
+use super::limits::{FIRINGS, REFUSED_AGAIN, fallen_again, on_its_way};
 use super::memory::remembered;
 use super::verdict::{killed_twice, result_of, still_running};
 use crate::bootstrap::context::Context;
@@ -50,7 +50,7 @@ pub fn by_service(
     let bootstrap_id = memory.bootstrap_id.clone();
     let asking = Asking { keys: Some(&keys), id: &settings.minion.id, bootstrap_id: &bootstrap_id };
     let mut resumed = memory.job.is_some();
-    let (mut attempts_left, mut publications) = (2, 0);
+    let (mut attempts_left, mut publications, mut fallen) = (2, 0, 0);
     let (third, arrival) = (wait.remaining() / 3, wait.slice(wait.remaining() * 2 / 3));
     loop {
         let name = match memory.job.clone() {
@@ -108,9 +108,18 @@ pub fn by_service(
         };
         journal.note_job_to_clean(jid.clone());
         memory.job = None;
-        if let (Outcome::Busy { lines, other }, false) = (&outcome, wait.over()) {
-            info!("another state run is in the way ({}): waiting for it", lines.join(" "));
-            watch.out_of_the_way(other.as_ref(), wait)?;
+        let once_more = match &outcome {
+            Outcome::Busy { lines, other } => {
+                info!("another state run is in the way ({}): waiting for it", lines.join(" "));
+                watch.out_of_the_way(other.as_ref(), wait)?
+            }
+            Outcome::Fell(line) => {
+                fallen += 1;
+                fallen_again(fallen, line)
+            }
+            _ => false,
+        };
+        if once_more && !wait.over() {
             wait.pause(REFUSED_AGAIN)?;
             publications = 0;
             continue;

@@ -55,6 +55,11 @@ pub fn result_of(context: &Context, apply: &Apply, jid: &Jid, outcome: Outcome, 
             let failure = Failure::new(Kind::StateNotRendered, format!("{names} did not run: {what}: {}", lines.join(" | "))).fact(Fact::Jid, jid.as_str());
             Err(if pillar { failure.hint(format!("On the master try `salt '{}' pillar.items`; the errors stand under _errors.", context.settings.minion.id)) } else { failure })
         }
+        Outcome::Fell(line) => {
+            let what = format!("{names} did not run: Salt could not read its own job files: {line}");
+            let hint = "Stop the minion and remove what lies in proc below its cachedir (/var/cache/salt/minion/proc); then run again.";
+            Err(Failure::new(Kind::StateNotRendered, what).hint(hint).fact(Fact::Jid, jid.as_str()))
+        }
         Outcome::Busy { lines, .. } => Err(Failure::new(Kind::StateNotRendered, format!("{names} did not run: another state run was in the way: {}", lines.join(" ")))
             .hint("See what runs states on this minion (a schedule, startup_states, another reactor); the reactor shipped with this program queues instead.")
             .fact(Fact::Jid, jid.as_str())),
