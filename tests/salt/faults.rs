@@ -250,9 +250,10 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
         Taken::Survived | Taken::Doubtful(..) => 40,
     };
     let mut ended = played(vm, step, fault, Lasts::ForEver, seconds);
+    // Connections that are refused from the first on nobody sees.
+    let unseen = fault == Fault::Refused && [Step::Login, Step::Enroll].contains(&step);
     // On a slow machine what comes before the step may take all of a short time.
-    // A login that is refused nobody sees.
-    while ended.code == 30 && vm.gate.faults.seen() == 0 && (fault, step) != (Fault::Refused, Step::Login) && seconds < 64 {
+    while ended.code == 30 && vm.gate.faults.seen() == 0 && !unseen && seconds < 64 {
         seconds *= 2;
         vm.next_stack().forget_runs();
         ended = played(vm, step, fault, Lasts::ForEver, seconds);
@@ -284,9 +285,7 @@ fn for_ever(vm: &mut Vm, step: Step, fault: Fault) -> Taken {
         }
         Taken::Passing(code, reason) => {
             ended.failed(code, reason, step.reported());
-            // Connections that are refused nobody sees.
-            let least = usize::from(fault != Fault::Refused || step != Step::Login);
-            (least, most_tries(fault, (seconds - RESERVE) as f64) + besides + report)
+            (usize::from(!unseen), most_tries(fault, (seconds - RESERVE) as f64) + besides + report)
         }
         Taken::Doubtful(code, reason) => {
             ended.failed(code, reason, step.reported());
