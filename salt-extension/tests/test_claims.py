@@ -289,14 +289,20 @@ def test_apply_after_the_token_is_used_up_and_expired(world: World) -> None:
     assert world.word("apply", who.claim("apply")) == "200"
 
 
-def test_busy(world: World) -> None:
+def three_at_work(world: World, count: int) -> tuple[list[vm.Vm], list[dict[str, Any]]]:
+    """So many that were let in, and the jobs of each; the first three, as many as may be, are under way."""
     text = world.token(uses=10)
-    herd = [world.vm(f"web-{number}", text) for number in range(6)]
+    herd = [world.vm(f"web-{number}", text) for number in range(count)]
     for who in herd:
         assert world.enroll(who) == "accepted"
     jobs = [who.document("apply", deadline=100) for who in herd]
     for who, job in zip(herd[:3], jobs):
         assert world.word("apply", who.sealed(job)) == "200"
+    return herd, jobs
+
+
+def test_busy(world: World) -> None:
+    herd, jobs = three_at_work(world, 6)
     refused = who_is_busy = herd[3].sealed(jobs[3])
     assert world.word("apply", refused) == "503 busy"
     # Who is under way already may go on, and the same job is answered.
@@ -331,13 +337,7 @@ def test_a_clock_that_was_years_ahead_keeps_no_places(world: World) -> None:
 
 def test_who_goes_on_keeps_the_place(world: World) -> None:
     """After a reboot the agent asks for the job that it has, with a deadline of its own."""
-    text = world.token(uses=10)
-    herd = [world.vm(f"web-{number}", text) for number in range(5)]
-    for who in herd:
-        assert world.enroll(who) == "accepted"
-    jobs = [who.document("apply", deadline=100) for who in herd]
-    for who, job in zip(herd[:3], jobs):
-        assert world.word("apply", who.sealed(job)) == "200"
+    herd, jobs = three_at_work(world, 5)
 
     def asks_again(number: int, **changes: Any) -> None:
         again = herd[number].document("apply", job=jobs[number]["job"], **changes)

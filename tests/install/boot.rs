@@ -192,11 +192,9 @@ fn rebooted_by_a_state() {
     assert_eq!(report()["code"], 61, "{}", seen(&console));
     assert_eq!(heat.signals(), [], "a reboot is no end: {}", seen(&console));
     let bootstrap = report()["bootstrap_id"].clone();
-    // What is booted here is not multi-user.target but a smaller one.
-    fs::create_dir_all(vm.path("etc/systemd/system/story.target.wants")).unwrap();
     for name in ["heat-salt-bootstrap", "heat-salt-bootstrap-signal"] {
         assert!(unit("multi-user.target.wants/", name).is_symlink() && unit("", name).exists(), "{name}: {}", seen(&console));
-        symlink(format!("../{name}.service"), unit("story.target.wants/", name)).unwrap();
+        vm.story_wants(&format!("{name}.service"));
     }
     let console = vm.boot(&story("sleep 60; systemctl --no-block poweroff"));
     assert_eq!((vm.text("reboots").as_str(), heat.signals().len()), ("once\nonce\n", 0), "{}", seen(&console));

@@ -1,8 +1,6 @@
 //! A machine's life: a bootstrap is killed, or the machine rebooted, at each point at which it can wait for something, and goes on. A real
 //! systemd, a real package manager, a real minion, a real master; Heat is the stand-in, and what a run waits for is a gate of the test's.
 
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use lab::harness::Case;
@@ -13,7 +11,7 @@ use lab::minion::{Root, enrolling};
 use lab::process::until;
 use lab::site::{Gate, On, Site, Told};
 use lab::venv::Line;
-use lab::vm::{Mirror, Vm, file};
+use lab::vm::{self, Mirror, Vm, file};
 use serde_json::{Value, json};
 
 use crate::boot::{VERSION, become_instance};
@@ -108,12 +106,8 @@ fn killed_at_each_point() {
 /// No package of ours, as after fetch.sh: what the run itself writes goes on with it at each boot. Heat is told once, and the truth.
 fn rebooted_at_each_point() {
     let world = world(Vm::new("el", &json!({})));
-    // What is booted here is not multi-user.target but a smaller one.
-    let wants = |target: &str| world.vm.path("etc/systemd/system").join(format!("{target}.target.wants"));
-    fs::create_dir_all(wants("story")).unwrap();
-    for unit in [UNIT, "heat-salt-bootstrap-signal.service"] {
-        symlink(format!("../{unit}"), wants("story").join(unit)).unwrap();
-    }
+    let units = world.vm.path("etc/systemd/system");
+    vm::UNITS.iter().for_each(|unit| world.vm.story_wants(unit));
     let points = [
         (Gate::Service, json!("enroll")),
         (Gate::Repository, json!("install")),
@@ -146,8 +140,8 @@ fn rebooted_at_each_point() {
     // The reboot ended the first one, and nobody knows whether it held.
     assert_eq!(world.vm.text("runs.out"), "run\nrun\n");
     assert_eq!(world.master.key_states("vm-1").len(), 1);
-    for unit in [UNIT, "heat-salt-bootstrap-signal.service"] {
-        assert!(!wants("multi-user").join(unit).is_symlink() && !world.vm.path("etc/systemd/system").join(unit).exists(), "{unit} is left");
+    for unit in vm::UNITS {
+        assert!(!units.join("multi-user.target.wants").join(unit).is_symlink() && !units.join(unit).exists(), "{unit} is left");
     }
 }
 

@@ -159,11 +159,7 @@ impl<T: Told + Sync> Site<T> {
     pub fn starve(&self) {
         // The process that watches calls itself so too, and is its parent.
         let ours = self.vm.processes("heat-salt-boots");
-        let worker = ours.iter().find(|pid| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
-            parent.is_some_and(|parent| ours.contains(&parent))
-        });
+        let worker = ours.iter().find(|pid| ours.iter().any(|other| other != *pid && descendants(*other).contains(pid)));
         let worker = *worker.unwrap_or_else(|| panic!("nobody works: {ours:?}"));
         let _starved = Starved::of(worker).unwrap();
         let is_gone = || (!self.vm.processes("heat-salt-boots").contains(&worker)).then_some(());

@@ -32,7 +32,7 @@ from saltext.heat_bootstrap import __version__, config, pins, views
 from saltext.heat_bootstrap.claims import MOST_SKEW
 from saltext.heat_bootstrap.keys import DRIVER, Keys
 from saltext.heat_bootstrap.refusals import Unavailable
-from saltext.heat_bootstrap.store import SCHEMA, Store
+from saltext.heat_bootstrap.store import SCHEMA, SPARE_NAME, Store
 from saltext.heat_bootstrap.tokens import Token
 
 # For each answer of the service and of the master
@@ -482,7 +482,7 @@ def _several_names(opts: dict[str, Any], settings: config.Config, store: Store) 
             yield unknown(
                 "keys",
                 f"the same one is accepted as {', '.join(here)}: a machine that got another id, or a copy of its disk",
-                "Remove the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID.",
+                f"Remove {SPARE_NAME}.",
             )
 
 

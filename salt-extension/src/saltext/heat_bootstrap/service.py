@@ -22,7 +22,7 @@ from saltext.heat_bootstrap.decisions import Grant, KeyState, Record
 from saltext.heat_bootstrap.keys import Keys
 from saltext.heat_bootstrap.publish import NotSent, Publisher, Unknown
 from saltext.heat_bootstrap.refusals import Refused, Unavailable
-from saltext.heat_bootstrap.store import MOST_NAMES, Store
+from saltext.heat_bootstrap.store import MOST_NAMES, SPARE_NAME, Store
 from saltext.heat_bootstrap.tokens import Token
 from saltext.heat_bootstrap.waiting import Waiting
 
@@ -223,9 +223,10 @@ class Service:
                 if other_names:
                     log.warning(
                         "%s came in with the key that is accepted as %s, too: a machine that got another id, or a copy of its "
-                        "disk. Remove the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID",
+                        "disk. Remove %s",
                         claim.id,
                         ", ".join(other_names),
+                        SPARE_NAME,
                     )
         answer = {
             "status": grant.status,

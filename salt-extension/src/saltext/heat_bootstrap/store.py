@@ -38,6 +38,8 @@ MOST_REFUSALS = 10000
 MOST_REPORTS_OF_ONE = 20
 # Of the other ids that a key has, more help nobody.
 MOST_NAMES = 5
+# What is to be removed where a key has two ids
+SPARE_NAME = "the name that is not used any more: salt-key -d ID, heat-bootstrap forget ID"
 JOBS_FOR = 30 * 86400
 # A job names the deadline of its bootstrap. Who has asked for none yet is taken to have the agent's own, 25 minutes, and a
 # few more.

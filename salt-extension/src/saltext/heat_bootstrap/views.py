@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from saltext.heat_bootstrap import config
-from saltext.heat_bootstrap.store import Store
+from saltext.heat_bootstrap.store import SPARE_NAME, Store
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -60,10 +60,7 @@ def herd(store: Store, failed: bool, since: int, now: float) -> list[dict[str, A
             until = f"until {moment(entry['until'])}" if entry["until"] <= int(now) else "since the clock was set back"
             entry["message"] = f"{asked}; nothing was heard {until}"
         if "same_key_as" in entry:
-            entry["note"] = (
-                f"let in with the same key as {', '.join(entry['same_key_as'])}; remove the name that is not used any more: "
-                "salt-key -d ID, heat-bootstrap forget ID"
-            )
+            entry["note"] = f"let in with the same key as {', '.join(entry['same_key_as'])}; remove {SPARE_NAME}"
     # Who was killed says nothing, and has failed nevertheless.
     return [entry for entry in found if not failed or entry["verdict"] in ("failed", "no report")]
 
